@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod agent;
+mod call;
+mod error;
+mod operator;
+mod reqwest_call;
+mod wire;
+
+pub use agent::{AgentClient, AgentSession, Credentials};
+pub use call::{BoxError, CallError, HttpCall};
+pub use error::ClientError;
+pub use operator::{AgentQuery, OperatorClient};
+pub use reqwest_call::{MAX_ANSWER_BYTES, ReqwestCall};
+pub use wire::DEFAULT_DEADLINE;

@@ -1,0 +1,217 @@
+//! An agent's record and its life.
+
+use std::time::Duration;
+
+use eap_types::{
+    AgentId, AgentName, AgentState, AgentType, Capabilities, Features, HealthStatus, InstanceId, JsonObject, Labels,
+    TenantId, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::LivenessPolicy;
+
+/// An agent as it registered, and what became of it.
+///
+/// What changes with every beat (status, load, time of the last sign of life) is [`Vitals`], kept apart:
+/// a heartbeat is not a commit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its id, kept over all registrations of the same identity.
+    pub id: AgentId,
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// Its name; (tenant, name, instance) is its identity.
+    pub name: AgentName,
+    /// Which of several processes of that name it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<InstanceId>,
+    /// Its own version.
+    pub version: String,
+    /// Its role.
+    pub agent_type: AgentType,
+    /// What it can be asked to do.
+    pub capabilities: Capabilities,
+    /// Words to route by.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Where it serves, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint_url: Option<String>,
+    /// Its own words about itself.
+    #[serde(default)]
+    pub metadata: JsonObject,
+    /// What it and the server agreed on; `None` for an older peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<Features>,
+    /// How many leases it may hold at once.
+    pub max_concurrent_tasks: u32,
+    /// The name of the registration secret it came with; `None` for open registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered_with: Option<String>,
+    /// SHA-256 of its live token, in hex; `None` once deregistered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_sha256: Option<String>,
+    /// Rises by one with each registration.
+    pub epoch: u64,
+    /// When it last registered.
+    pub registered_at: Timestamp,
+    /// What became of it.
+    pub standing: Standing,
+}
+
+/// What became of an agent, beside its being heard or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "standing", rename_all = "snake_case")]
+pub enum Standing {
+    /// It takes work.
+    Active,
+    /// It finishes what it holds and takes no more.
+    Draining,
+    /// A newer registration of the same name and endpoint took its place; it gets no more work.
+    Superseded {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// It left; its identity is kept for a while.
+    Deregistered {
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+/// What can happen to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AgentEvent {
+    /// The same identity registers again.
+    Register,
+    /// A sign of life that takes work.
+    Beat,
+    /// A beat with status `offline` or `draining: true`.
+    Drain,
+    /// Another registration took its place.
+    Supersede,
+    /// It leaves, or is removed.
+    Deregister,
+}
+
+impl AgentEvent {
+    /// Every event, for tables.
+    pub const ALL: [Self; 5] = [Self::Register, Self::Beat, Self::Drain, Self::Supersede, Self::Deregister];
+
+    /// The word for this event in refusals and diagrams.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Beat => "beat",
+            Self::Drain => "drain",
+            Self::Supersede => "supersede",
+            Self::Deregister => "deregister",
+        }
+    }
+}
+
+impl Standing {
+    /// What follows from `event` at `now`; `None` if this standing has no such way on.
+    ///
+    /// A deregistered agent comes back by registering alone; a superseded one stays so, however often
+    /// it beats, until it registers again.
+    #[must_use]
+    pub fn after(self, event: AgentEvent, now: Timestamp) -> Option<Self> {
+        match (self, event) {
+            (_, AgentEvent::Register) | (Self::Active | Self::Draining, AgentEvent::Beat) => Some(Self::Active),
+            (Self::Active | Self::Draining, AgentEvent::Drain) => Some(Self::Draining),
+            (Self::Active | Self::Draining, AgentEvent::Supersede) => Some(Self::Superseded { at: now }),
+            (Self::Superseded { at }, AgentEvent::Beat | AgentEvent::Drain | AgentEvent::Supersede) => {
+                Some(Self::Superseded { at })
+            }
+            (Self::Deregistered { at }, AgentEvent::Deregister) => Some(Self::Deregistered { at }),
+            (_, AgentEvent::Deregister) => Some(Self::Deregistered { at: now }),
+            (Self::Deregistered { .. }, AgentEvent::Beat | AgentEvent::Drain | AgentEvent::Supersede) => None,
+        }
+    }
+
+    /// The state shown after `silence` without a sign of life.
+    #[must_use]
+    pub fn state(self, silence: Duration, policy: &LivenessPolicy) -> AgentState {
+        match self {
+            Self::Superseded { .. } => AgentState::Superseded,
+            Self::Deregistered { .. } => AgentState::Deregistered,
+            Self::Active | Self::Draining if silence >= policy.offline_after() => AgentState::Offline,
+            Self::Draining => AgentState::Draining,
+            Self::Active if silence >= policy.suspect_after() => AgentState::Suspect,
+            Self::Active => AgentState::Online,
+        }
+    }
+}
+
+impl Agent {
+    /// Whether it announced no features: an older peer, served exactly as ADR 001 has it.
+    #[must_use]
+    pub fn is_older_peer(&self) -> bool {
+        self.features.is_none()
+    }
+
+    /// How long a lease of this agent holds: an older peer renews by heartbeat alone and gets 3 H.
+    #[must_use]
+    pub fn lease_length(&self, lease: Duration, policy: &LivenessPolicy) -> Duration {
+        if self.is_older_peer() { policy.plain_lease() } else { lease }
+    }
+}
+
+/// What an agent's beats say of it; lives in memory and is written in batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vitals {
+    /// When the server last heard of it, by the server's clock.
+    pub last_seen: Timestamp,
+    /// The word of its last beat; `None` before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<HealthStatus>,
+    /// The load it last told, 0 to 1.
+    #[serde(default)]
+    pub current_load: f64,
+    /// The tasks it last said to be working on.
+    #[serde(default)]
+    pub tasks_in_progress: u64,
+    /// Its metrics.
+    #[serde(default)]
+    pub metrics: JsonObject,
+    /// The highest `seq` of this epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The epoch these beats belong to.
+    pub epoch: u64,
+    /// Whether a beat of this epoch has listed its tasks.
+    #[serde(default)]
+    pub has_listed_tasks: bool,
+}
+
+impl Vitals {
+    /// Of an agent that has just registered under `epoch`.
+    #[must_use]
+    pub fn registered(epoch: u64, now: Timestamp) -> Self {
+        Self {
+            last_seen: now,
+            status: None,
+            current_load: 0.0,
+            tasks_in_progress: 0,
+            metrics: JsonObject::default(),
+            seq: None,
+            epoch,
+            has_listed_tasks: false,
+        }
+    }
+
+    /// Whether a beat with this `seq` is older than one already heard in this epoch (G15).
+    #[must_use]
+    pub fn is_stale(&self, seq: Option<u64>) -> bool {
+        matches!((self.seq, seq), (Some(known), Some(given)) if given <= known)
+    }
+
+    /// Whether the agent's own word lets it take more work: not when `busy` or `offline`.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        !matches!(self.status, Some(HealthStatus::Busy | HealthStatus::Offline))
+    }
+}

@@ -1,0 +1,56 @@
+//! The rules of the External Agent Protocol: what happens to agents and tasks, and nothing else.
+//!
+//! Given a record, an event and the time, this crate says what follows. It has no clock, no
+//! randomness, no I/O and no async: time and chance are arguments, and the caller carries the decision
+//! out. So the whole life of a task can be tested as a table and searched with random histories.
+//!
+//! ```
+//! use std::time::Duration;
+//! use eap_core::{Chance, Step, Task, TaskEvent, TaskPolicy};
+//! # use eap_types::{LeaseId, Timestamp};
+//! # fn demo(task: Task, agent: eap_types::AgentId) -> Result<(), eap_core::Refusal> {
+//! let now = Timestamp::from_seconds(1_000_000);
+//! let assign = TaskEvent::Assign {
+//!     agent,
+//!     epoch: 1,
+//!     lease_id: LeaseId::v7(now, [7; 10]),
+//!     request_id: None,
+//!     length: Duration::from_secs(60),
+//! };
+//! if let Step::Changed(change) = task.apply(assign, now, &TaskPolicy::default())? {
+//!     assert_eq!(change.state.attempts.len(), 1);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Map
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | `task` | the task's life: [`Task::apply`], attempts, leases, retries, late and duplicate results |
+//! | `agent` | the agent's life: [`Standing::after`], liveness from silence |
+//! | `routing` | which agent may take which task: [`RoutingKey`] |
+//! | `backoff` | growing delays with full jitter |
+//! | `digest` | when two results are the same |
+//! | `policy` | the limits all of it is decided under |
+//!
+#![doc = include_str!("../diagrams.md")]
+#![forbid(unsafe_code)]
+
+mod agent;
+mod backoff;
+mod digest;
+mod policy;
+mod routing;
+mod task;
+
+pub use agent::{Agent, AgentEvent, Standing, Vitals};
+pub use backoff::{Chance, full_jitter};
+pub use digest::ResultDigest;
+pub use policy::{LivenessPolicy, TaskPolicy};
+pub use routing::RoutingKey;
+pub use task::{
+    Attempt, AttemptOutcome, Changed, EndOfLease, Lease, Note, NoteKind, Phase, Progress, Quote, RecordedResult,
+    Refusal, Report, ReportKind, Step, Task, TaskEvent, TaskSpec, TaskState,
+};

@@ -1,0 +1,74 @@
+//! The durations and limits that decisions are made under.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The limits a task's life cycle keeps (docs/reliability.md, section 1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct TaskPolicy {
+    /// How many lapsed leases make a task dead; 3.
+    pub max_expiries: u32,
+    /// How many rejections and failed deliveries make a task dead; 20.
+    pub max_releases: u32,
+    /// The first back-off after a retryable failure; doubles each time; 1 s.
+    pub backoff_base: Duration,
+    /// The longest back-off; 5 min.
+    pub backoff_cap: Duration,
+    /// How long an agent that rejected a task is not offered it again; 10 min.
+    pub rejection_cooldown: Duration,
+}
+
+impl Default for TaskPolicy {
+    fn default() -> Self {
+        Self {
+            max_expiries: 3,
+            max_releases: 20,
+            backoff_base: Duration::from_secs(1),
+            backoff_cap: Duration::from_secs(5 * 60),
+            rejection_cooldown: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// How silence is read (docs/reliability.md, G13).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct LivenessPolicy {
+    /// The interval H at which agents are asked to beat; 30 s.
+    pub heartbeat_interval: Duration,
+    /// How long a deregistered or silent identity is kept; 7 days.
+    pub keep_identity: Duration,
+}
+
+impl LivenessPolicy {
+    /// Silence after which an agent is suspect: 1.5 H.
+    #[must_use]
+    pub fn suspect_after(&self) -> Duration {
+        self.heartbeat_interval * 3 / 2
+    }
+
+    /// Silence after which an agent is offline: 3 H.
+    #[must_use]
+    pub fn offline_after(&self) -> Duration {
+        self.heartbeat_interval * 3
+    }
+
+    /// The lease of a plain 1.0 agent, which renews by heartbeat alone: 3 H.
+    #[must_use]
+    pub fn plain_lease(&self) -> Duration {
+        self.heartbeat_interval * 3
+    }
+}
+
+impl Default for LivenessPolicy {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_secs(30),
+            keep_identity: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! One assignment of a task.
+
+use eap_types::{AgentId, FailureCode, LeaseId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::digest::ResultDigest;
+
+pub use eap_types::AttemptOutcome;
+
+/// One assignment of a task, with its own number and lease id; neither is ever used again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// 1, 2, 3… within the task.
+    pub number: u32,
+    /// Who got it.
+    pub agent: AgentId,
+    /// The agent's epoch when it got it: a later one is a new process.
+    pub epoch: u64,
+    /// The lease the agent quotes in its reports.
+    pub lease_id: LeaseId,
+    /// How it ended, or `open`.
+    pub outcome: AttemptOutcome,
+    /// When it was assigned.
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// The failure's class, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<FailureCode>,
+    /// One sentence on why it ended as it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The fingerprint of the result its agent reported; a repeat is known by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<ResultDigest>,
+    /// Whether its release counts towards `max_releases`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given_up: bool,
+}
+
+impl Attempt {
+    /// Whether it uses up one of the task's `max_attempts`; a release never does.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        matches!(self.outcome, AttemptOutcome::Completed | AttemptOutcome::Failed | AttemptOutcome::Expired)
+    }
+}

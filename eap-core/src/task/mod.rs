@@ -1,0 +1,180 @@
+//! A task's record: what was asked, how far it got, and who tried.
+
+mod apply;
+mod attempt;
+mod event;
+mod phase;
+mod step;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eap_types::{AgentId, JsonObject, Priority, SessionId, TaskId, TaskStatus, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use attempt::{Attempt, AttemptOutcome};
+pub use event::{EndOfLease, Quote, Report, ReportKind, TaskEvent};
+pub use phase::{Lease, Phase};
+pub use step::{Changed, Note, NoteKind, RecordedResult, Refusal, Step};
+
+use crate::routing::RoutingKey;
+
+/// What was asked for; written once at submission and never changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// The task's id.
+    pub id: TaskId,
+    /// Who may take it; carries the tenant and the task type.
+    pub routing: RoutingKey,
+    /// The conversation or workflow it belongs to.
+    pub session_id: SessionId,
+    /// The input as the text the agent receives.
+    pub input: String,
+    /// Opaque JSON for the handler.
+    #[serde(default)]
+    pub context: JsonObject,
+    /// Free words for the handler; never matched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requirements: Vec<String>,
+    /// 0 is taken first, 4 last.
+    pub priority: Priority,
+    /// The hard limit of one attempt.
+    pub timeout: Duration,
+    /// How many attempts may fail or expire.
+    pub max_attempts: u32,
+    /// Not offered before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_at: Option<Timestamp>,
+    /// No attempt starts after this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// The W3C trace the submitter was in, passed through to the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+/// How far a task got; the part of the record that changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskState {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Every assignment, oldest first; number *n* stands at index *n - 1*.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
+    /// What the newest attempt last said of its progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Agents that rejected it, and until when they are not offered it again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub excluded: BTreeMap<AgentId, Timestamp>,
+    /// When the record last changed.
+    pub updated_at: Timestamp,
+}
+
+/// What a holder says of a running attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The number of the report; a lower one is ignored.
+    pub seq: u64,
+    /// The part that is done, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<f64>,
+    /// What is being done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A task as it stands: the request and its state.
+///
+/// [`Task::apply`] is the only way on from here. The record has no clock: every decision takes the
+/// time as an argument.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// What was asked for; shared, since it never changes.
+    pub spec: Arc<TaskSpec>,
+    /// How far it got.
+    pub state: TaskState,
+}
+
+impl Task {
+    /// A task that was just submitted: queued, at once or from its `run_at` on.
+    #[must_use]
+    pub fn submitted(spec: TaskSpec) -> Self {
+        let now = spec.created_at;
+        let ready_at = spec.run_at.filter(|at| *at > now);
+        let state = TaskState {
+            phase: Phase::Queued { ready_at },
+            attempts: Vec::new(),
+            progress: None,
+            excluded: BTreeMap::new(),
+            updated_at: now,
+        };
+        Self { spec: Arc::new(spec), state }
+    }
+
+    /// The task's id.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.spec.id
+    }
+
+    /// The word for its phase on the wire.
+    #[must_use]
+    pub fn status(&self) -> TaskStatus {
+        self.state.phase.status()
+    }
+
+    /// The newest attempt, if there was any.
+    #[must_use]
+    pub fn newest_attempt(&self) -> Option<&Attempt> {
+        self.state.attempts.last()
+    }
+
+    /// The attempt of this number.
+    #[must_use]
+    pub fn attempt(&self, number: u32) -> Option<&Attempt> {
+        self.state.attempts.get(usize::try_from(number.checked_sub(1)?).ok()?)
+    }
+
+    /// Whether `agent` was ever assigned this task; to any other it does not exist.
+    #[must_use]
+    pub fn was_assigned_to(&self, agent: &AgentId) -> bool {
+        self.state.attempts.iter().any(|attempt| attempt.agent == *agent)
+    }
+
+    /// The live lease, if an agent holds the task.
+    #[must_use]
+    pub fn lease(&self) -> Option<&Lease> {
+        match &self.state.phase {
+            Phase::Leased(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// Whether a claim may take it now, by anyone its routing key admits.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state.phase, Phase::Queued { ready_at: None })
+    }
+
+    /// Whether `agent` may be offered it at `now`: not after it rejected the task a short while ago,
+    /// and not once the task has expired.
+    #[must_use]
+    pub fn may_be_offered_to(&self, agent: &AgentId, now: Timestamp) -> bool {
+        self.spec.expires_at.is_none_or(|at| at > now)
+            && self.state.excluded.get(agent).is_none_or(|until| *until <= now)
+    }
+
+    /// When the sweeper must next look at it with [`TaskEvent::Due`]; `None` if never.
+    #[must_use]
+    pub fn due_at(&self) -> Option<Timestamp> {
+        match &self.state.phase {
+            Phase::Queued { ready_at } => [*ready_at, self.spec.expires_at].into_iter().flatten().min(),
+            Phase::Leased(lease) => Some(lease.expires_at.min(lease.deadline)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The one wire from what was committed to those who wait for it.
+//!
+//! The lifecycle announces; matchmaker, waiting readers and event streams listen. Neither side knows
+//! the other, which keeps the graph of modules free of cycles.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use eap_core::{RoutingKey, Task};
+use eap_types::{AgentId, TaskId};
+use tokio::sync::{Notify, watch};
+
+use crate::store::EventSeq;
+
+/// What was committed, told to whoever waits.
+#[derive(Debug)]
+pub(crate) struct Announcements {
+    head: watch::Sender<EventSeq>,
+    supply: Mutex<Supply>,
+    supplied: Notify,
+    readers: Mutex<HashMap<TaskId, Arc<Notify>>>,
+}
+
+/// What may let a waiting agent have a task. Bounded by the number of distinct routing keys and agents.
+#[derive(Debug, Default)]
+pub(crate) struct Supply {
+    /// Routing keys under which tasks became ready, and how many.
+    pub(crate) ready: HashMap<RoutingKey, u32>,
+    /// Agents that may have room now: a lease ended, or they came back to work.
+    pub(crate) freed: HashSet<AgentId>,
+}
+
+impl Announcements {
+    pub(crate) fn new(head: EventSeq) -> Self {
+        Self {
+            head: watch::Sender::new(head),
+            supply: Mutex::default(),
+            supplied: Notify::new(),
+            readers: Mutex::default(),
+        }
+    }
+
+    /// The newest event's number, as it moves.
+    pub(crate) fn head(&self) -> watch::Receiver<EventSeq> {
+        self.head.subscribe()
+    }
+
+    /// Events up to `head` are committed.
+    pub(crate) fn committed(&self, head: EventSeq) {
+        // Commits are answered out of order: the head only rises.
+        self.head.send_if_modified(|known| {
+            let risen = head > *known;
+            *known = head.max(*known);
+            risen
+        });
+    }
+
+    /// `task` is as it is now: ready, held, or over.
+    pub(crate) fn task_changed(&self, task: &Task) {
+        if task.is_ready() {
+            *lock(&self.supply).ready.entry(task.spec.routing.clone()).or_default() += 1;
+            self.supplied.notify_one();
+        }
+        if task.status().is_final()
+            && let Some(readers) = lock(&self.readers).remove(&task.id())
+        {
+            readers.notify_waiters();
+        }
+    }
+
+    /// `agent` may have room for work now.
+    pub(crate) fn agent_freed(&self, agent: &AgentId) {
+        lock(&self.supply).freed.insert(agent.clone());
+        self.supplied.notify_one();
+    }
+
+    /// Waits until there is something in [`take_supply`](Self::take_supply). Safe to drop.
+    pub(crate) async fn supplied(&self) {
+        self.supplied.notified().await;
+    }
+
+    /// Takes what came since the last call.
+    pub(crate) fn take_supply(&self) -> Supply {
+        std::mem::take(&mut *lock(&self.supply))
+    }
+
+    /// Is told when this task becomes final. Ask before reading the task, or the end may be missed.
+    pub(crate) fn reader(&self, task: TaskId) -> Reader<'_> {
+        let notify = Arc::clone(lock(&self.readers).entry(task).or_default());
+        Reader { announcements: self, task, notify }
+    }
+}
+
+/// Waits for the end of one task.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    announcements: &'a Announcements,
+    task: TaskId,
+    notify: Arc<Notify>,
+}
+
+impl Reader<'_> {
+    /// A future that is registered from the moment this returns.
+    pub(crate) fn ended(&self) -> tokio::sync::futures::Notified<'_> {
+        self.notify.notified()
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let mut readers = lock(&self.announcements.readers);
+        // Two are left when we are the last: ours and the map's.
+        if Arc::strong_count(&self.notify) <= 2
+            && readers.get(&self.task).is_some_and(|known| Arc::ptr_eq(known, &self.notify))
+        {
+            readers.remove(&self.task);
+        }
+    }
+}
+
+/// Locks a mutex whose data no panic can leave half-changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

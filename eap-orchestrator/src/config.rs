@@ -1,0 +1,351 @@
+//! Everything that can be set, as plain data, checked once and all at once.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use eap_core::{LivenessPolicy, TaskPolicy};
+use eap_types::{NamePolicy, Secret, TenantId, Timestamp, limits};
+use serde::{Deserialize, Serialize};
+
+/// The shortest key or secret that is accepted, in bytes.
+pub const MIN_SECRET_BYTES: usize = 24;
+
+/// How an orchestrator behaves. Every field has a default; `Config::default()` answers to nobody until
+/// keys are set or [`access`](Config::access) is chosen.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where clients reach the server, as in `https://eap.example.com/orchestrator`. Default: the paths that
+    /// register was called under.
+    pub public_url: Option<String>,
+    /// Who may call without a key. Default: nobody.
+    pub access: Access,
+    /// The key of operators and hosts. Default: none.
+    pub operator_key: Option<OperatorKey>,
+    /// The secret agents register with. Default: none.
+    pub registration_secret: Option<RegistrationSecret>,
+    /// Which agent names are taken. Default: the protocol's own grammar.
+    pub name_policy: NamePolicy,
+    /// Lease lengths, heartbeat interval and the like.
+    pub timing: Timing,
+    /// Limits on retries, expiries and releases.
+    pub tasks: TaskPolicy,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// Sizes and counts that bound what peers can make the server hold.
+    pub capacity: Capacity,
+    /// How `serve` protects its connections.
+    pub tls: Tls,
+}
+
+/// Who may call without a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Access {
+    /// Nobody: every call needs its key, secret or token.
+    #[default]
+    Keys,
+    /// Callers on this machine, where a key or secret is not configured: listener, peer and `Host` are loopback,
+    /// nothing was forwarded, and no foreign page asks. Holds under [`serve`](crate::Orchestrator::serve) alone, which
+    /// knows its listener.
+    Loopback,
+    /// Everybody, where a key or secret is not configured: the host application guards the router.
+    Open,
+}
+
+/// A key for operators and hosts; goes into `Authorization: Bearer`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorKey {
+    /// Its name in logs. Default: `operator`.
+    #[serde(default = "operator")]
+    pub name: String,
+    /// The key, at least 24 bytes.
+    pub secret: Secret,
+    /// Whose tasks and agents it reaches. Default: the nil uuid.
+    #[serde(default)]
+    pub tenant: TenantId,
+}
+
+/// A secret that agents register with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrationSecret {
+    /// Its name: an identity comes back under a secret of the same name only. Default: `default`.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// The secret, at least 24 bytes.
+    pub secret: Secret,
+    /// The tenant its agents belong to. Default: the nil uuid.
+    #[serde(default)]
+    pub tenant: TenantId,
+    /// When it stops working. Default: never.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+}
+
+fn operator() -> String {
+    "operator".to_owned()
+}
+
+fn default_name() -> String {
+    "default".to_owned()
+}
+
+impl OperatorKey {
+    /// A key named `operator` for the nil tenant.
+    #[must_use]
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self { name: operator(), secret: Secret::new(secret), tenant: TenantId::default() }
+    }
+}
+
+impl RegistrationSecret {
+    /// A secret named `default` for the nil tenant that does not expire.
+    #[must_use]
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self { name: default_name(), secret: Secret::new(secret), tenant: TenantId::default(), expires_at: None }
+    }
+}
+
+/// Intervals and lengths; durations are given in seconds as `{ secs, nanos }`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Timing {
+    /// How long a lease holds without renewal. Default: 60 s.
+    pub lease: Duration,
+    /// The interval at which agents are asked to beat; suspect and offline follow from it. Default: 30 s.
+    pub heartbeat_interval: Duration,
+    /// How often due deadlines are looked for. Default: 1 s.
+    pub sweep_interval: Duration,
+    /// A gap in the sweeper's pulse after which every lease and every silence starts afresh. Default: 10 s.
+    pub pulse_gap: Duration,
+    /// How long a deregistered or silent agent is kept. Default: 7 days.
+    pub keep_agents: Duration,
+    /// How long `shutdown` waits for what is in flight. Default: 10 s.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(60),
+            heartbeat_interval: limits::HEARTBEAT_INTERVAL,
+            sweep_interval: Duration::from_secs(1),
+            pulse_gap: Duration::from_secs(10),
+            keep_agents: Duration::from_secs(7 * 24 * 3600),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Timing {
+    /// What liveness is read by.
+    #[must_use]
+    pub fn liveness(&self) -> LivenessPolicy {
+        let mut policy = LivenessPolicy::default();
+        policy.heartbeat_interval = self.heartbeat_interval;
+        policy.keep_identity = self.keep_agents;
+        policy
+    }
+}
+
+/// How long things are kept once they are over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Retention {
+    /// Final tasks, with results and history. Default: 7 days.
+    pub tasks: Duration,
+    /// Events. Default: 7 days.
+    pub events: Duration,
+    /// Late results. Default: 30 days.
+    pub late_results: Duration,
+    /// Idempotency keys. Default: 24 hours.
+    pub idempotency_keys: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self { tasks: DAY * 7, events: DAY * 7, late_results: DAY * 30, idempotency_keys: DAY }
+    }
+}
+
+/// Sizes and counts that bound what peers can make the server hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Capacity {
+    /// Body of a submit. Default: 1 MiB.
+    pub submit_bytes: usize,
+    /// Body of a result or a batch of them. Default: 8 MiB.
+    pub result_bytes: usize,
+    /// Connections in all; more wait to be accepted. Default: 8,192.
+    pub connections: usize,
+    /// Connections from one address that is not loopback. Default: 512.
+    pub connections_per_address: usize,
+    /// Polls that one agent may have waiting; one more is answered 429. Default: 4.
+    pub polls_per_agent: usize,
+    /// Polls waiting in all; one more is answered 503. Default: 100,000.
+    pub polls: usize,
+    /// Writes under way in all; one more is answered 503. Default: 10,000.
+    pub writes: usize,
+    /// How long a connection may take to send its first byte or a request's header. Default: 10 s.
+    pub header_timeout: Duration,
+    /// How long a request's body may take. Default: 30 s.
+    pub body_timeout: Duration,
+    /// How long a connection may idle between requests. Default: 75 s.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            submit_bytes: limits::MAX_SUBMIT_BYTES,
+            result_bytes: limits::MAX_RESULT_BYTES,
+            connections: 8_192,
+            connections_per_address: 512,
+            polls_per_agent: 4,
+            polls: 100_000,
+            writes: 10_000,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+        }
+    }
+}
+
+/// How `serve` protects its connections. Off loopback one of the last three has to be chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Tls {
+    /// Nothing was decided: loopback only.
+    #[default]
+    Undecided,
+    /// TLS ends here.
+    Files {
+        /// PEM file with the certificate chain.
+        cert: PathBuf,
+        /// PEM file with the private key.
+        key: PathBuf,
+    },
+    /// A proxy in front ends TLS.
+    BehindProxy,
+    /// Plain HTTP on a network, knowingly.
+    Plaintext,
+}
+
+/// What is wrong with a configuration: every problem, by the configuration's own key names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigProblems(Vec<String>);
+
+impl ConfigProblems {
+    /// The problems, one line each.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl fmt::Display for ConfigProblems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration is not valid: {}", self.0.join("; "))
+    }
+}
+
+impl std::error::Error for ConfigProblems {}
+
+impl Config {
+    /// Checks every field and names all problems at once.
+    ///
+    /// # Errors
+    ///
+    /// If anything is out of range, or nobody could ever call.
+    pub fn validate(&self) -> Result<(), ConfigProblems> {
+        let mut found = Vec::new();
+        let mut expect = |holds: bool, problem: &str| {
+            if !holds {
+                found.push(problem.to_owned());
+            }
+        };
+        let long_enough = |secret: &Secret| secret.expose().len() >= MIN_SECRET_BYTES;
+        if let Some(key) = &self.operator_key {
+            expect(long_enough(&key.secret), "operator_key.secret has fewer than 24 bytes");
+            expect(!key.name.is_empty(), "operator_key.name is empty");
+        }
+        if let Some(secret) = &self.registration_secret {
+            expect(long_enough(&secret.secret), "registration_secret.secret has fewer than 24 bytes");
+            expect(!secret.name.is_empty(), "registration_secret.name is empty");
+        }
+        if self.access == Access::Keys {
+            expect(self.operator_key.is_some(), "operator_key is missing (or choose access: loopback or open)");
+            expect(
+                self.registration_secret.is_some(),
+                "registration_secret is missing (or choose access: loopback or open)",
+            );
+        }
+        if let Some(url) = &self.public_url {
+            let usable = url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            expect(usable, "public_url is not an http or https URL");
+        }
+        let timing = &self.timing;
+        let second = Duration::from_secs(1);
+        expect(timing.lease >= second && timing.lease <= second * 3600, "timing.lease is not between 1 s and 1 h");
+        expect(timing.heartbeat_interval >= second, "timing.heartbeat_interval is shorter than 1 s");
+        expect(timing.sweep_interval >= Duration::from_millis(10), "timing.sweep_interval is shorter than 10 ms");
+        expect(timing.pulse_gap >= timing.sweep_interval * 4, "timing.pulse_gap is shorter than four sweep intervals");
+        let tasks = &self.tasks;
+        expect(tasks.max_expiries > 0, "tasks.max_expiries is 0");
+        expect(tasks.max_releases > 0, "tasks.max_releases is 0");
+        expect(tasks.backoff_base <= tasks.backoff_cap, "tasks.backoff_base is longer than tasks.backoff_cap");
+        let capacity = &self.capacity;
+        for (value, name) in [
+            (capacity.submit_bytes, "submit_bytes"),
+            (capacity.result_bytes, "result_bytes"),
+            (capacity.connections, "connections"),
+            (capacity.connections_per_address, "connections_per_address"),
+            (capacity.polls_per_agent, "polls_per_agent"),
+            (capacity.polls, "polls"),
+            (capacity.writes, "writes"),
+        ] {
+            expect(value > 0, &format!("capacity.{name} is 0"));
+        }
+        if found.is_empty() { Ok(()) } else { Err(ConfigProblems(found)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let mut config = Config::default();
+        config.operator_key = Some(OperatorKey::new("short"));
+        config.public_url = Some("ftp://x".into());
+        config.timing.lease = Duration::ZERO;
+        config.capacity.polls = 0;
+        let problems = config.validate().expect_err("the configuration is broken in five places");
+        let named: Vec<_> = problems.iter().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+        assert_eq!(
+            named,
+            ["operator_key.secret", "registration_secret", "public_url", "timing.lease", "capacity.polls"]
+        );
+    }
+
+    #[test]
+    fn a_key_is_never_printed() {
+        let key = OperatorKey::new("0123456789abcdef01234567");
+        assert!(!format!("{key:?}").contains("0123456789"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(serde_json::from_str::<Config>(r#"{"operator_keys": null}"#).is_err());
+    }
+}

@@ -1,0 +1,172 @@
+//! The agents, in memory: their records as stored, their vitals as heard.
+//!
+//! Loaded at the start and kept in step by the lifecycle, which is the only writer. Heartbeats touch
+//! nothing but this; the sweeper writes the vitals that changed once a second.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use eap_core::{Agent, RoutingKey, Standing, Vitals};
+use eap_types::{AgentId, AgentName, InstanceId, TenantId};
+use subtle::ConstantTimeEq as _;
+
+use crate::announce::lock;
+use crate::auth::AgentToken;
+use crate::store::{Revision, Stored};
+
+/// One agent: its record and what was last heard of it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) revision: Revision,
+    token: Option<[u8; 32]>,
+    vitals: Mutex<Heard>,
+}
+
+#[derive(Debug)]
+struct Heard {
+    vitals: Vitals,
+    unwritten: bool,
+}
+
+impl Entry {
+    fn new(agent: Agent, revision: Revision, vitals: Vitals, unwritten: bool) -> Self {
+        let token = agent.token_sha256.as_deref().and_then(crate::auth::unhex);
+        Self { agent: Arc::new(agent), revision, token, vitals: Mutex::new(Heard { vitals, unwritten }) }
+    }
+
+    /// What was last heard.
+    pub(crate) fn vitals(&self) -> Vitals {
+        lock(&self.vitals).vitals.clone()
+    }
+
+    /// Changes what was heard; to be written with the next batch.
+    pub(crate) fn hear<T>(&self, change: impl FnOnce(&mut Vitals) -> T) -> T {
+        let mut heard = lock(&self.vitals);
+        heard.unwritten = true;
+        change(&mut heard.vitals)
+    }
+}
+
+/// All agents.
+#[derive(Debug, Default)]
+pub(crate) struct Directory(RwLock<HashMap<AgentId, Arc<Entry>>>);
+
+impl Directory {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<AgentId, Arc<Entry>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<AgentId, Arc<Entry>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in everything the store has.
+    pub(crate) fn load(&self, agents: Vec<(Stored<Agent>, Vitals)>) {
+        let entry = |(stored, vitals): (Stored<Agent>, Vitals)| {
+            (stored.record.id.clone(), Arc::new(Entry::new(stored.record, stored.revision, vitals, false)))
+        };
+        *self.write() = agents.into_iter().map(entry).collect();
+    }
+
+    /// Takes over a record that was committed. Vitals stay unless the record begins a new epoch.
+    pub(crate) fn put(&self, agent: Agent, revision: Revision, first_heard: Option<Vitals>) {
+        let mut entries = self.write();
+        let known = entries.get(&agent.id);
+        if known.is_some_and(|known| known.revision > revision) {
+            return;
+        }
+        let vitals = first_heard.or_else(|| known.map(|known| known.vitals()));
+        let vitals = vitals.unwrap_or_else(|| Vitals::registered(agent.epoch, agent.registered_at));
+        // Whatever was heard and not yet written moves over with the vitals.
+        entries.insert(agent.id.clone(), Arc::new(Entry::new(agent, revision, vitals, true)));
+    }
+
+    /// Forgets agents that were purged.
+    pub(crate) fn remove(&self, agents: &[AgentId]) {
+        let mut entries = self.write();
+        for agent in agents {
+            entries.remove(agent);
+        }
+    }
+
+    /// One agent.
+    pub(crate) fn get(&self, agent: &AgentId) -> Option<Arc<Entry>> {
+        self.read().get(agent).cloned()
+    }
+
+    /// The agent a live token belongs to.
+    pub(crate) fn bearer(&self, token: &AgentToken) -> Option<Arc<Entry>> {
+        let entry = self.get(&token.agent);
+        // Compared even where there is nothing to compare with: existence does not show in the time taken.
+        let known = entry.as_ref().and_then(|entry| entry.token).unwrap_or_default();
+        let same: bool = known.ct_eq(&token.digest).into();
+        entry.filter(|entry| same && entry.token.is_some())
+    }
+
+    /// The agent of this identity, deregistered or not.
+    pub(crate) fn of_identity(
+        &self,
+        tenant: TenantId,
+        name: &AgentName,
+        instance: &InstanceId,
+    ) -> Option<Arc<Entry>> {
+        self.find(|agent| {
+            agent.tenant == tenant && agent.name == *name && agent.instance_id.as_ref() == Some(instance)
+        })
+    }
+
+    /// Whom a registration without instance takes the place of: same name, same endpoint, none of them empty.
+    pub(crate) fn superseded_by(&self, newer: &Agent) -> Vec<Arc<Entry>> {
+        let Some(endpoint) = &newer.endpoint_url else { return Vec::new() };
+        let is_older = |agent: &Agent| {
+            agent.id != newer.id
+                && agent.tenant == newer.tenant
+                && agent.name == newer.name
+                && agent.endpoint_url.as_ref() == Some(endpoint)
+                && agent.instance_id.is_none()
+                && matches!(agent.standing, Standing::Active | Standing::Draining)
+        };
+        self.read().values().filter(|entry| is_older(&entry.agent)).cloned().collect()
+    }
+
+    fn find(&self, wanted: impl Fn(&Agent) -> bool) -> Option<Arc<Entry>> {
+        self.read().values().find(|entry| wanted(&entry.agent)).cloned()
+    }
+
+    /// Whether any agent that takes work could ever take a task of this key.
+    pub(crate) fn can_serve(&self, key: &RoutingKey) -> bool {
+        self.find(|agent| agent.standing == Standing::Active && key.admits(agent)).is_some()
+    }
+
+    /// The agents of a tenant that are not deregistered, newest first.
+    pub(crate) fn of_tenant(&self, tenant: TenantId) -> Vec<Arc<Entry>> {
+        let shown = |agent: &Agent| {
+            agent.tenant == tenant && !matches!(agent.standing, Standing::Deregistered { .. })
+        };
+        let mut entries: Vec<_> = self.read().values().filter(|entry| shown(&entry.agent)).cloned().collect();
+        entries.sort_by(|a, b| {
+            b.agent.registered_at.cmp(&a.agent.registered_at).then_with(|| b.agent.id.cmp(&a.agent.id))
+        });
+        entries
+    }
+
+    /// Vitals that changed since the last call, to be written.
+    pub(crate) fn take_unwritten(&self) -> Vec<(AgentId, Vitals)> {
+        let mut changed = Vec::new();
+        for (id, entry) in self.read().iter() {
+            let mut heard = lock(&entry.vitals);
+            if std::mem::take(&mut heard.unwritten) {
+                changed.push((id.clone(), heard.vitals.clone()));
+            }
+        }
+        changed
+    }
+
+    /// Everybody's silence counts anew from `now`.
+    pub(crate) fn start_afresh(&self, now: eap_types::Timestamp) {
+        for entry in self.read().values() {
+            entry.hear(|vitals| vitals.last_seen = now);
+        }
+    }
+}

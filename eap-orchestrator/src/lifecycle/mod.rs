@@ -1,0 +1,265 @@
+//! The lifecycle manager: load, decide, commit, announce. The only writer.
+//!
+//! Every change to a task passes through [`Lifecycle::apply`] (or a claim), every change to an agent through
+//! `registration` or `standing`. What is decided is decided by `eap-core`; what is written is written with
+//! the revision it was decided on, and decided again when another writer was faster.
+
+mod heartbeat;
+mod registration;
+mod results;
+mod submit;
+mod sweep;
+mod views;
+mod work;
+
+use std::sync::Arc;
+
+use eap_core::{Changed, RecordedResult, Refusal, Step, Task, TaskEvent};
+use eap_types::{FailureCode, TaskId, TaskResult};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, info};
+
+pub(crate) use registration::{Registering, Welcome};
+
+use crate::announce::Announcements;
+use crate::clock::{Clock, Entropy, draw_chance};
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::error::Error;
+use crate::leases::LeaseBook;
+use crate::store::{
+    Change, LateResultRow, Repository, ResultRow, Stored, StoreError, TaskWrite, events_of,
+};
+
+/// How often a decision is made anew because another writer was faster.
+const MAX_CONFLICTS: usize = 16;
+
+/// The lifecycle manager; shared by everything that reads or changes tasks and agents.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<dyn Repository>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) directory: Directory,
+    pub(crate) leases: LeaseBook,
+    pub(crate) announcements: Announcements,
+    /// Writes under way, so that stopping can wait for them.
+    pub(crate) under_way: TaskTracker,
+    writes: Arc<Semaphore>,
+    failure: watch::Sender<Option<String>>,
+}
+
+/// Which part of the write capacity a call may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    /// New work: refused first when the server is full.
+    New,
+    /// Heartbeats, results and whatever else finishes work: all of it.
+    Running,
+}
+
+/// What an event did to a task.
+#[derive(Debug)]
+struct Applied {
+    task: Task,
+    duplicate: bool,
+}
+
+impl Lifecycle {
+    pub(crate) fn new(
+        config: Config,
+        store: Arc<dyn Repository>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        let writes = Arc::new(Semaphore::new(config.capacity.writes));
+        Self {
+            config,
+            store,
+            clock,
+            entropy,
+            directory: Directory::default(),
+            leases: LeaseBook::default(),
+            announcements: Announcements::new(crate::store::EventSeq(0)),
+            under_way: TaskTracker::new(),
+            writes,
+            failure: watch::Sender::new(None),
+        }
+    }
+
+    /// Tells when the store has failed for good, and why.
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+
+    /// Runs `work` to its end whether or not its caller stays: a commit never lives in a request's future.
+    async fn detached<T: Send + 'static>(
+        self: &Arc<Self>,
+        share: Share,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let full = Error::Busy { reason: "too many writes are under way" };
+        // A quarter is kept for heartbeats and results.
+        if share == Share::New && self.writes.available_permits() < self.config.capacity.writes.div_ceil(4) {
+            return Err(full);
+        }
+        let Ok(permit) = Arc::clone(&self.writes).try_acquire_owned() else { return Err(full) };
+        let running = self.under_way.spawn(async move {
+            let _permit = permit;
+            work.await
+        });
+        running.await.unwrap_or_else(|broken| {
+            error!(error = %broken, "a write ended without an answer");
+            Err(Error::Broken)
+        })
+    }
+
+    /// Loads a task, decides, commits, announces; again while other writers are faster.
+    ///
+    /// `reported` is the body behind a report: it becomes the task's result, or a late result.
+    async fn apply(
+        &self,
+        id: TaskId,
+        event: &TaskEvent,
+        reported: Option<&TaskResult>,
+    ) -> Result<Applied, Error> {
+        for _ in 0..MAX_CONFLICTS {
+            let stored = self.store.task(id).await?.ok_or(Error::UnknownTask)?;
+            match self.apply_to(stored, event.clone(), reported).await {
+                Err(Error::Store(StoreError::Conflict { .. })) => {}
+                answer => return answer,
+            }
+        }
+        Err(Error::Busy { reason: "other writers kept changing the task" })
+    }
+
+    /// One try of [`apply`](Self::apply), on a record that was read already.
+    async fn apply_to(
+        &self,
+        stored: Stored<Task>,
+        event: TaskEvent,
+        reported: Option<&TaskResult>,
+    ) -> Result<Applied, Error> {
+        let Stored { record: task, revision, now } = stored;
+        let name = event.name();
+        match task.apply(event, now, &self.config.tasks) {
+            Ok(Step::Changed(changed)) => {
+                let (task, change) = written(&task, revision, *changed, now, reported);
+                self.commit(change).await?;
+                debug!(task.id = %task.id(), event = name, status = %task.status(), "task changed");
+                self.announce(&task);
+                Ok(Applied { task, duplicate: false })
+            }
+            Ok(Step::Duplicate) => Ok(Applied { task, duplicate: true }),
+            Ok(_) => Ok(Applied { task, duplicate: false }),
+            Err(refusal) => {
+                if let Some(result) = reported {
+                    self.keep_late_result(&task, &refusal, result, now).await?;
+                }
+                Err(refusal.into())
+            }
+        }
+    }
+
+    /// Keeps a report that came too late as evidence (G9); it changes nothing.
+    async fn keep_late_result(
+        &self,
+        task: &Task,
+        refusal: &Refusal,
+        result: &TaskResult,
+        now: eap_types::Timestamp,
+    ) -> Result<(), Error> {
+        let (Refusal::LeaseLost { attempt: Some(number) } | Refusal::TaskFinal { attempt: Some(number), .. }) = refusal
+        else {
+            return Ok(());
+        };
+        let Some(attempt) = task.attempt(*number) else { return Ok(()) };
+        let note = eap_core::Note {
+            kind: eap_core::NoteKind::LateResult,
+            attempt: Some(*number),
+            agent: Some(attempt.agent.clone()),
+            message: Some(format!("{refusal}; result {} kept as evidence", eap_core::ResultDigest::of(result))),
+        };
+        info!(task.id = %task.id(), attempt = number, agent.id = %attempt.agent, "late result");
+        let late = LateResultRow {
+            task: task.id(),
+            attempt: *number,
+            agent: attempt.agent.clone(),
+            received_at: now,
+            result: result.clone(),
+        };
+        let events = events_of(task, &[note], now);
+        self.commit(Change { late_results: vec![late], events, ..Change::default() }).await?;
+        Ok(())
+    }
+
+    /// Commits, and tells those who wait for events.
+    async fn commit(&self, change: Change) -> Result<(), StoreError> {
+        match self.store.commit(change).await {
+            Ok(committed) => {
+                self.announcements.committed(committed.head);
+                Ok(())
+            }
+            Err(error) => Err(self.noticed(error)),
+        }
+    }
+
+    /// Remembers an error after which the store cannot be trusted: the server has to stop (G6).
+    pub(crate) fn noticed(&self, error: StoreError) -> StoreError {
+        if let StoreError::Failed { source } = &error {
+            error!(error = %source, "the store has failed");
+            self.failure.send_replace(Some(source.to_string()));
+        }
+        error
+    }
+
+    /// Tells those who wait what became of a task, once that is committed.
+    pub(crate) fn announce(&self, task: &Task) {
+        if let Some(agent) = self.leases.note(task) {
+            self.announcements.agent_freed(&agent);
+        }
+        self.announcements.task_changed(task);
+    }
+
+    fn chance(&self) -> eap_core::Chance {
+        draw_chance(&*self.entropy)
+    }
+}
+
+/// The record that follows from a change, and the commit that writes it.
+fn written(
+    task: &Task,
+    revision: crate::store::Revision,
+    changed: Changed,
+    now: eap_types::Timestamp,
+    reported: Option<&TaskResult>,
+) -> (Task, Change) {
+    let Changed { state, notes, result } = changed;
+    let task = Task { spec: Arc::clone(&task.spec), state };
+    let result = result.and_then(|recorded| {
+        let (attempt, result) = match recorded {
+            RecordedResult::Reported { attempt, .. } => (attempt, reported?.clone()),
+            RecordedResult::ServerMade { attempt, code, message } => {
+                (attempt, server_made(task.id(), attempt, code, message))
+            }
+            _ => return None,
+        };
+        Some(ResultRow { task: task.id(), attempt, recorded_at: now, result })
+    });
+    let change = Change {
+        events: events_of(&task, &notes, now),
+        tasks: vec![TaskWrite::Update { task: task.clone(), revision }],
+        results: result.into_iter().collect(),
+        ..Change::default()
+    };
+    (task, change)
+}
+
+/// The result of an attempt that the server ended.
+fn server_made(task: TaskId, attempt: u32, code: FailureCode, message: String) -> TaskResult {
+    let mut result = TaskResult::failed(task, code, message);
+    result.attempt = Some(attempt);
+    result
+}

@@ -1,0 +1,227 @@
+//! Tasks in and out: submit, get, wait, cancel, list, history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eap_core::{Note, NoteKind, RoutingKey, Task, TaskEvent, TaskSpec};
+use eap_types::{
+    FieldProblem, IdempotencyKey, RawJson, SessionId, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView, limits,
+};
+
+use super::{Lifecycle, MAX_CONFLICTS, Share};
+use crate::auth::{Operator, sha256};
+use crate::clock::draw;
+use crate::error::Error;
+use crate::store::{
+    Change, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, Insertion, Stored, StoreError,
+    TaskFilter, TaskWrite, events_of,
+};
+
+/// How many events of one task its history shows.
+const HISTORY_EVENTS: usize = 1_000;
+
+/// Which tasks to list; all of them by default, newest first.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ListTasks {
+    /// In this state.
+    pub status: Option<eap_types::TaskStatus>,
+    /// Whose newest attempt is this agent's.
+    pub agent_id: Option<eap_types::AgentId>,
+    /// Of this type.
+    pub task_type: Option<eap_types::TaskType>,
+    /// What the page before gave as `next_cursor`.
+    pub cursor: Option<String>,
+    /// At most so many, 1 to 500. Default: 50.
+    pub limit: Option<usize>,
+}
+
+impl Lifecycle {
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        operator: &Operator,
+        submission: SubmitTask,
+        key: Option<IdempotencyKey>,
+        traceparent: Option<String>,
+    ) -> Result<TaskView, Error> {
+        let (this, operator) = (Arc::clone(self), operator.clone());
+        self.detached(Share::New, async move {
+            let Some(key) = key else {
+                let task = this.task_of(&operator, submission, traceparent)?;
+                this.insert(&task, None).await?;
+                return Ok(this.view(&task, None));
+            };
+            let scope = IdempotencyScope { principal: principal(&operator), route: "submit", key: key.to_string() };
+            let body_sha256 = fingerprint(&submission);
+            for _ in 0..MAX_CONFLICTS {
+                if let Some(first) = this.store.idempotent(&scope).await? {
+                    if first.body_sha256 != body_sha256 {
+                        return Err(Error::IdempotencyConflict);
+                    }
+                    let IdempotentTarget::Task(id) = first.target else { return Err(Error::IdempotencyConflict) };
+                    return this.task_view(&operator, id).await;
+                }
+                let task = this.task_of(&operator, submission.clone(), traceparent.clone())?;
+                let row = IdempotencyKeyRow {
+                    scope: scope.clone(),
+                    body_sha256,
+                    target: IdempotentTarget::Task(task.id()),
+                    created_at: task.spec.created_at,
+                };
+                match this.insert(&task, Some(row)).await {
+                    // The same call was under way: its answer is ours.
+                    Err(StoreError::Duplicate { .. }) => {}
+                    Err(other) => return Err(other.into()),
+                    Ok(()) => return Ok(this.view(&task, None)),
+                }
+            }
+            Err(Error::Busy { reason: "other calls kept using the idempotency key" })
+        })
+        .await
+    }
+
+    fn task_of(
+        &self,
+        operator: &Operator,
+        submission: SubmitTask,
+        traceparent: Option<String>,
+    ) -> Result<Task, Error> {
+        let now = self.clock.now();
+        if submission.expires_at.is_some_and(|at| at <= now || submission.run_at.is_some_and(|run| run >= at)) {
+            let message = "The task would expire before an attempt could start.";
+            let problems = vec![FieldProblem::new("body.expires_at", "value_error", message)];
+            return Err(Error::Invalid { problems });
+        }
+        let spec = TaskSpec {
+            id: TaskId::v7(now, draw(&*self.entropy)),
+            input: submission.input_text(),
+            routing: RoutingKey {
+                tenant: operator.tenant,
+                task_type: submission.task_type,
+                required_capabilities: submission.required_capabilities,
+                labels: submission.labels,
+                agent_id: submission.agent_id,
+            },
+            session_id: submission.session_id.unwrap_or_else(|| SessionId::v7(now, draw(&*self.entropy))),
+            context: submission.context,
+            requirements: submission.requirements,
+            priority: submission.priority,
+            timeout: Duration::from_secs(submission.timeout_seconds),
+            max_attempts: submission.max_attempts,
+            run_at: submission.run_at,
+            expires_at: submission.expires_at,
+            created_at: now,
+            traceparent,
+        };
+        Ok(Task::submitted(spec))
+    }
+
+    async fn insert(&self, task: &Task, idempotency: Option<IdempotencyKeyRow>) -> Result<(), StoreError> {
+        let note = Note { kind: NoteKind::Submitted, attempt: None, agent: None, message: None };
+        let change = Change {
+            events: events_of(task, &[note], task.spec.created_at),
+            tasks: vec![TaskWrite::Insert(task.clone())],
+            idempotency,
+            ..Change::default()
+        };
+        self.commit(change).await?;
+        self.announce(task);
+        Ok(())
+    }
+
+    /// One task as it stands, with its result if it has one.
+    pub(crate) async fn task_view(&self, operator: &Operator, id: TaskId) -> Result<TaskView, Error> {
+        let task = self.owned(operator, id).await?.record;
+        let result = match task.status() {
+            eap_types::TaskStatus::Completed | eap_types::TaskStatus::Failed => self.store.result(id).await?,
+            _ => None,
+        };
+        Ok(self.view(&task, result))
+    }
+
+    /// The same once it is final, or as it stands after `wait`.
+    pub(crate) async fn wait(&self, operator: &Operator, id: TaskId, wait: Duration) -> Result<TaskView, Error> {
+        let reader = self.announcements.reader(id);
+        let ended = reader.ended();
+        let view = self.task_view(operator, id).await?;
+        if view.status.is_final() || tokio::time::timeout(wait, ended).await.is_err() {
+            return if view.status.is_final() { Ok(view) } else { self.task_view(operator, id).await };
+        }
+        self.task_view(operator, id).await
+    }
+
+    async fn owned(&self, operator: &Operator, id: TaskId) -> Result<Stored<Task>, Error> {
+        let stored = self.store.task(id).await?;
+        stored.filter(|stored| stored.record.spec.routing.tenant == operator.tenant).ok_or(Error::UnknownTask)
+    }
+
+    pub(crate) async fn cancel(
+        self: &Arc<Self>,
+        operator: &Operator,
+        id: TaskId,
+        reason: Option<String>,
+    ) -> Result<TaskView, Error> {
+        let (this, operator) = (Arc::clone(self), operator.clone());
+        self.detached(Share::Running, async move {
+            this.owned(&operator, id).await?;
+            let applied = this.apply(id, &TaskEvent::Cancel { reason }, None).await?;
+            Ok(this.view(&applied.task, None))
+        })
+        .await
+    }
+
+    pub(crate) async fn list(&self, operator: &Operator, list: ListTasks) -> Result<TaskPage, Error> {
+        let limit = page_limit(list.limit)?;
+        let before = match list.cursor.as_deref().map(str::parse) {
+            None => None,
+            Some(Ok(number)) => Some(Insertion(number)),
+            Some(Err(_)) => return Err(invalid("query.cursor", "This is no cursor of an earlier page.")),
+        };
+        let filter = TaskFilter {
+            tenant: operator.tenant,
+            status: list.status,
+            agent: list.agent_id,
+            task_type: list.task_type,
+            before,
+            // One more than shown tells whether there is a next page.
+            limit: limit + 1,
+        };
+        let mut found = self.store.tasks(&filter).await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next_cursor = found.last().filter(|_| more).map(|(number, _)| number.0.to_string());
+        let tasks = found.iter().map(|(_, stored)| self.view(&stored.record, None)).collect();
+        Ok(TaskPage::new(tasks, next_cursor))
+    }
+
+    pub(crate) async fn history(&self, operator: &Operator, id: TaskId) -> Result<TaskHistory, Error> {
+        let task = self.owned(operator, id).await?.record;
+        let late = self.store.late_results(id).await?;
+        let events = self.store.events(EventSeq(0), Some(id), HISTORY_EVENTS).await?;
+        Ok(super::views::history(&task, late, events))
+    }
+}
+
+/// The size of a page: 50 unless told, 1 to 500.
+pub(crate) fn page_limit(given: Option<usize>) -> Result<usize, Error> {
+    let limit = given.unwrap_or(limits::DEFAULT_PAGE);
+    if (1..=limits::MAX_PAGE).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(invalid("query.limit", "The limit is a number from 1 to 500."))
+    }
+}
+
+/// One problem, as an error.
+pub(crate) fn invalid(field: &str, message: &str) -> Error {
+    Error::Invalid { problems: vec![FieldProblem::new(field, "value_error", message)] }
+}
+
+fn principal(operator: &Operator) -> String {
+    format!("{}/{}", operator.tenant, operator.name)
+}
+
+/// What tells two bodies under one idempotency key apart: their values, not their spelling.
+pub(super) fn fingerprint(body: &impl serde::Serialize) -> [u8; 32] {
+    RawJson::from_serialize(body).map_or([0; 32], |json| sha256(json.canonical()))
+}

@@ -1,0 +1,153 @@
+//! Records as callers see them.
+
+use eap_core::{Agent, Standing, Task, Vitals};
+use eap_types::{
+    AgentDetail, AgentState, AgentView, Assignment, AttemptView, EventView, HeldLease, LateResult, ProgressView,
+    RoutingView, TaskHistory, TaskStatus, TaskView, Timestamp,
+};
+
+use super::Lifecycle;
+use crate::directory::Entry;
+use crate::store::{Event, LateResultRow, ResultRow};
+
+impl Lifecycle {
+    /// A task as operators see it.
+    pub(super) fn view(&self, task: &Task, result: Option<ResultRow>) -> TaskView {
+        let (spec, state) = (&task.spec, &task.state);
+        let mut routing = RoutingView::new(spec.routing.required_capabilities.iter().cloned());
+        routing.labels = spec.routing.labels.clone();
+        routing.agent_id.clone_from(&spec.routing.agent_id);
+        let mut view = TaskView::new(
+            spec.id,
+            spec.session_id,
+            task.status(),
+            spec.routing.task_type.clone(),
+            routing,
+            spec.max_attempts,
+            spec.created_at,
+        );
+        view.priority = spec.priority;
+        view.updated_at = state.updated_at;
+        view.run_at = spec.run_at;
+        view.expires_at = spec.expires_at;
+        view.attempt = task.newest_attempt().map_or(0, |attempt| attempt.number);
+        view.agent_id = task.newest_attempt().map(|attempt| attempt.agent.clone());
+        view.progress = state
+            .progress
+            .as_ref()
+            .map(|progress| ProgressView::new(progress.fraction, progress.message.clone()));
+        view.lease_expires_at = task.lease().map(|lease| lease.expires_at);
+        view.reason = state.phase.reason().map(str::to_owned);
+        view.result = result.map(|row| row.result);
+        view.no_capable_agent = task.status() == TaskStatus::Queued && !self.directory.can_serve(&spec.routing);
+        view
+    }
+
+    /// An agent as operators see it.
+    pub(crate) fn agent_view(&self, entry: &Entry) -> AgentView {
+        let (agent, vitals) = (&entry.agent, entry.vitals());
+        let mut view =
+            AgentView::new(agent.id.clone(), agent.name.clone(), agent.capabilities.clone(), agent.registered_at);
+        view.state = self.state_of(agent, &vitals);
+        view.status = vitals.status;
+        view.version.clone_from(&agent.version);
+        view.agent_type = agent.agent_type.clone();
+        view.labels = agent.labels.clone();
+        view.instance_id.clone_from(&agent.instance_id);
+        view.max_concurrent_tasks = agent.max_concurrent_tasks;
+        view.leases = self.leases.count(&agent.id);
+        view.current_load = vitals.current_load;
+        view.last_seen_at = Some(vitals.last_seen);
+        view.endpoint_url.clone_from(&agent.endpoint_url);
+        view
+    }
+
+    /// The same with all that is known of it.
+    pub(crate) fn agent_detail(&self, entry: &Entry) -> AgentDetail {
+        let agent = &entry.agent;
+        let mut detail = AgentDetail::new(self.agent_view(entry));
+        detail.metadata = agent.metadata.clone();
+        detail.metrics = entry.vitals().metrics;
+        detail.features.clone_from(&agent.features);
+        detail.epoch = agent.epoch;
+        detail.held = self
+            .leases
+            .of(&agent.id)
+            .into_iter()
+            .map(|(task, lease)| HeldLease::new(task, lease.lease_id, lease.attempt, lease.expires_at))
+            .collect();
+        detail.held.sort_by_key(|held| held.task_id);
+        detail
+    }
+
+    fn state_of(&self, agent: &Agent, vitals: &Vitals) -> AgentState {
+        let silence = self.clock.now().saturating_since(vitals.last_seen);
+        match agent.standing {
+            // Registered and never heard of by a beat: online until the silence says otherwise.
+            standing @ (Standing::Active | Standing::Draining) => standing.state(silence, &self.config.timing.liveness()),
+            standing => standing.state(silence, &self.config.timing.liveness()),
+        }
+    }
+}
+
+/// What an agent is told of a task it was just leased.
+pub(super) fn assignment(task: &Task, now: Timestamp) -> Option<Assignment> {
+    let lease = task.lease()?;
+    let spec = &task.spec;
+    let mut assignment = Assignment::new(spec.id, spec.routing.task_type.clone(), spec.input.clone());
+    assignment.session_id = Some(spec.session_id);
+    assignment.context = spec.context.clone();
+    assignment.requirements.clone_from(&spec.requirements);
+    assignment.timeout_seconds = spec.timeout.as_secs();
+    assignment.lease_id = Some(lease.lease_id);
+    assignment.lease_expires_in_ms = Some(millis(lease.expires_at.saturating_since(now)));
+    assignment.lease_expires_at = Some(lease.expires_at);
+    assignment.attempt = Some(lease.attempt);
+    assignment.max_attempts = Some(spec.max_attempts);
+    assignment.priority = Some(spec.priority.get());
+    assignment.traceparent.clone_from(&spec.traceparent);
+    Some(assignment)
+}
+
+/// Whole milliseconds, as the wire has them.
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn history(task: &Task, late: Vec<LateResultRow>, events: Vec<Event>) -> TaskHistory {
+    let mut history = TaskHistory::new(task.id());
+    history.attempts = task
+        .state
+        .attempts
+        .iter()
+        .map(|attempt| {
+            let mut view = AttemptView::new(
+                attempt.number,
+                attempt.agent.clone(),
+                attempt.lease_id,
+                attempt.outcome,
+                attempt.started_at,
+            );
+            view.ended_at = attempt.ended_at;
+            view.error_code = attempt.error_code;
+            view.message.clone_from(&attempt.message);
+            view
+        })
+        .collect();
+    history.late_results = late
+        .into_iter()
+        .map(|row| LateResult::new(row.attempt, row.agent, row.received_at, row.result))
+        .collect();
+    history.events = events
+        .into_iter()
+        .map(|event| {
+            let mut view = EventView::new(event.seq.0, event.at, event.kind);
+            view.task_id = event.task;
+            view.agent_id = event.agent;
+            view.attempt = event.attempt;
+            view.detail = event.detail;
+            view
+        })
+        .collect();
+    history
+}

@@ -1,0 +1,204 @@
+//! What one commit writes.
+
+use eap_core::{Agent, Note, NoteKind, Task, Vitals};
+use eap_types::{AgentId, JsonObject, TaskId, TaskResult, TenantId, Timestamp};
+
+use super::query::{EventSeq, Revision};
+
+/// Everything one commit writes: all of it or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Tasks, each at most once.
+    pub tasks: Vec<TaskWrite>,
+    /// Agents, each at most once.
+    pub agents: Vec<AgentWrite>,
+    /// Recorded results; a task has at most one ever.
+    pub results: Vec<ResultRow>,
+    /// Late results; the first of an attempt is kept, a further one is dropped without error.
+    pub late_results: Vec<LateResultRow>,
+    /// A key and what it stands for from now on.
+    pub idempotency: Option<IdempotencyKeyRow>,
+    /// Agents' vitals; they have no revision, the last writer wins. Unknown agents are passed over.
+    pub vitals: Vec<(AgentId, Vitals)>,
+    /// The sweeper's pulse.
+    pub pulse: Option<Timestamp>,
+    /// What observers are told, numbered in this order.
+    pub events: Vec<NewEvent>,
+}
+
+/// A task to write.
+#[derive(Clone, Debug)]
+pub enum TaskWrite {
+    /// A new one; gets the next insertion number.
+    Insert(Task),
+    /// A new state for one that was read at `revision`; the spec is not written again.
+    Update {
+        /// The whole record.
+        task: Task,
+        /// What it was read at.
+        revision: Revision,
+    },
+}
+
+impl TaskWrite {
+    /// The record.
+    #[must_use]
+    pub fn task(&self) -> &Task {
+        match self {
+            Self::Insert(task) | Self::Update { task, .. } => task,
+        }
+    }
+}
+
+/// An agent to write. (tenant, name, instance_id) is unique among agents with an instance_id.
+#[derive(Clone, Debug)]
+pub enum AgentWrite {
+    /// A new one, with its first vitals.
+    Insert(Agent, Vitals),
+    /// A new record for one that was read at `revision`.
+    Update {
+        /// The whole record.
+        agent: Agent,
+        /// What it was read at.
+        revision: Revision,
+    },
+}
+
+/// The result a task is recorded with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResultRow {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt it belongs to.
+    pub attempt: u32,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// What was reported.
+    pub result: TaskResult,
+}
+
+/// A report that came too late; evidence that changes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LateResultRow {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt its agent held.
+    pub attempt: u32,
+    /// The agent.
+    pub agent: AgentId,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// What was reported.
+    pub result: TaskResult,
+}
+
+/// Within what an idempotency key is unique.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IdempotencyScope {
+    /// Who used it.
+    pub principal: String,
+    /// For which route.
+    pub route: &'static str,
+    /// The key itself.
+    pub key: String,
+}
+
+/// An idempotency key and what it was first used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKeyRow {
+    /// The key within its scope.
+    pub scope: IdempotencyScope,
+    /// SHA-256 of the canonical body it came with.
+    pub body_sha256: [u8; 32],
+    /// What was made.
+    pub target: IdempotentTarget,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// What a call with an idempotency key made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdempotentTarget {
+    /// A task.
+    Task(TaskId),
+    /// An agent.
+    Agent(AgentId),
+}
+
+/// What happened, by its word on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// Something about a task.
+    Task(NoteKind),
+    /// An agent registered, for the first time or again.
+    AgentRegistered,
+    /// An agent drains.
+    AgentDraining,
+    /// A draining agent takes work again.
+    AgentResumed,
+    /// A newer registration took an agent's place.
+    AgentSuperseded,
+    /// An agent left.
+    AgentDeregistered,
+}
+
+impl EventKind {
+    /// The word on the wire and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Task(kind) => kind.as_str(),
+            Self::AgentRegistered => "agent.registered",
+            Self::AgentDraining => "agent.draining",
+            Self::AgentResumed => "agent.resumed",
+            Self::AgentSuperseded => "agent.superseded",
+            Self::AgentDeregistered => "agent.deregistered",
+        }
+    }
+}
+
+/// An event to be numbered by the commit that writes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: EventKind,
+    /// The task it concerns.
+    pub task: Option<TaskId>,
+    /// The agent it concerns.
+    pub agent: Option<AgentId>,
+    /// The attempt it concerns.
+    pub attempt: Option<u32>,
+    /// More, where there is more to say.
+    pub detail: JsonObject,
+}
+
+/// The events that a task's notes become.
+#[must_use]
+pub fn events_of(task: &Task, notes: &[Note], at: Timestamp) -> Vec<NewEvent> {
+    let event = |note: &Note| NewEvent {
+        tenant: task.spec.routing.tenant,
+        at,
+        kind: EventKind::Task(note.kind),
+        task: Some(task.id()),
+        agent: note.agent.clone(),
+        attempt: note.attempt,
+        detail: note.message.as_ref().map_or_else(JsonObject::default, |message| {
+            JsonObject::from_serialize(&serde_json::json!({ "message": message }))
+                .expect("an object of one string is a JSON object")
+        }),
+    };
+    notes.iter().map(event).collect()
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The number of the newest event, this commit's included.
+    pub head: EventSeq,
+}

@@ -1,0 +1,207 @@
+//! Records to store: small ones, and ones with every field at its most awkward.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use eap_core::{Agent, RoutingKey, Standing, TaskSpec, Vitals};
+use eap_types::{
+    AgentId, AgentType, Artifact, Capabilities, Feature, HealthStatus, JsonObject, Labels, LeaseId, Priority, RawJson,
+    SessionId, TaskId, TaskResult, TenantId, Timestamp,
+};
+
+use crate::store::{
+    Change, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, LateResultRow, NewEvent,
+};
+
+/// Text that breaks careless quoting, cutting and encoding.
+pub(super) const AWKWARD: &str = "naïve 'quoted' \"text\" \\ %s ?1 -- ; \u{0} \u{1f980} 日本 e\u{301} \r\n\t\u{2028}";
+
+/// JSON with numbers at the edge of 64 bits and white space that must stay.
+const AWKWARD_JSON: &str = r#"{ "z": 18446744073709551615, "a" : -9223372036854775808, "1.0": 1.0, "e": 5e-324,
+    "deep": [[[{"é\u0000\u2028": null}]]], "digits": 0.1000000000000000055511151231257827, "": "🦀" }"#;
+
+/// An object with awkward content.
+pub(super) fn json() -> JsonObject {
+    let json = RawJson::parse(AWKWARD_JSON).expect("the sample is JSON");
+    JsonObject::try_from(json).expect("the sample is an object")
+}
+
+/// A tenant other than the default one.
+pub(super) fn tenant(number: u8) -> TenantId {
+    TenantId::from_bytes([number; 16])
+}
+
+/// A task that asks for nothing special.
+pub(super) fn spec(id: TaskId, task_type: &str, now: Timestamp) -> TaskSpec {
+    let task_type = task_type.parse().expect("the sample is a task type");
+    TaskSpec {
+        id,
+        routing: RoutingKey::of_type(TenantId::default(), task_type),
+        session_id: SessionId::from_bytes(*id.as_bytes()),
+        input: "input".to_owned(),
+        context: JsonObject::default(),
+        requirements: Vec::new(),
+        priority: Priority::default(),
+        timeout: Duration::from_secs(3600),
+        max_attempts: 3,
+        run_at: None,
+        expires_at: None,
+        created_at: now,
+        traceparent: None,
+    }
+}
+
+/// A task with every field set.
+pub(super) fn full_spec(id: TaskId, now: Timestamp) -> TaskSpec {
+    let word = |text: &str| text.parse().expect("the sample is a capability");
+    TaskSpec {
+        routing: RoutingKey {
+            tenant: tenant(7),
+            required_capabilities: BTreeSet::from([word("z:9"), word("a.b-c_d")]),
+            labels: labels(&[("region", "eu"), ("a/b", AWKWARD)]),
+            agent_id: Some(agent_id("ägent \"7\" @ home")),
+            task_type: "full.task".parse().expect("the sample is a task type"),
+        },
+        input: AWKWARD.repeat(100),
+        context: json(),
+        requirements: vec![AWKWARD.to_owned(), String::new(), "last".to_owned()],
+        priority: Priority::LAST,
+        timeout: Duration::from_micros(604_800_000_001),
+        max_attempts: 100,
+        run_at: Some(now + Duration::from_micros(1)),
+        expires_at: Some(now + Duration::from_secs(86_400)),
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+        ..spec(id, "full.task", now)
+    }
+}
+
+/// An agent that is nothing special.
+pub(super) fn agent(id: AgentId, capabilities: &[&str], now: Timestamp) -> Agent {
+    Agent {
+        id,
+        tenant: TenantId::default(),
+        name: "AGENT-CHECK-01".parse().expect("the sample is a name"),
+        instance_id: None,
+        version: "1.0.0".to_owned(),
+        agent_type: AgentType::default(),
+        capabilities: Capabilities::new(capabilities.iter().copied()).expect("the sample is a list of capabilities"),
+        labels: Labels::default(),
+        endpoint_url: None,
+        metadata: JsonObject::default(),
+        features: None,
+        max_concurrent_tasks: 1000,
+        registered_with: None,
+        token_sha256: None,
+        epoch: 1,
+        registered_at: now,
+        standing: Standing::Active,
+    }
+}
+
+/// An agent with every field set.
+pub(super) fn full_agent(now: Timestamp) -> Agent {
+    Agent {
+        tenant: tenant(9),
+        instance_id: Some("ïnstance/1".parse().expect("the sample is an instance id")),
+        version: AWKWARD.to_owned(),
+        agent_type: AgentType::Custom("Pässler".to_owned()),
+        labels: labels(&[("region", AWKWARD), ("zone", "")]),
+        endpoint_url: Some("https://agent.example:8443/hook?a=%20b".to_owned()),
+        metadata: json(),
+        features: Some([Feature::PullV1, Feature::RotateV1].into_iter().collect()),
+        max_concurrent_tasks: u32::MAX,
+        registered_with: Some("fleet ü".to_owned()),
+        token_sha256: Some("ab".repeat(32)),
+        epoch: (1 << 53) + 1,
+        standing: Standing::Superseded { at: now + Duration::from_micros(1) },
+        ..agent(agent_id("ägent \"7\" @ home"), &["z:9", "a.b-c_d"], now)
+    }
+}
+
+/// Vitals with every field set.
+pub(super) fn full_vitals(now: Timestamp) -> Vitals {
+    Vitals {
+        last_seen: now + Duration::from_micros(1),
+        status: Some(HealthStatus::Busy),
+        current_load: 0.1 + 0.2,
+        tasks_in_progress: u64::MAX,
+        metrics: json(),
+        seq: Some(u64::MAX),
+        epoch: (1 << 53) + 1,
+        has_listed_tasks: true,
+    }
+}
+
+/// Labels of these pairs.
+pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let pairs: BTreeMap<String, String> =
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Labels::try_from(pairs).expect("the sample is a set of labels")
+}
+
+/// An agent's id as another platform might choose it.
+pub(super) fn agent_id(text: &str) -> AgentId {
+    text.parse().expect("the sample is an agent id")
+}
+
+/// A small result.
+pub(super) fn result(task: TaskId) -> TaskResult {
+    TaskResult::completed(task, JsonObject::default())
+}
+
+/// A result with every field set.
+pub(super) fn full_result(task: TaskId) -> TaskResult {
+    let path = |text: &str| text.parse().expect("the sample is an artifact path");
+    let artifacts = [
+        Artifact::text(path("out/naïve 日本.txt"), AWKWARD).with_mime_type("text/markdown; charset=utf-8"),
+        Artifact::from_bytes(path("bytes.bin"), &[0, 255, 254, 128, 10]),
+        Artifact::text(path("empty"), ""),
+    ];
+    let mut full = TaskResult::completed(task, json())
+        .with_artifacts(artifacts)
+        .with_execution_time_ms(0.1 + 0.2)
+        .with_tokens_used(9_007_199_254_740_991.0)
+        .with_cost_usd(1e-9)
+        .with_lease(LeaseId::from_bytes([255; 16]), u32::MAX)
+        .with_retryable(false);
+    full.error_message = Some(AWKWARD.to_owned());
+    full.error_code = Some(eap_types::FailureCode::ResourceExhausted);
+    full
+}
+
+/// A late result of this attempt, told apart by `said`.
+pub(super) fn late(task: TaskId, attempt: u32, said: &str, now: Timestamp) -> LateResultRow {
+    let mut result = result(task);
+    result.error_message = Some(said.to_owned());
+    LateResultRow { task, attempt, agent: agent_id("latecomer"), received_at: now, result }
+}
+
+/// The scope of this key.
+pub(super) fn scope(key: &str) -> IdempotencyScope {
+    IdempotencyScope { principal: "öperator".to_owned(), route: "POST /api/v1/tasks", key: key.to_owned() }
+}
+
+/// A key that stands for this task.
+pub(super) fn key(key: &str, task: TaskId, now: Timestamp) -> IdempotencyKeyRow {
+    let body_sha256 = std::array::from_fn(|byte| 255 - byte as u8);
+    IdempotencyKeyRow { scope: scope(key), body_sha256, target: IdempotentTarget::Task(task), created_at: now }
+}
+
+/// An event about no record.
+pub(super) fn event(at: Timestamp) -> NewEvent {
+    NewEvent {
+        tenant: TenantId::default(),
+        at,
+        kind: EventKind::AgentDraining,
+        task: None,
+        agent: None,
+        attempt: None,
+        detail: JsonObject::default(),
+    }
+}
+
+/// A change of this many events about no record, numbered in their attempt by the order they stand in.
+pub(super) fn events(count: u32, at: Timestamp) -> Change {
+    let events = (0..count).map(|number| NewEvent { attempt: Some(number), ..event(at) }).collect();
+    Change { events, ..Change::default() }
+}

@@ -1,0 +1,100 @@
+//! One change: checked whole, then written whole.
+
+use std::collections::HashSet;
+
+use super::tables::{Tables, identity_of};
+use crate::store::{AgentWrite, Change, Committed, RecordRef, Revision, StoreError, TaskWrite};
+
+impl Tables {
+    /// Writes all of `change`, or says why none of it was.
+    pub(super) fn commit(&mut self, change: Change) -> Result<Committed, StoreError> {
+        self.check_tasks(&change)?;
+        self.check_agents(&change)?;
+        self.check_keys(&change)?;
+        self.write(change);
+        Ok(Committed { head: self.head })
+    }
+
+    fn check_tasks(&self, change: &Change) -> Result<(), StoreError> {
+        let mut seen = HashSet::new();
+        for write in &change.tasks {
+            let id = write.task().id();
+            let record = RecordRef::Task(id);
+            let is_first = seen.insert(id);
+            let stored = self.task(id).map(|row| row.revision);
+            match write {
+                TaskWrite::Insert(_) => must_be_new(is_first && stored.is_none(), record)?,
+                TaskWrite::Update { revision, .. } => must_be_at(*revision, stored.filter(|_| is_first), record)?,
+            }
+        }
+        let mut seen = HashSet::new();
+        for row in &change.results {
+            let is_new = seen.insert(row.task) && !self.results.contains_key(&row.task);
+            must_be_new(is_new, RecordRef::Task(row.task))?;
+        }
+        Ok(())
+    }
+
+    fn check_agents(&self, change: &Change) -> Result<(), StoreError> {
+        let (mut seen, mut identities) = (HashSet::new(), HashSet::new());
+        for write in &change.agents {
+            let (AgentWrite::Insert(agent, _) | AgentWrite::Update { agent, .. }) = write;
+            let record = RecordRef::Agent(agent.id.clone());
+            let is_first = seen.insert(&agent.id);
+            let stored = self.agents.get(&agent.id).map(|known| known.row.revision);
+            match write {
+                AgentWrite::Insert(..) => must_be_new(is_first && stored.is_none(), record)?,
+                AgentWrite::Update { revision, .. } => must_be_at(*revision, stored.filter(|_| is_first), record)?,
+            }
+            if let Some(identity) = identity_of(agent) {
+                let owner = self.identities.get(&identity).unwrap_or(&agent.id);
+                let is_free = *owner == agent.id && identities.insert(identity);
+                must_be_new(is_free, RecordRef::Agent(owner.clone()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_keys(&self, change: &Change) -> Result<(), StoreError> {
+        let is_new = change.idempotency.as_ref().is_none_or(|row| !self.keys.contains_key(&row.scope));
+        must_be_new(is_new, RecordRef::IdempotencyKey)
+    }
+
+    fn write(&mut self, change: Change) {
+        let Change { tasks, agents, results, late_results, idempotency, vitals, pulse, events } = change;
+        for write in tasks {
+            match write {
+                TaskWrite::Insert(task) => self.insert_task(task),
+                TaskWrite::Update { task, .. } => self.update_task(task),
+            }
+        }
+        for write in agents {
+            match write {
+                AgentWrite::Insert(agent, vitals) => self.insert_agent(agent, vitals),
+                AgentWrite::Update { agent, .. } => self.update_agent(agent),
+            }
+        }
+        self.results.extend(results.into_iter().map(|row| (row.task, row)));
+        for row in late_results {
+            self.late_results.entry((row.task, row.attempt)).or_insert(row);
+        }
+        self.keys.extend(idempotency.map(|row| (row.scope.clone(), row)));
+        for (agent, vitals) in vitals {
+            if let Some(known) = self.agents.get_mut(&agent) {
+                known.vitals = vitals;
+            }
+        }
+        self.pulse = pulse.or(self.pulse);
+        for event in events {
+            self.append_event(event);
+        }
+    }
+}
+
+fn must_be_new(is_new: bool, record: RecordRef) -> Result<(), StoreError> {
+    if is_new { Ok(()) } else { Err(StoreError::Duplicate { record }) }
+}
+
+fn must_be_at(revision: Revision, stored: Option<Revision>, record: RecordRef) -> Result<(), StoreError> {
+    if stored == Some(revision) { Ok(()) } else { Err(StoreError::Conflict { record }) }
+}

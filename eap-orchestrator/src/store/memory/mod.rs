@@ -1,0 +1,167 @@
+//! Everything in memory: for tests, demonstrations and simulations. Nothing survives the process.
+
+mod claim;
+mod commit;
+mod purge;
+mod tables;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use eap_core::{Agent, Task, Vitals};
+use eap_types::{AgentId, TaskId, Timestamp};
+
+use self::tables::{Row, Tables};
+use super::{
+    Change, Claimed, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, Stored, TaskFilter,
+};
+use crate::clock::Clock;
+
+/// A [`Repository`] in memory.
+///
+/// A clone is another handle on the same data, so that several orchestrators can share it. Closing
+/// closes one handle: the others go on, and a clone of a closed one is open.
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+    is_closed: AtomicBool,
+}
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    tables: Mutex<Tables>,
+}
+
+impl MemoryStore {
+    /// An empty store that takes its time from `clock`.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self::of(Arc::new(Shared { clock, tables: Mutex::default() }))
+    }
+
+    fn of(shared: Arc<Shared>) -> Self {
+        Self { shared, is_closed: AtomicBool::new(false) }
+    }
+
+    /// The tables, and the time read while holding them: later holders never see an earlier one.
+    fn open(&self) -> Result<(MutexGuard<'_, Tables>, Timestamp), StoreError> {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
+        // What can panic under the lock is `decide` alone, and it runs between writes, never inside one.
+        let tables = self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.shared.clock.now();
+        Ok((tables, now))
+    }
+}
+
+impl Clone for MemoryStore {
+    fn clone(&self) -> Self {
+        Self::of(Arc::clone(&self.shared))
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("is_closed", &self.is_closed).finish_non_exhaustive()
+    }
+}
+
+impl<T: Clone> Row<T> {
+    fn stored(&self, now: Timestamp) -> Stored<T> {
+        Stored { record: self.record.clone(), revision: self.revision, now }
+    }
+}
+
+#[async_trait]
+impl Repository for MemoryStore {
+    async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(tables.task(id).map(|row| row.stored(now)))
+    }
+
+    async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
+        Ok(self.open()?.0.results.get(&id).cloned())
+    }
+
+    async fn late_results(&self, id: TaskId) -> Result<Vec<LateResultRow>, StoreError> {
+        let (tables, _) = self.open()?;
+        Ok(tables.late_results.range((id, 0)..=(id, u32::MAX)).map(|(_, row)| row.clone()).collect())
+    }
+
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError> {
+        let (tables, now) = self.open()?;
+        let page = tables.newest_first(filter.before).filter(|(_, row)| is_asked_for(&row.record, filter));
+        Ok(page.take(filter.limit).map(|(number, row)| (number, row.stored(now))).collect())
+    }
+
+    async fn leases(&self, agent: &AgentId) -> Result<Vec<Stored<Task>>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(tables.held_by(agent).map(|(_, row)| row.stored(now)).collect())
+    }
+
+    async fn leased(&self, after: Option<TaskId>, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(tables.leased_after(after).take(limit).map(|row| row.stored(now)).collect())
+    }
+
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(tables.due_until(until).take(limit).map(|row| row.stored(now)).collect())
+    }
+
+    async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(tables.agents.values().map(|known| (known.row.stored(now), known.vitals.clone())).collect())
+    }
+
+    async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {
+        Ok(self.open()?.0.keys.get(scope).cloned())
+    }
+
+    async fn events(&self, after: EventSeq, task: Option<TaskId>, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let (tables, _) = self.open()?;
+        Ok(match task {
+            Some(task) => tables.events_about(task, after).take(limit).cloned().collect(),
+            None => tables.events_after(after).take(limit).cloned().collect(),
+        })
+    }
+
+    async fn head(&self) -> Result<EventSeq, StoreError> {
+        Ok(self.open()?.0.head)
+    }
+
+    async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.open()?.0.pulse)
+    }
+
+    async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
+        let (mut tables, _) = self.open()?;
+        tables.commit(change)
+    }
+
+    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Vec<Claimed>, StoreError> {
+        let (mut tables, now) = self.open()?;
+        Ok(demand.asks.iter().map(|ask| tables.claim(ask, now, &*decide)).collect())
+    }
+
+    async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {
+        Ok(self.open()?.0.purge(cutoffs, limit))
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        if self.is_closed.swap(true, Ordering::SeqCst) { Err(StoreError::Closed) } else { Ok(()) }
+    }
+}
+
+fn is_asked_for(task: &Task, filter: &TaskFilter) -> bool {
+    let routing = &task.spec.routing;
+    routing.tenant == filter.tenant
+        && filter.status.is_none_or(|status| task.status() == status)
+        && filter.task_type.as_ref().is_none_or(|wanted| routing.task_type == *wanted)
+        && filter.agent.as_ref().is_none_or(|agent| {
+            task.newest_attempt().is_some_and(|attempt| attempt.agent == *agent)
+        })
+}

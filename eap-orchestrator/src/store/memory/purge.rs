@@ -1,0 +1,52 @@
+//! What is old goes.
+
+use eap_core::Standing;
+use eap_types::{AgentId, TaskId, Timestamp};
+
+use super::tables::{KnownAgent, Tables};
+use crate::store::{Cutoffs, EventSeq, IdempotencyScope, Purged};
+
+impl Tables {
+    /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys and agents each.
+    pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize) -> Purged {
+        let mut rows = 0;
+        let tasks: Vec<TaskId> = self.finished_before(cutoffs.tasks).take(limit).collect();
+        for id in &tasks {
+            rows += self.remove_task(*id);
+        }
+        let events: Vec<EventSeq> = self.events_before(cutoffs.events).take(limit).collect();
+        for seq in events {
+            self.remove_event(seq);
+            rows += 1;
+        }
+        let old = self.late_results.iter().filter(|(_, row)| row.received_at < cutoffs.late_results);
+        let late: Vec<(TaskId, u32)> = old.map(|(key, _)| *key).take(limit).collect();
+        for key in late {
+            self.late_results.remove(&key);
+            rows += 1;
+        }
+        let old = self.keys.values().filter(|row| row.created_at < cutoffs.idempotency_keys);
+        let keys: Vec<IdempotencyScope> = old.map(|row| row.scope.clone()).take(limit).collect();
+        for scope in keys {
+            self.keys.remove(&scope);
+            rows += 1;
+        }
+        let gone = self.agents.iter().filter(|(id, known)| {
+            last_of(known) < cutoffs.agents && self.count_held_by(id) == 0
+        });
+        let agents: Vec<AgentId> = gone.map(|(id, _)| id.clone()).take(limit).collect();
+        for id in &agents {
+            self.remove_agent(id);
+            rows += 1;
+        }
+        Purged { rows, tasks, agents }
+    }
+}
+
+/// When an agent left, lost its place or was last heard of.
+fn last_of(known: &KnownAgent) -> Timestamp {
+    match known.row.record.standing {
+        Standing::Deregistered { at } | Standing::Superseded { at } => at,
+        Standing::Active | Standing::Draining => known.vitals.last_seen,
+    }
+}

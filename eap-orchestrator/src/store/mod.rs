@@ -1,0 +1,121 @@
+//! Where everything that was acknowledged is kept: the [`Repository`] contract.
+//!
+//! A back end is one file beside this one. What all of them must do is said at [`Repository`], and
+//! `conformance` is the same contract as tests.
+
+mod change;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod error;
+mod memory;
+mod query;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eap_core::{Agent, Changed, Refusal, Task, Vitals};
+use eap_types::{AgentId, TaskId, Timestamp};
+
+pub use change::{
+    AgentWrite, Change, Committed, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, LateResultRow,
+    NewEvent, ResultRow, TaskWrite, events_of,
+};
+pub use error::{BoxError, RecordRef, StoreError};
+pub use memory::MemoryStore;
+pub use query::{Ask, Claimed, Cutoffs, Demand, Event, EventSeq, Insertion, Purged, Revision, Stored, TaskFilter};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteOptions, SqliteStore};
+
+/// Says for one ready task and one ask whether the ask gets it, and the record that follows.
+///
+/// Called inside the store's transaction, with the store's time; it must be quick and do nothing else.
+pub type Decide = dyn Fn(&Task, &Ask, Timestamp) -> Result<Changed, Refusal> + Send + Sync;
+
+/// Durable storage for tasks, agents, results and events.
+///
+/// # Contract
+///
+/// - **Acknowledged means kept.** When a write returns `Ok`, all of it survives whatever the back end
+///   promises to survive (SQLite: kill -9 at any instruction, and loss of power). When it returns an
+///   error, either none of it is there, or ([`StoreError::Unavailable`], [`StoreError::Failed`]) it is
+///   unknown whether all or none of it is; never a part.
+/// - **Revisions count writes**: a record has revision 1 once inserted, and one more after each update, claims
+///   included.
+/// - **A write names the revision it was decided on.** If any record of a [`Change`] is at another
+///   revision, the whole change fails with [`StoreError::Conflict`] and nothing of it is written. An
+///   insert whose id or unique key exists fails with [`StoreError::Duplicate`]. Changes may share a
+///   transaction; one that fails leaves its neighbours alone.
+/// - **Writes do not depend on their caller.** Once a write was handed over, dropping the future that
+///   waits for it does not undo or cut it.
+/// - **Events are numbered without gaps that close later**: a reader that has seen number *n* will never
+///   be shown a smaller new one. The numbers rise in the order of the commits.
+/// - **Reads see every acknowledged write** that returned before they began.
+/// - **Claims are one operation.** See [`claim`](Repository::claim).
+/// - **Time is the store's**: [`Stored::now`] and the time handed to [`Decide`] come from one clock for
+///   all users of the same data, in whole microseconds.
+///
+/// No method has a default body: a forgotten one is a compile error, not a wrong answer.
+#[async_trait]
+pub trait Repository: fmt::Debug + Send + Sync + 'static {
+    /// Reads one task, or `None` if it was never submitted or is purged.
+    async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError>;
+
+    /// Reads the recorded result of a task: there is one exactly if it is completed or failed.
+    async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError>;
+
+    /// Reads the reports that came too late for a task, in order of attempt.
+    async fn late_results(&self, id: TaskId) -> Result<Vec<LateResultRow>, StoreError>;
+
+    /// Reads tasks, newest first, with the insertion number that continues the page.
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError>;
+
+    /// Reads the tasks an agent holds now, oldest lease first.
+    async fn leases(&self, agent: &AgentId) -> Result<Vec<Stored<Task>>, StoreError>;
+
+    /// Reads every leased task after `after` in id order, at most `limit`: for the fresh start after an outage.
+    async fn leased(&self, after: Option<TaskId>, limit: usize) -> Result<Vec<Stored<Task>>, StoreError>;
+
+    /// Reads tasks whose [`Task::due_at`] is at or before `until`, the longest due first.
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError>;
+
+    /// Reads every agent that is not purged, deregistered ones too.
+    async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError>;
+
+    /// Reads what a key was first used for, within its scope.
+    async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError>;
+
+    /// Reads events after `after`, oldest first, at most `limit`; of one task if `task` is given.
+    async fn events(&self, after: EventSeq, task: Option<TaskId>, limit: usize) -> Result<Vec<Event>, StoreError>;
+
+    /// The number of the newest event.
+    async fn head(&self) -> Result<EventSeq, StoreError>;
+
+    /// When the sweeper last wrote its pulse, if ever.
+    async fn pulse(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Applies all of `change` or none of it, events included.
+    async fn commit(&self, change: Change) -> Result<Committed, StoreError>;
+
+    /// Leases ready tasks to those who ask, in one transaction; one answer per ask, in order.
+    ///
+    /// For each ask in turn: if its `request_id` is bound to live leases of that agent, the answer is those
+    /// tasks again and nothing else. Otherwise the ask's room is the smaller of `max_tasks` and what the
+    /// agent's `max_concurrent_tasks` leaves beside the leases it holds, earlier asks of this claim included.
+    /// Ready tasks ([`Task::is_ready`]) whose routing key [admits](eap_core::RoutingKey::admits) the agent,
+    /// of the ask's `task_types` if it names some, are put to `decide` in order of (priority, insertion number)
+    /// until the room is filled; each that `decide` grants is written, with the events of its notes. A refused
+    /// task is passed over. An ask whose agent is unknown, not `Active`, or stored under another epoch gets
+    /// nothing.
+    ///
+    /// The cost does not grow with the number of tasks that are queued, delayed or final.
+    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Vec<Claimed>, StoreError>;
+
+    /// Deletes what is older than the cut-offs, at most `limit` rows of a kind; call again while something goes.
+    async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError>;
+
+    /// Finishes what was handed over and lets go of files and locks. Later calls fail with [`StoreError::Closed`].
+    async fn close(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,126 @@
+//! What a store is asked, and what it answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eap_core::{Agent, Task};
+use eap_types::{AgentId, JsonObject, RequestId, TaskId, TaskStatus, TaskType, TenantId, Timestamp};
+
+/// Counts the writes to a record; a write names the one it was decided on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+/// The number of an event; rises with every one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventSeq(pub u64);
+
+/// The number of a task in order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Insertion(pub u64);
+
+/// A record as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored<T> {
+    /// The record.
+    pub record: T,
+    /// To be named by the write that is decided on it.
+    pub revision: Revision,
+    /// The store's time when it was read: decide with this one.
+    pub now: Timestamp,
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug)]
+pub struct TaskFilter {
+    /// Of this tenant.
+    pub tenant: TenantId,
+    /// In this state.
+    pub status: Option<TaskStatus>,
+    /// Whose newest attempt is this agent's.
+    pub agent: Option<AgentId>,
+    /// Of this type.
+    pub task_type: Option<TaskType>,
+    /// Inserted before this one.
+    pub before: Option<Insertion>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Agents that can take work now, and how much.
+#[derive(Clone, Debug, Default)]
+pub struct Demand {
+    /// Served in this order.
+    pub asks: Vec<Ask>,
+}
+
+/// One agent's wish for work.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The agent, as its caller knows it.
+    pub agent: Arc<Agent>,
+    /// At most so many tasks.
+    pub max_tasks: u32,
+    /// The request that may be repeated.
+    pub request_id: Option<RequestId>,
+    /// Only tasks of these types, if given.
+    pub task_types: Option<BTreeSet<TaskType>>,
+    /// How long a lease holds without renewal.
+    pub lease: Duration,
+}
+
+/// What one ask got.
+#[derive(Clone, Debug, Default)]
+pub struct Claimed {
+    /// The tasks, now leased to the asking agent, in the order they were taken.
+    pub tasks: Vec<Task>,
+    /// Whether they were claimed before by the same request.
+    pub repeated: bool,
+}
+
+/// An event as it was numbered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Its number.
+    pub seq: EventSeq,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened, as [`EventKind::as_str`](super::EventKind::as_str) spells it.
+    pub kind: String,
+    /// The task it concerns.
+    pub task: Option<TaskId>,
+    /// The agent it concerns.
+    pub agent: Option<AgentId>,
+    /// The attempt it concerns.
+    pub attempt: Option<u32>,
+    /// More, where there is more to say.
+    pub detail: JsonObject,
+}
+
+/// What is old enough to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Cutoffs {
+    /// Final tasks last changed before this go, with their results, late results and events.
+    pub tasks: Timestamp,
+    /// Events before this go.
+    pub events: Timestamp,
+    /// Late results before this go.
+    pub late_results: Timestamp,
+    /// Idempotency keys before this go.
+    pub idempotency_keys: Timestamp,
+    /// Agents go that were deregistered, superseded or last seen before this and hold no lease.
+    pub agents: Timestamp,
+}
+
+/// What went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many rows, of all kinds.
+    pub rows: u64,
+    /// The tasks.
+    pub tasks: Vec<TaskId>,
+    /// The agents.
+    pub agents: Vec<AgentId>,
+}

@@ -1,0 +1,111 @@
+//! What a task produced, as files (ADR 001, docs/protocol.md section 2).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::macros::decode_via_fields;
+use crate::{ArtifactPath, Decode, Fields};
+
+const TEXT: &str = "text/plain";
+const BINARY: &str = "application/octet-stream";
+const MAX_MIME_TYPE_CHARS: usize = 255;
+
+/// A file that a result carries along.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Artifact {
+    /// Where the file belongs, relative to the task's result (ADR 001).
+    pub path: ArtifactPath,
+    /// The content, as text or in the form that `encoding` says (ADR 001).
+    pub content: String,
+    /// What kind of content it is. Default `text/plain`.
+    #[serde(default = "text_plain")]
+    #[schemars(length(max = 255))]
+    pub mime_type: String,
+    /// How bytes became text; absent when they are text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<ContentEncoding>,
+}
+
+/// How the bytes of an artifact became text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ContentEncoding {
+    /// The standard alphabet of RFC 4648 section 4, padded.
+    Base64,
+}
+
+/// An artifact says that it is base64 and is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("artifact `{path}` is not valid base64")]
+#[non_exhaustive]
+pub struct EncodingError {
+    /// The artifact.
+    pub path: ArtifactPath,
+}
+
+impl Artifact {
+    /// An artifact that is text.
+    pub fn text(path: ArtifactPath, content: impl Into<String>) -> Self {
+        Self { path, content: content.into(), mime_type: text_plain(), encoding: None }
+    }
+
+    /// An artifact of any bytes: text when they are UTF-8, else base64 and `application/octet-stream`.
+    pub fn from_bytes(path: ArtifactPath, bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::text(path, text),
+            Err(_) => Self {
+                path,
+                content: STANDARD.encode(bytes),
+                mime_type: BINARY.to_owned(),
+                encoding: Some(ContentEncoding::Base64),
+            },
+        }
+    }
+
+    /// Sets what kind of content it is.
+    #[must_use]
+    pub fn with_mime_type(mut self, mime_type: impl Into<String>) -> Self {
+        self.mime_type = mime_type.into();
+        self
+    }
+
+    /// The content as bytes.
+    ///
+    /// # Errors
+    ///
+    /// The content was set by hand and is not what `encoding` says; one that was decoded is.
+    pub fn bytes(&self) -> Result<Vec<u8>, EncodingError> {
+        match self.encoding {
+            None => Ok(self.content.clone().into_bytes()),
+            Some(ContentEncoding::Base64) => {
+                STANDARD.decode(&self.content).map_err(|_| EncodingError { path: self.path.clone() })
+            }
+        }
+    }
+}
+
+impl Decode for Artifact {
+    fn decode(fields: &mut Fields<'_>) -> Option<Self> {
+        let path = fields.required("path");
+        let content: Option<String> = fields.required("content");
+        let mime_type = fields.text("mime_type", MAX_MIME_TYPE_CHARS).unwrap_or_else(text_plain);
+        let encoding = fields.optional("encoding");
+        if let (Some(content), Some(ContentEncoding::Base64)) = (&content, encoding)
+            && STANDARD.decode(content).is_err()
+        {
+            fields.problem("content", "value_error", "is not valid base64");
+        }
+        fields.refuse_unbuilt("sha256");
+        Some(Self { path: path?, content: content?, mime_type, encoding })
+    }
+}
+
+fn text_plain() -> String {
+    TEXT.to_owned()
+}
+
+decode_via_fields!(Artifact);

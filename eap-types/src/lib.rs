@@ -1,0 +1,126 @@
+//! The words of the External Agent Protocol (EAP) 1.0: payloads, ids, errors and JSON Schemas.
+//!
+//! An orchestrator hands tasks to agents that run elsewhere; this crate is what the two say to each
+//! other, spelled once. It opens no socket, reads no clock and draws no random numbers: those are
+//! arguments. Whoever receives a message gets it whole and checked, or every problem of it at once;
+//! unknown fields are ignored, and `null` in an optional field means absent.
+//!
+//! # A first program
+//!
+//! An agent introduces itself, and an orchestrator reads what it says:
+//!
+//! ```
+//! use eap_types::{Capabilities, DecodeError, Registration, capability, from_json};
+//!
+//! let offered = Capabilities::new([capability::CODE_REVIEW, "text.translate"])?;
+//! let sent = serde_json::to_vec(&Registration::new("AGENT-TRANSLATOR".parse()?, offered))?;
+//!
+//! let read: Registration = from_json(&sent)?;
+//! assert_eq!(read.name.as_str(), "AGENT-TRANSLATOR");
+//!
+//! // One answer names everything that is wrong.
+//! let wrong = br#"{"name": "a/b", "capabilities": [], "max_concurrent_tasks": "five"}"#;
+//! let Err(DecodeError::Invalid { problems }) = from_json::<Registration>(wrong) else {
+//!     panic!("three fields are wrong")
+//! };
+//! assert_eq!(problems.len(), 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to find what
+//!
+//! Every type stands at the root of the crate; the constants stand in modules of their own.
+//!
+//! | subject | items |
+//! |---|---|
+//! | an agent joins and leaves | [`Registration`], [`Registered`], [`Features`], [`Deregister`] |
+//! | it says that it lives | [`Heartbeat`], [`HeartbeatReply`], [`Directive`] |
+//! | it gets work | [`LeaseRequest`], [`LeaseReply`], [`Assignment`], [`ReleaseRequest`] |
+//! | it reports | [`TaskResult`], [`Artifact`], [`ResultBatch`], [`IncomingResults`], [`ProgressReport`] |
+//! | a host submits and reads | [`SubmitTask`], [`TaskView`], [`TaskHistory`], [`AgentView`], [`Health`] |
+//! | names and ids | [`TaskId`], [`AgentId`], [`AgentName`], [`Capabilities`], [`Labels`], [`Timestamp`] |
+//! | opaque and hidden values | [`RawJson`], [`JsonObject`], [`Secret`], [`ArtifactPath`] |
+//! | reading a body | [`from_json`], [`Decode`], [`Fields`], [`DecodeError`] |
+//! | errors on the wire | [`ProblemBody`], [`ErrorCode`], [`FieldProblem`] |
+//! | constants | [`capability`], [`header`], [`limits`], [`path`] |
+//!
+//! # Features
+//!
+//! | feature | default | effect |
+//! |---|---|---|
+//! | none | | the crate has no features: every message, and its JSON Schema, is always there |
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod artifact;
+mod artifact_path;
+mod assignment;
+mod canonical;
+pub mod capability;
+mod checked;
+mod deregister;
+mod directive;
+mod entries;
+mod error_code;
+mod fields;
+mod figure;
+mod findings;
+pub mod header;
+mod health;
+mod heartbeat;
+mod id;
+mod json;
+mod labels;
+pub mod limits;
+mod macros;
+mod name;
+pub mod path;
+mod plain_words;
+mod problem;
+mod progress;
+mod read;
+mod registered;
+mod registration;
+mod report;
+mod result;
+mod scan;
+mod schema;
+mod secret;
+mod skill;
+mod task;
+mod time;
+mod work;
+
+pub use agent::{AgentDetail, AgentPage, AgentState, AgentView, HeldLease};
+pub use artifact::{Artifact, ContentEncoding, EncodingError};
+pub use artifact_path::ArtifactPath;
+pub use assignment::Assignment;
+pub use checked::IdError;
+pub use deregister::{Deregister, Deregistered};
+pub use directive::{Directive, DirectiveKind, HeartbeatReply, LeaseNote};
+pub use error_code::ErrorCode;
+pub use fields::Fields;
+pub use health::{Health, Readiness};
+pub use heartbeat::{HealthStatus, Heartbeat, HeldTask, WorkLoop};
+pub use id::{AgentId, DirectiveId, IdempotencyKey, InstanceId, LeaseId, RequestId, SessionId, TaskId, TenantId};
+pub use json::{JsonError, JsonObject, RawJson};
+pub use labels::Labels;
+pub use macros::UnknownWord;
+pub use name::{AgentName, AgentType, NamePolicy, NameRefusal};
+pub use problem::{FieldProblem, ProblemBody};
+pub use progress::{ProgressReply, ProgressReport};
+pub use read::{Decode, DecodeError, from_json};
+pub use registered::{Endpoints, Registered, WireLimits};
+pub use registration::{Feature, Features, PROTOCOL_VERSION, Registration, TransportKind};
+pub use report::{IncomingResults, ResultAccepted, ResultBatch, ResultOutcome, ResultsReply};
+pub use result::{FailureCode, ResultStatus, TaskResult};
+pub use scan::json_depth;
+pub use secret::Secret;
+pub use skill::{Capabilities, Capability, TaskType};
+pub use task::{
+    AttemptOutcome, AttemptView, CancelTask, EventView, LateResult, Priority, PriorityError, ProgressView, RoutingView,
+    SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskStatus, TaskView,
+};
+pub use time::{Timestamp, TimestampError};
+pub use work::{LeaseReply, LeaseRequest, NextRequest, ReleaseRequest, Released};

@@ -1,0 +1,214 @@
+//! The paths of the protocol: templates for a router, and functions that fill them for a client.
+//!
+//! The agents' paths are relative to [`AGENTS_BASE`], because a host may mount them elsewhere; the
+//! others are whole. Functions percent-encode what they put in.
+
+use std::fmt::Write;
+
+use crate::{AgentId, TaskId};
+
+/// Where the agents' side is mounted unless the host says otherwise.
+pub const AGENTS_BASE: &str = "/api/v1/agents/external";
+
+/// `POST`: an agent joins; relative to the base.
+pub const REGISTER: &str = "/register";
+/// `DELETE`: an agent leaves; relative to the base.
+pub const AGENT: &str = "/{agent_id}";
+/// `POST`: an agent leaves and says why; relative to the base.
+pub const DEREGISTER: &str = "/{agent_id}/deregister";
+/// `POST`: an agent says that it lives; relative to the base.
+pub const HEARTBEAT: &str = "/{agent_id}/heartbeat";
+/// `POST`: an agent asks for tasks; relative to the base.
+pub const LEASE: &str = "/{agent_id}/tasks/lease";
+/// `POST`: an agent asks for one task; relative to the base.
+pub const NEXT: &str = "/{agent_id}/tasks/next";
+/// `POST`: an agent reports a result; relative to the base.
+pub const RESULT: &str = "/{agent_id}/tasks/{task_id}/result";
+/// `POST`: an agent reports several results; relative to the base.
+pub const RESULTS: &str = "/{agent_id}/results";
+/// `POST`: an agent says how far a task is; relative to the base.
+pub const PROGRESS: &str = "/{agent_id}/tasks/{task_id}/progress";
+/// `POST`: an agent hands a task back; relative to the base.
+pub const RELEASE: &str = "/{agent_id}/tasks/{task_id}/release";
+
+/// `POST`: what a push agent offers for tasks; relative to its `endpoint_url`.
+pub const PUSH_TASK: &str = "/task";
+/// `GET`: what a push agent offers to be asked whether it lives; relative to its `endpoint_url`.
+pub const PUSH_HEALTH: &str = "/health";
+
+/// `POST` submits a task, `GET` lists them.
+pub const TASKS: &str = "/api/v1/tasks";
+/// `POST`: submits several tasks.
+pub const TASKS_BATCH: &str = "/api/v1/tasks/batch";
+/// `GET`: one task, once it is final if the caller waits.
+pub const TASK: &str = "/api/v1/tasks/{task_id}";
+/// `POST`: cancels a task.
+pub const TASK_CANCEL: &str = "/api/v1/tasks/{task_id}/cancel";
+/// `GET`: the attempts, late results and events of a task.
+pub const TASK_HISTORY: &str = "/api/v1/tasks/{task_id}/history";
+/// `GET`: the tasks that failed for good or are dead.
+pub const DEAD_LETTERS: &str = "/api/v1/dead-letters";
+/// `POST`: puts a dead task into the queue again, as a new one.
+pub const DEAD_LETTER_REQUEUE: &str = "/api/v1/dead-letters/{task_id}/requeue";
+/// `POST`: takes a dead task off the list.
+pub const DEAD_LETTER_DISCARD: &str = "/api/v1/dead-letters/{task_id}/discard";
+/// `GET`: lists the agents.
+pub const AGENTS: &str = "/api/v1/agents";
+/// `GET`: one agent with its liveness, load and leases.
+pub const AGENT_DETAIL: &str = "/api/v1/agents/{agent_id}";
+/// `GET`: whether the process runs.
+pub const HEALTH: &str = "/health";
+/// `GET`: whether it can take work.
+pub const READY: &str = "/health/ready";
+/// `GET`: figures for monitoring.
+pub const METRICS: &str = "/metrics";
+/// `GET`: the description of all paths.
+pub const OPENAPI: &str = "/openapi.json";
+/// `GET`: where everything is.
+pub const WELL_KNOWN: &str = "/.well-known/eap";
+
+/// Fills [`AGENT`], relative to the base.
+#[must_use]
+pub fn agent(agent: &AgentId) -> String {
+    of_agent(agent, "")
+}
+
+/// Fills [`DEREGISTER`], relative to the base.
+#[must_use]
+pub fn deregister(agent: &AgentId) -> String {
+    of_agent(agent, "/deregister")
+}
+
+/// Fills [`HEARTBEAT`], relative to the base.
+#[must_use]
+pub fn heartbeat(agent: &AgentId) -> String {
+    of_agent(agent, "/heartbeat")
+}
+
+/// Fills [`LEASE`], relative to the base.
+#[must_use]
+pub fn lease(agent: &AgentId) -> String {
+    of_agent(agent, "/tasks/lease")
+}
+
+/// Fills [`NEXT`], relative to the base.
+#[must_use]
+pub fn next(agent: &AgentId) -> String {
+    of_agent(agent, "/tasks/next")
+}
+
+/// Fills [`RESULT`], relative to the base.
+#[must_use]
+pub fn result(agent: &AgentId, task: &TaskId) -> String {
+    of_agent(agent, &format!("/tasks/{task}/result"))
+}
+
+/// Fills [`RESULTS`], relative to the base.
+#[must_use]
+pub fn results(agent: &AgentId) -> String {
+    of_agent(agent, "/results")
+}
+
+/// Fills [`PROGRESS`], relative to the base.
+#[must_use]
+pub fn progress(agent: &AgentId, task: &TaskId) -> String {
+    of_agent(agent, &format!("/tasks/{task}/progress"))
+}
+
+/// Fills [`RELEASE`], relative to the base.
+#[must_use]
+pub fn release(agent: &AgentId, task: &TaskId) -> String {
+    of_agent(agent, &format!("/tasks/{task}/release"))
+}
+
+/// Fills [`TASK`].
+#[must_use]
+pub fn task(task: &TaskId) -> String {
+    format!("{TASKS}/{task}")
+}
+
+/// Fills [`TASK_CANCEL`].
+#[must_use]
+pub fn task_cancel(task: &TaskId) -> String {
+    format!("{TASKS}/{task}/cancel")
+}
+
+/// Fills [`TASK_HISTORY`].
+#[must_use]
+pub fn task_history(task: &TaskId) -> String {
+    format!("{TASKS}/{task}/history")
+}
+
+/// Fills [`DEAD_LETTER_REQUEUE`].
+#[must_use]
+pub fn dead_letter_requeue(task: &TaskId) -> String {
+    format!("{DEAD_LETTERS}/{task}/requeue")
+}
+
+/// Fills [`DEAD_LETTER_DISCARD`].
+#[must_use]
+pub fn dead_letter_discard(task: &TaskId) -> String {
+    format!("{DEAD_LETTERS}/{task}/discard")
+}
+
+/// Fills [`AGENT_DETAIL`].
+#[must_use]
+pub fn agent_detail(agent: &AgentId) -> String {
+    format!("{AGENTS}{}", of_agent(agent, ""))
+}
+
+fn of_agent(agent: &AgentId, rest: &str) -> String {
+    let mut path = String::with_capacity(1 + agent.as_str().len() + rest.len());
+    path.push('/');
+    for byte in agent.as_str().bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            write!(path, "%{byte:02X}").expect("a String takes every write");
+        }
+    }
+    path.push_str(rest);
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fills a template by hand, to hold the functions to the constants.
+    fn filled(template: &str, agent: &str, task: &TaskId) -> String {
+        template.replace("{agent_id}", agent).replace("{task_id}", &task.to_string())
+    }
+
+    #[test]
+    fn every_function_fills_its_template() {
+        let (id, task_id) = ("agent-1".parse().unwrap(), TaskId::from_bytes([7; 16]));
+        let pairs = [
+            (AGENT, agent(&id)),
+            (DEREGISTER, deregister(&id)),
+            (HEARTBEAT, heartbeat(&id)),
+            (LEASE, lease(&id)),
+            (NEXT, next(&id)),
+            (RESULT, result(&id, &task_id)),
+            (RESULTS, results(&id)),
+            (PROGRESS, progress(&id, &task_id)),
+            (RELEASE, release(&id, &task_id)),
+            (TASK, task(&task_id)),
+            (TASK_CANCEL, task_cancel(&task_id)),
+            (TASK_HISTORY, task_history(&task_id)),
+            (DEAD_LETTER_REQUEUE, dead_letter_requeue(&task_id)),
+            (DEAD_LETTER_DISCARD, dead_letter_discard(&task_id)),
+            (AGENT_DETAIL, agent_detail(&id)),
+        ];
+        for (template, path) in pairs {
+            assert_eq!(path, filled(template, "agent-1", &task_id));
+        }
+    }
+
+    #[test]
+    fn an_id_of_another_platform_stays_one_part_of_the_path() {
+        let id = "bot #1?é%".parse().unwrap();
+        assert_eq!(heartbeat(&id), "/bot%20%231%3F%C3%A9%25/heartbeat");
+        assert_eq!(agent_detail(&id), "/api/v1/agents/bot%20%231%3F%C3%A9%25");
+    }
+}

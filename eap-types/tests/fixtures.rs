@@ -1,0 +1,140 @@
+//! Every message has a fixture: it is read, written back and compared as JSON.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use eap_types::{
+    AgentDetail, AgentPage, Assignment, CancelTask, Decode, Deregister, Deregistered, Health, Heartbeat,
+    HeartbeatReply, IncomingResults, LeaseReply, LeaseRequest, NextRequest, ProblemBody, ProgressReply, ProgressReport,
+    Readiness, Registered, Registration, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply,
+    SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, from_json,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Reads a body with one type and writes it back.
+type RoundTrip = fn(&str) -> String;
+
+const FIXTURES: &[(&str, RoundTrip)] = &[
+    ("adr001_assignment.request", message::<Assignment>),
+    ("adr001_heartbeat.request", message::<Heartbeat>),
+    ("adr001_registration.request", message::<Registration>),
+    ("adr001_result.request", message::<TaskResult>),
+    ("agent.reply", reply::<AgentDetail>),
+    ("agent_page.reply", reply::<AgentPage>),
+    ("assignment.request", message::<Assignment>),
+    ("cancel.request", message::<CancelTask>),
+    ("deregister.reply", reply::<Deregistered>),
+    ("deregister.request", message::<Deregister>),
+    ("health.reply", reply::<Health>),
+    ("heartbeat.reply", reply::<HeartbeatReply>),
+    ("heartbeat.request", message::<Heartbeat>),
+    ("history.reply", reply::<TaskHistory>),
+    ("lease.reply", reply::<LeaseReply>),
+    ("lease.request", message::<LeaseRequest>),
+    ("next.request", message::<NextRequest>),
+    ("not_ready.reply", reply::<Readiness>),
+    ("problem.reply", reply::<ProblemBody>),
+    ("progress.reply", reply::<ProgressReply>),
+    ("progress.request", message::<ProgressReport>),
+    ("ready.reply", reply::<Readiness>),
+    ("registration.reply", reply::<Registered>),
+    ("registration.request", message::<Registration>),
+    ("registration_older_peer.reply", reply::<Registered>),
+    ("release.reply", reply::<Released>),
+    ("release.request", message::<ReleaseRequest>),
+    ("result.reply", reply::<ResultAccepted>),
+    ("result.request", message::<TaskResult>),
+    ("result_failed.request", message::<TaskResult>),
+    ("results.reply", reply::<ResultsReply>),
+    ("results.request", results),
+    ("submit.request", message::<SubmitTask>),
+    ("submit_text.request", message::<SubmitTask>),
+    ("task.query", reply::<TaskQuery>),
+    ("task.reply", reply::<TaskView>),
+    ("task_page.reply", reply::<TaskPage>),
+];
+
+/// A message that is decoded whole; `Deserialize` must read it alike.
+fn message<T: Decode + DeserializeOwned + Serialize>(body: &str) -> String {
+    let decoded: T = from_json(body.as_bytes()).expect("the fixture is valid");
+    let derived: T = serde_json::from_str(body).expect("both ways of reading agree");
+    let text = serde_json::to_string(&decoded).expect("messages can be written");
+    assert_eq!(text, serde_json::to_string(&derived).expect("messages can be written"));
+    text
+}
+
+fn reply<T: DeserializeOwned + Serialize>(body: &str) -> String {
+    let read: T = serde_json::from_str(body).expect("the fixture is valid");
+    serde_json::to_string(&read).expect("replies can be written")
+}
+
+fn results(body: &str) -> String {
+    let incoming: IncomingResults = from_json(body.as_bytes()).expect("the fixture is valid");
+    let results = incoming.entries.into_iter().map(|entry| entry.expect("every entry is valid"));
+    serde_json::to_string(&ResultBatch::new(results)).expect("batches can be written")
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+fn read(name: &str) -> Option<String> {
+    fs::read_to_string(folder().join(format!("{name}.json"))).ok()
+}
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).expect("the text is JSON")
+}
+
+#[test]
+fn every_fixture_is_written_back_as_it_was_read() {
+    for (name, round_trip) in FIXTURES {
+        let body = read(name).unwrap_or_else(|| panic!("{name}.json is there"));
+        let expected = read(&format!("{name}.written")).unwrap_or_else(|| body.clone());
+        assert_eq!(parse(&round_trip(&body)), parse(&expected), "{name}");
+    }
+}
+
+#[test]
+fn what_was_written_is_written_the_same_again() {
+    for (name, round_trip) in FIXTURES {
+        let once = round_trip(&read(name).unwrap_or_else(|| panic!("{name}.json is there")));
+        assert_eq!(round_trip(&once), once, "{name}");
+    }
+}
+
+#[test]
+fn every_file_is_tested() {
+    let files: BTreeSet<String> = fs::read_dir(folder())
+        .expect("the folder of fixtures can be listed")
+        .map(|entry| {
+            entry.expect("the folder of fixtures can be listed").file_name().into_string().expect("names are text")
+        })
+        .filter(|name| name != "README.md")
+        .collect();
+    let written = |name: &str| Some(format!("{name}.written.json")).filter(|file| files.contains(file));
+    let tested: BTreeSet<String> = FIXTURES
+        .iter()
+        .flat_map(|(name, _)| [Some(format!("{name}.json")), written(name)].into_iter().flatten())
+        .collect();
+    assert_eq!(files, tested);
+}
+
+#[test]
+fn no_reply_holds_a_null() {
+    fn holds_null(value: &Value) -> bool {
+        match value {
+            Value::Null => true,
+            Value::Array(items) => items.iter().any(holds_null),
+            Value::Object(members) => members.values().any(holds_null),
+            _ => false,
+        }
+    }
+    for (name, round_trip) in FIXTURES {
+        let body = read(name).unwrap_or_else(|| panic!("{name}.json is there"));
+        assert!(!holds_null(&parse(&round_trip(&body))), "{name}");
+    }
+}
