@@ -54,3 +54,8 @@ pub use task::{
     Attempt, AttemptOutcome, Changed, EndOfLease, Lease, Note, NoteKind, Phase, Progress, Quote, RecordedResult,
     Refusal, Report, ReportKind, Step, Task, TaskEvent, TaskSpec, TaskState,
 };
+
+/// The README's program, compiled with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -66,9 +66,6 @@ impl LivenessPolicy {
 
 impl Default for LivenessPolicy {
     fn default() -> Self {
-        Self {
-            heartbeat_interval: Duration::from_secs(30),
-            keep_identity: Duration::from_secs(7 * 24 * 3600),
-        }
+        Self { heartbeat_interval: Duration::from_secs(30), keep_identity: Duration::from_secs(7 * 24 * 3600) }
     }
 }

@@ -76,6 +76,9 @@ pub enum Error {
         /// One sentence.
         reason: &'static str,
     },
+    /// Something broke inside; the log has more.
+    #[error("something broke inside the orchestrator")]
+    Broken,
     /// The server is stopping; go elsewhere or come again.
     #[error("the orchestrator is stopping")]
     Draining,

@@ -1,1 +1,65 @@
-//! .
+//! An orchestrator for the External Agent Protocol, to embed in your program or to run as a server.
+//!
+//! It takes tasks, leases them to agents outside your process, and keeps what they report. It holds all the
+//! state: an agent that crashes costs an attempt, never the task, and nothing that was acknowledged is lost.
+//!
+//! ```no_run
+//! use eap_orchestrator::{Access, Orchestrator};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let orchestrator = Orchestrator::builder_in_memory().access(Access::Loopback).build()?;
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//!     orchestrator.serve(listener, std::future::pending()).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Map
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`store`] | the [`Repository`](store::Repository) contract, the memory and SQLite stores, the conformance suite |
+//! | `orchestrator`, `builder`, `config` | what a host calls and sets |
+//! | `lifecycle` | load, decide (in `eap-core`), commit, announce: the only writer |
+//! | `matchmaker` | waiting agents meet ready tasks |
+//! | `sweeper` | lapsed leases, delayed starts, retention |
+//! | `http`, `serve` | the API's routes; the accept loop with its limits |
+//! | `auth` | keys, secrets, tokens, and when loopback may go without |
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `sqlite` | yes | `store::SqliteStore`, durable storage in one file |
+//! | `tls` | yes | TLS in [`Orchestrator::serve`] |
+//! | `conformance` | no | `store::conformance`, the suite for authors of stores |
+#![forbid(unsafe_code)]
+
+mod announce;
+mod auth;
+mod builder;
+mod clock;
+mod config;
+mod directory;
+mod error;
+mod events;
+mod http;
+mod leases;
+mod lifecycle;
+mod matchmaker;
+mod orchestrator;
+mod serve;
+pub mod store;
+mod sweeper;
+
+pub use auth::Operator;
+pub use builder::Builder;
+pub use clock::{Clock, Entropy, ManualClock, SystemClock, SystemEntropy};
+pub use config::{
+    Access, Capacity, Config, ConfigProblems, MIN_SECRET_BYTES, OperatorKey, RegistrationSecret, Retention, Timing, Tls,
+};
+pub use error::{Error, StartError};
+pub use events::Events;
+pub use lifecycle::ListTasks;
+pub use orchestrator::{Orchestrator, Running, ShutdownReport};

@@ -208,10 +208,8 @@ impl<'a> Fields<'a> {
     fn nested<T: Decode>(&mut self, path: String, raw: &RawValue) -> Option<T> {
         match Entries::read(raw.get()) {
             Ok(entries) => {
-                let before = self.found.count();
                 let mut fields = Fields::new(path.into(), entries, self.found);
-                let value = T::decode(&mut fields);
-                value.filter(|_| self.found.count() == before)
+                T::decode(&mut fields)
             }
             Err(error) => {
                 let (kind, message) = plain_words::of(&error, raw);

@@ -22,11 +22,6 @@ impl Findings {
         }
     }
 
-    /// Counts the problems so far, listed or not.
-    pub(crate) fn count(&self) -> usize {
-        self.problems.len() + self.unlisted
-    }
-
     /// Notes that the peer speaks another major version.
     pub(crate) fn refuse_version(&mut self, given: String) {
         self.unsupported_version = Some(given);

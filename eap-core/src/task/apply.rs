@@ -26,22 +26,14 @@ impl Task {
     pub fn apply(&self, event: TaskEvent, now: Timestamp, policy: &TaskPolicy) -> Result<Step, Refusal> {
         let mut next = Draft::of(self, now, policy);
         match (&self.state.phase, event) {
-            (
-                Phase::Queued { ready_at: None },
-                TaskEvent::Assign { agent, epoch, lease_id, request_id, length },
-            ) if self.may_be_offered_to(&agent, now) => {
+            (Phase::Queued { ready_at: None }, TaskEvent::Assign { agent, epoch, lease_id, request_id, length })
+                if self.may_be_offered_to(&agent, now) =>
+            {
                 let number = next.begin_attempt(&agent, epoch, lease_id);
                 let deadline = now + self.spec.timeout;
                 let expires_at = (now + length).min(deadline);
-                next.state.phase = Phase::Leased(Lease {
-                    attempt: number,
-                    lease_id,
-                    agent,
-                    request_id,
-                    expires_at,
-                    deadline,
-                    length,
-                });
+                next.state.phase =
+                    Phase::Leased(Lease { attempt: number, lease_id, agent, request_id, expires_at, deadline, length });
             }
             (_, TaskEvent::Assign { .. }) => return Err(Refusal::NotReady),
 
@@ -122,8 +114,7 @@ impl Task {
         if !self.was_assigned_to(agent) {
             return Err(Refusal::NotAssigned);
         }
-        let by_lease =
-            |lease_id: LeaseId| self.state.attempts.iter().find(|attempt| attempt.lease_id == lease_id);
+        let by_lease = |lease_id: LeaseId| self.state.attempts.iter().find(|attempt| attempt.lease_id == lease_id);
         let named = match (quote.lease_id, quote.attempt) {
             (None, None) => self.newest_attempt(),
             (None, Some(number)) => self.attempt(number),
@@ -312,11 +303,8 @@ impl<'a> Draft<'a> {
         let closed = self.close(lease.attempt, AttemptOutcome::Failed);
         closed.error_code = Some(FailureCode::Timeout);
         closed.message = Some(message.clone());
-        let recorded = RecordedResult::ServerMade {
-            attempt: lease.attempt,
-            code: FailureCode::Timeout,
-            message: message.clone(),
-        };
+        let recorded =
+            RecordedResult::ServerMade { attempt: lease.attempt, code: FailureCode::Timeout, message: message.clone() };
         self.fail(lease.attempt, true, message, recorded, chance);
     }
 

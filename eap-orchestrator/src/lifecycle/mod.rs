@@ -21,6 +21,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info};
 
 pub(crate) use registration::{Registering, Welcome};
+pub use submit::ListTasks;
+pub(crate) use submit::{invalid, page_limit};
+pub(crate) use sweep::was_away;
 
 use crate::announce::Announcements;
 use crate::clock::{Clock, Entropy, draw_chance};

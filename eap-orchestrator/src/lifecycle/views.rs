@@ -1,6 +1,6 @@
 //! Records as callers see them.
 
-use eap_core::{Agent, Standing, Task, Vitals};
+use eap_core::{Agent, Task, Vitals};
 use eap_types::{
     AgentDetail, AgentState, AgentView, Assignment, AttemptView, EventView, HeldLease, LateResult, ProgressView,
     RoutingView, TaskHistory, TaskStatus, TaskView, Timestamp,
@@ -20,12 +20,12 @@ impl Lifecycle {
         let mut view = TaskView::new(
             spec.id,
             spec.session_id,
-            task.status(),
             spec.routing.task_type.clone(),
             routing,
             spec.max_attempts,
             spec.created_at,
         );
+        view.status = task.status();
         view.priority = spec.priority;
         view.updated_at = state.updated_at;
         view.run_at = spec.run_at;
@@ -82,11 +82,7 @@ impl Lifecycle {
 
     fn state_of(&self, agent: &Agent, vitals: &Vitals) -> AgentState {
         let silence = self.clock.now().saturating_since(vitals.last_seen);
-        match agent.standing {
-            // Registered and never heard of by a beat: online until the silence says otherwise.
-            standing @ (Standing::Active | Standing::Draining) => standing.state(silence, &self.config.timing.liveness()),
-            standing => standing.state(silence, &self.config.timing.liveness()),
-        }
+        agent.standing.state(silence, &self.config.timing.liveness())
     }
 }
 
@@ -94,8 +90,7 @@ impl Lifecycle {
 pub(super) fn assignment(task: &Task, now: Timestamp) -> Option<Assignment> {
     let lease = task.lease()?;
     let spec = &task.spec;
-    let mut assignment = Assignment::new(spec.id, spec.routing.task_type.clone(), spec.input.clone());
-    assignment.session_id = Some(spec.session_id);
+    let mut assignment = Assignment::new(spec.id, spec.session_id, spec.routing.task_type.clone(), spec.input.clone());
     assignment.context = spec.context.clone();
     assignment.requirements.clone_from(&spec.requirements);
     assignment.timeout_seconds = spec.timeout.as_secs();
@@ -125,9 +120,9 @@ pub(super) fn history(task: &Task, late: Vec<LateResultRow>, events: Vec<Event>)
                 attempt.number,
                 attempt.agent.clone(),
                 attempt.lease_id,
-                attempt.outcome,
                 attempt.started_at,
             );
+            view.outcome = attempt.outcome;
             view.ended_at = attempt.ended_at;
             view.error_code = attempt.error_code;
             view.message.clone_from(&attempt.message);

@@ -34,6 +34,13 @@ fn equal_values_are_equal_whatever_their_text() {
 }
 
 #[test]
+fn a_whole_number_beyond_64_bits_stays_a_float() {
+    assert_eq!(raw("18446744073709551615").canonical(), "18446744073709551615");
+    assert_eq!(raw("18446744073709551616").canonical(), "1.8446744073709552e+19");
+    assert_eq!(raw("-9223372036854775808.0").canonical(), "-9223372036854775808");
+}
+
+#[test]
 fn different_values_differ() {
     for (a, b) in [
         ("1", "2"),
@@ -114,6 +121,7 @@ fn depth_counts_brackets_outside_strings() {
         (r#"["[[[[", "\"[[", "\\"]"#, 1),
         (r#"["\\[", ["\\\""]]"#, 2),
         ("[[], [], [[]]]", 3),
+        ("[[[]], []]", 3),
     ] {
         assert_eq!(json_depth(text.as_bytes()), depth, "{text}");
     }

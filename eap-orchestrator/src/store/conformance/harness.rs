@@ -9,7 +9,7 @@ use eap_types::{AgentId, LeaseId, TaskId, TaskResult, Timestamp};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::{Opened, samples};
+use super::samples;
 use crate::clock::{Clock, ManualClock};
 use crate::store::{
     AgentWrite, Ask, Change, Claimed, Committed, Decide, Demand, Event, EventSeq, Repository, ResultRow, StoreError,
@@ -20,25 +20,15 @@ use crate::store::{
 pub(super) const LEASE: Duration = Duration::from_secs(60);
 
 /// What a check is handed.
-pub struct Harness {
+pub(super) struct Harness {
     pub(super) store: Arc<dyn Repository>,
     pub(super) clock: Arc<ManualClock>,
     drawn: Arc<AtomicU64>,
-    _guard: Box<dyn std::any::Any + Send>,
-}
-
-impl std::fmt::Debug for Harness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Harness").field("store", &self.store).finish_non_exhaustive()
-    }
 }
 
 impl Harness {
-    pub(super) async fn open<T: Into<Opened>>(open: impl AsyncFnOnce(Arc<dyn Clock>) -> T) -> Self {
-        // Not a whole second: a store that cuts times to milliseconds is found out.
-        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_767_225_600_123_457)));
-        let Opened { store, guard } = open(Arc::clone(&clock) as Arc<dyn Clock>).await.into();
-        Self { store, clock, drawn: Arc::default(), _guard: guard }
+    pub(super) fn new(store: Arc<dyn Repository>, clock: Arc<ManualClock>) -> Self {
+        Self { store, clock, drawn: Arc::default() }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -135,7 +125,10 @@ impl Harness {
         self.commit(Change {
             events: events_of(&task, &changed.notes, now),
             tasks: vec![TaskWrite::Update { task: task.clone(), revision }],
-            results: results.map(|result| ResultRow { task: id, attempt, recorded_at: now, result }).into_iter().collect(),
+            results: results
+                .map(|result| ResultRow { task: id, attempt, recorded_at: now, result })
+                .into_iter()
+                .collect(),
             ..Change::default()
         })
         .await;
@@ -147,8 +140,7 @@ impl Harness {
         let holder = self.stored(id).await.record.newest_attempt().expect("the task is leased").agent.clone();
         let result = samples::result(id);
         let report = Report::of(&result);
-        let event =
-            TaskEvent::Report { agent: holder, quote: Quote::default(), report, chance: Chance::new(0.5) };
+        let event = TaskEvent::Report { agent: holder, quote: Quote::default(), report, chance: Chance::new(0.5) };
         self.apply_with(id, event, Some(result.clone())).await;
         result
     }
@@ -237,12 +229,12 @@ pub(super) fn registering(agent: Agent, now: Timestamp) -> Change {
 
 /// Fails unless the answer is that the record is at another revision.
 #[track_caller]
-pub(super) fn assert_conflict<T: std::fmt::Debug>(answer: Result<T, StoreError>) {
+pub(super) fn assert_conflict<T: std::fmt::Debug>(answer: &Result<T, StoreError>) {
     assert!(matches!(answer, Err(StoreError::Conflict { .. })), "a conflict was due, not {answer:?}");
 }
 
 /// Fails unless the answer is that the key is taken.
 #[track_caller]
-pub(super) fn assert_duplicate<T: std::fmt::Debug>(answer: Result<T, StoreError>) {
+pub(super) fn assert_duplicate<T: std::fmt::Debug>(answer: &Result<T, StoreError>) {
     assert!(matches!(answer, Err(StoreError::Duplicate { .. })), "a duplicate was due, not {answer:?}");
 }

@@ -9,9 +9,7 @@ use eap_types::{
     SessionId, TaskId, TaskResult, TenantId, Timestamp,
 };
 
-use crate::store::{
-    Change, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, LateResultRow, NewEvent,
-};
+use crate::store::{Change, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, LateResultRow, NewEvent};
 
 /// Text that breaks careless quoting, cutting and encoding.
 pub(super) const AWKWARD: &str = "naïve 'quoted' \"text\" \\ %s ?1 -- ; \u{0} \u{1f980} 日本 e\u{301} \r\n\t\u{2028}";

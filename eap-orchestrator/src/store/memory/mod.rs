@@ -161,7 +161,8 @@ fn is_asked_for(task: &Task, filter: &TaskFilter) -> bool {
     routing.tenant == filter.tenant
         && filter.status.is_none_or(|status| task.status() == status)
         && filter.task_type.as_ref().is_none_or(|wanted| routing.task_type == *wanted)
-        && filter.agent.as_ref().is_none_or(|agent| {
-            task.newest_attempt().is_some_and(|attempt| attempt.agent == *agent)
-        })
+        && filter
+            .agent
+            .as_ref()
+            .is_none_or(|agent| task.newest_attempt().is_some_and(|attempt| attempt.agent == *agent))
 }

@@ -31,9 +31,8 @@ impl Tables {
             self.keys.remove(&scope);
             rows += 1;
         }
-        let gone = self.agents.iter().filter(|(id, known)| {
-            last_of(known) < cutoffs.agents && self.count_held_by(id) == 0
-        });
+        let gone =
+            self.agents.iter().filter(|(id, known)| last_of(known) < cutoffs.agents && self.count_held_by(id) == 0);
         let agents: Vec<AgentId> = gone.map(|(id, _)| id.clone()).take(limit).collect();
         for id in &agents {
             self.remove_agent(id);

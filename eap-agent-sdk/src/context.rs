@@ -1,0 +1,166 @@
+//! What a handler can ask and say while it works on a task.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use eap_types::TaskId;
+use tokio_util::sync::CancellationToken;
+
+use crate::leases::LeaseKey;
+use crate::shared::Shared;
+
+/// Why a handler was told to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// The task was cancelled at the orchestrator, perhaps with a reason for people.
+    Requested {
+        /// What the orchestrator passed on.
+        reason: Option<String>,
+    },
+    /// The lease is lost: another agent may be working on the task.
+    LeaseLost,
+    /// The task's `timeout_seconds` are over.
+    Timeout,
+    /// The agent stops and its time for that is nearly over.
+    Shutdown,
+}
+
+/// How the lease of a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeaseStatus {
+    /// The orchestrator confirmed it, and its time is not over.
+    Held,
+    /// Its time is over and nothing answers: the result may still be the first one.
+    Uncertain,
+    /// It is over: the handler is cancelled.
+    Lost,
+}
+
+/// What a handler can ask and say while it works on one task; clones are of the same task.
+#[derive(Clone)]
+pub struct TaskContext {
+    state: Arc<TaskState>,
+    shared: Arc<Shared>,
+}
+
+impl TaskContext {
+    pub(crate) fn new(state: Arc<TaskState>, shared: Arc<Shared>) -> Self {
+        Self { state, shared }
+    }
+
+    /// Says how far the work is, 0 to 1, and in words what is being done.
+    ///
+    /// It does not wait for the orchestrator: reports that follow each other closely become one, at
+    /// most five a second are sent, and one that gets no answer is dropped. Words are cut at 4096
+    /// characters, a fraction beyond 0 or 1 becomes the nearer one, and NaN is left out.
+    pub async fn progress(&self, fraction: f64, message: impl Into<String>) {
+        let message: String = message.into().chars().take(eap_types::limits::MAX_PROGRESS_MESSAGE_CHARS).collect();
+        {
+            let mut note = self.state.progress();
+            if !fraction.is_nan() {
+                note.fraction = Some(fraction.clamp(0.0, 1.0));
+            }
+            note.message = Some(message);
+            note.is_news = true;
+        }
+        self.shared.progress.notify_one();
+        // Gives the sender a turn where it shares one thread with a busy handler.
+        tokio::task::yield_now().await;
+    }
+
+    /// Waits until the handler is to stop; [`TaskContext::cancel_reason`] then says why.
+    pub async fn cancelled(&self) {
+        self.state.token.cancelled().await;
+    }
+
+    /// Whether the handler is to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.state.token.is_cancelled()
+    }
+
+    /// A token that is cancelled when the handler is to stop, to be passed on to what it calls.
+    pub fn cancellation(&self) -> CancellationToken {
+        self.state.token.child_token()
+    }
+
+    /// Why the handler is to stop, once it is.
+    pub fn cancel_reason(&self) -> Option<CancelReason> {
+        self.state.reason.get().cloned()
+    }
+
+    /// How the task's lease stands.
+    pub fn lease(&self) -> LeaseStatus {
+        self.shared.leases.status(self.state.key)
+    }
+
+    /// Which attempt at the task this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.state.attempt.unwrap_or(1)
+    }
+
+    /// The task.
+    pub fn task_id(&self) -> TaskId {
+        self.state.key.task
+    }
+}
+
+impl fmt::Debug for TaskContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskContext")
+            .field("task_id", &self.task_id())
+            .field("attempt", &self.attempt())
+            .field("cancel_reason", &self.cancel_reason())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One task in the agent's hands, as all parts of the agent share it.
+#[derive(Debug)]
+pub(crate) struct TaskState {
+    pub(crate) key: LeaseKey,
+    pub(crate) attempt: Option<u32>,
+    pub(crate) token: CancellationToken,
+    reason: OnceLock<CancelReason>,
+    progress: Mutex<ProgressNote>,
+}
+
+/// The newest word of a handler about its progress.
+#[derive(Debug, Default)]
+pub(crate) struct ProgressNote {
+    pub(crate) seq: u64,
+    pub(crate) fraction: Option<f64>,
+    pub(crate) message: Option<String>,
+    /// Whether it was said since the last report.
+    pub(crate) is_news: bool,
+    pub(crate) last_sent: Option<Instant>,
+}
+
+impl TaskState {
+    pub(crate) fn new(key: LeaseKey, attempt: Option<u32>) -> Self {
+        Self {
+            key,
+            attempt,
+            token: CancellationToken::new(),
+            reason: OnceLock::new(),
+            progress: Mutex::new(ProgressNote::default()),
+        }
+    }
+
+    /// Tells the handler to stop; the first reason stays.
+    pub(crate) fn cancel(&self, reason: CancelReason) {
+        // Losing the race means that another reason was first.
+        let _ = self.reason.set(reason);
+        self.token.cancel();
+    }
+
+    pub(crate) fn reason(&self) -> Option<&CancelReason> {
+        self.reason.get()
+    }
+
+    pub(crate) fn progress(&self) -> MutexGuard<'_, ProgressNote> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,66 @@
+//! Why an agent could not be built, or ended.
+
+use std::io;
+use std::path::PathBuf;
+
+use eap_client::{BoxError, ClientError};
+
+/// Why an agent could not be built, or ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The builder was given values that cannot be; all problems are listed.
+    #[error("the agent cannot be built: {}", .problems.join("; "))]
+    Invalid {
+        /// What is wrong, one sentence each.
+        problems: Vec<String>,
+    },
+    /// The data directory cannot be used.
+    #[error("cannot use {} in the data directory", .path.display())]
+    DataDir {
+        /// The file or directory concerned.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process uses the data directory.
+    #[error("the data directory {} is in use by another process", .path.display())]
+    DataDirLocked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The identity file could be read by others, and so could the token in it.
+    #[error("{} can be read by group or others: make it 0600", .path.display())]
+    IdentityExposed {
+        /// The identity file.
+        path: PathBuf,
+    },
+    /// The orchestrator refused to register the agent.
+    #[error("the orchestrator did not register the agent")]
+    Registration {
+        /// The refusal.
+        #[source]
+        source: ClientError,
+    },
+    /// The orchestrator cannot be asked for tasks, because it is an older one.
+    #[error("the orchestrator does not hand out tasks by long-poll")]
+    PullNotServed,
+    /// Another process registers under the same name and instance id again and again.
+    #[error("the agent's name and instance id are in use by another process")]
+    IdentityInUse,
+    /// The thread that sends heartbeats could not start, or ended.
+    #[error("the heartbeat thread does not run")]
+    Heartbeat {
+        /// What went wrong.
+        #[source]
+        source: BoxError,
+    },
+    /// The agent's own task panicked or its runtime was shut down.
+    #[error("the agent was cut off")]
+    CutOff {
+        /// What the runtime said.
+        #[source]
+        source: BoxError,
+    },
+}

@@ -1,0 +1,310 @@
+//! The heartbeat thread: it registers, says that the agent lives, and renews leases.
+//!
+//! It has an OS thread, a runtime and a connection of its own, and takes all it needs from what is
+//! shared, so that handlers which block every other thread cost no lease (RELIABILITY.md A10). It
+//! alone registers: whoever meets a dead token says so and waits for the next access.
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use eap_client::{AgentClient, AgentSession, ClientError, HttpCall, ReqwestCall};
+use eap_types::{DirectiveId, HealthStatus, Heartbeat, HeartbeatReply, Registered};
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::agent::Status;
+use crate::error::Error;
+use crate::leases::LeaseKey;
+use crate::registrar::{Papers, Registrar, sane_interval};
+use crate::session::{Backoff, Verdict, beat_pause, judge};
+use crate::shared::{Access, Shared};
+
+/// The longest a heartbeat may take.
+const LONGEST_BEAT: Duration = Duration::from_secs(10);
+/// Events that come faster than this share a heartbeat.
+const SHORTEST_GAP: Duration = Duration::from_millis(500);
+/// How long the loop sleeps when nothing is due.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// What the heartbeat thread is started with.
+#[derive(Debug)]
+pub(crate) struct HeartParts {
+    pub(crate) url: String,
+    /// Given by the user, or else one is made on the thread's own runtime.
+    pub(crate) http: Option<Arc<dyn HttpCall>>,
+    pub(crate) papers: Papers,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Starts the thread; the receiver gets how it ended.
+pub(crate) fn spawn(parts: HeartParts) -> io::Result<oneshot::Receiver<Result<(), Error>>> {
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new().name("eap-heartbeat".to_owned()).spawn(move || {
+        // A driver that is gone has no use for the reason.
+        let _ = ended.send(live(parts));
+    })?;
+    Ok(end)
+}
+
+fn live(parts: HeartParts) -> Result<(), Error> {
+    let fail = |source| Error::Heartbeat { source };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| fail(error.into()))?;
+    let outcome = runtime.block_on(async {
+        let http = match parts.http {
+            Some(http) => http,
+            None => Arc::new(ReqwestCall::new().map_err(|error| fail(error.into()))?),
+        };
+        let client = AgentClient::new(&parts.url, http).map_err(|error| fail(error.into()))?;
+        let registrar = Registrar::new(client, parts.papers, parts.shared.clone());
+        Heart::new(parts.shared, registrar, parts.stop).run().await
+    });
+    // A name that is being looked up must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}
+
+#[derive(Debug)]
+struct Heart {
+    shared: Arc<Shared>,
+    registrar: Registrar,
+    stop: CancellationToken,
+    link: Option<Link>,
+    backoff: Backoff,
+    next_call: Instant,
+}
+
+/// What there is while the agent is registered.
+#[derive(Debug)]
+struct Link {
+    access: Arc<Access>,
+    session: AgentSession,
+    interval: Duration,
+    seq: u64,
+    last_beat: Option<Instant>,
+    /// Whether the last beat was refused for what it said, and the next says the least.
+    is_minimal: bool,
+    /// Whether something happened that the beat on its way does not tell.
+    is_behind: bool,
+}
+
+enum Outcome {
+    Registered(Result<Registered, ClientError>),
+    Beat { sent: Sent, result: Result<Option<HeartbeatReply>, ClientError> },
+}
+
+struct Sent {
+    at: Instant,
+    keys: Vec<LeaseKey>,
+    acks: Vec<DirectiveId>,
+}
+
+enum Wake {
+    Stop,
+    Nudge,
+    Timer,
+    Outcome(Outcome),
+}
+
+impl Heart {
+    fn new(shared: Arc<Shared>, registrar: Registrar, stop: CancellationToken) -> Self {
+        // Spreads a crowd that lost its server, and still renews well within a lease.
+        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+        Self { shared, registrar, stop, link: None, backoff, next_call: Instant::now() }
+    }
+
+    async fn run(mut self) -> Result<(), Error> {
+        let mut call: Option<BoxFuture<'static, Outcome>> = None;
+        loop {
+            let now = Instant::now();
+            let expiry = self.shared.leases.tick(now);
+            if call.is_none() && self.next_call <= now {
+                call = Some(self.call(now));
+            }
+            let next_call = if call.is_some() { now + FAR } else { self.next_call };
+            let timer = expiry.map_or(next_call, |expiry| expiry.min(next_call));
+            let wake = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => Wake::Stop,
+                outcome = answer(&mut call) => Wake::Outcome(outcome),
+                () = self.shared.nudge.notified() => Wake::Nudge,
+                () = sleep_until(timer.into()) => Wake::Timer,
+            };
+            match wake {
+                Wake::Stop => return Ok(()),
+                Wake::Timer => {}
+                Wake::Nudge => {
+                    if self.is_refused() {
+                        // Whatever is on its way carries the dead token.
+                        call = None;
+                        self.lose_access()?;
+                    } else {
+                        self.bring_forward(Instant::now());
+                    }
+                }
+                Wake::Outcome(outcome) => {
+                    call = None;
+                    self.settle(outcome)?;
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, now: Instant) -> BoxFuture<'static, Outcome> {
+        let Some(link) = &mut self.link else {
+            let attempt = self.registrar.attempt();
+            return Box::pin(async { Outcome::Registered(attempt.await) });
+        };
+        let (beat, sent) = beat(&self.shared, link, now);
+        let share = self.shared.leases.shortest().map_or(LONGEST_BEAT, |lease| lease / 3);
+        let session = link.session.clone().with_deadline(share.clamp(Duration::from_secs(1), LONGEST_BEAT));
+        Box::pin(async move { Outcome::Beat { result: session.heartbeat(&beat).await, sent } })
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> Result<(), Error> {
+        let now = Instant::now();
+        match outcome {
+            Outcome::Registered(outcome) => match self.registrar.settle(outcome, now)? {
+                Ok(access) => self.gain_access(access, now),
+                Err(pause) => self.next_call = now + pause,
+            },
+            Outcome::Beat { sent, result: Ok(reply) } => self.heard(&sent, reply),
+            Outcome::Beat { result: Err(error), .. } => self.not_heard(&error, now)?,
+        }
+        Ok(())
+    }
+
+    fn gain_access(&mut self, access: Arc<Access>, now: Instant) {
+        self.link = Some(Link {
+            session: access.session(self.registrar.client()),
+            interval: access.interval,
+            access: access.clone(),
+            seq: 0,
+            last_beat: None,
+            is_minimal: false,
+            is_behind: false,
+        });
+        self.backoff.succeed();
+        self.next_call = now;
+        self.shared.access.send_replace(Some(access));
+        self.shared.show(Status::Online);
+    }
+
+    fn is_refused(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| self.shared.is_refused(link.access.epoch))
+    }
+
+    fn lose_access(&mut self) -> Result<(), Error> {
+        self.link = None;
+        self.shared.access.send_replace(None);
+        self.shared.show(Status::Connecting);
+        let now = Instant::now();
+        self.next_call = now + self.registrar.refused(now)?;
+        Ok(())
+    }
+
+    /// Something happened that the orchestrator is to know, or a lease that is to be renewed at once.
+    fn bring_forward(&mut self, now: Instant) {
+        let Some(link) = &mut self.link else { return };
+        link.is_behind = true;
+        // While nothing answers, the pauses between tries count.
+        if self.backoff.failures() == 0 {
+            self.next_call = self.next_call.min(earliest(&self.shared, link, now));
+        }
+    }
+
+    fn heard(&mut self, sent: &Sent, reply: Option<HeartbeatReply>) {
+        let Some(link) = &mut self.link else { return };
+        match reply {
+            Some(reply) => {
+                link.interval = sane_interval(Duration::from_secs(reply.heartbeat_interval_seconds));
+                self.shared.leases.learn(&reply.leases, sent.at);
+                for directive in &reply.directives {
+                    if let Some(interval) = self.shared.obey(directive) {
+                        link.interval = sane_interval(interval);
+                    }
+                }
+            }
+            None => {
+                for key in &sent.keys {
+                    self.shared.leases.renew(*key, sent.at, None);
+                }
+            }
+        }
+        self.shared.forget_acks(&sent.acks);
+        link.is_minimal = false;
+        self.backoff.succeed();
+        self.registrar.confirmed();
+        self.next_call = sent.at + beat_pause(link.interval, self.shared.leases.shortest());
+        if link.is_behind {
+            self.next_call = self.next_call.min(earliest(&self.shared, link, Instant::now()));
+        }
+        self.shared.show(Status::Online);
+    }
+
+    fn not_heard(&mut self, error: &ClientError, now: Instant) -> Result<(), Error> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let verdict = judge(error);
+        if verdict == Verdict::Register {
+            return self.lose_access();
+        }
+        let is_about_body = matches!(error.status(), Some(400 | 413 | 422));
+        if is_about_body && !link.is_minimal {
+            warn!(error = error as &dyn std::error::Error, "a heartbeat was refused; sending the least");
+            link.is_minimal = true;
+            self.next_call = now;
+            return Ok(());
+        }
+        link.is_minimal = false;
+        let asked = if let Verdict::Later(asked) = verdict { asked } else { None };
+        let longest = beat_pause(link.interval, self.shared.leases.shortest());
+        let pause = self.backoff.fail(self.shared.chance(), asked).min(longest);
+        self.next_call = now + pause;
+        debug!(error = error as &dyn std::error::Error, ?pause, "a heartbeat got no answer");
+        self.shared.show(Status::Uncertain);
+        Ok(())
+    }
+}
+
+/// When the next beat may go out early: at once, unless the last one just did.
+fn earliest(shared: &Shared, link: &Link, now: Instant) -> Instant {
+    let gap = shared.leases.shortest().map_or(SHORTEST_GAP, |lease| SHORTEST_GAP.min(lease / 6));
+    link.last_beat.map_or(now, |last| now.max(last + gap))
+}
+
+fn beat(shared: &Shared, link: &mut Link, now: Instant) -> (Heartbeat, Sent) {
+    let listed = shared.leases.listed();
+    link.seq += 1;
+    link.last_beat = Some(now);
+    link.is_behind = false;
+    let mut beat = Heartbeat::new(HealthStatus::Healthy).with_seq(link.seq);
+    beat.tasks = listed.tasks;
+    let mut sent = Sent { at: now, keys: listed.keys, acks: Vec::new() };
+    if !link.is_minimal {
+        let running = shared.running.load(Ordering::Relaxed);
+        sent.acks = shared.acks();
+        beat = beat
+            .with_current_load((running as f64 / f64::from(shared.max_tasks)).min(1.0))
+            .with_tasks_in_progress(running as u64)
+            .with_timestamp(shared.clock.now())
+            .with_ack(sent.acks.clone())
+            .with_work_loop(shared.work_loop())
+            .with_draining(shared.draining.load(Ordering::Relaxed));
+    }
+    (beat, sent)
+}
+
+/// Waits for the call that is on its way, if there is one; safe to drop, the call goes on.
+async fn answer(call: &mut Option<BoxFuture<'static, Outcome>>) -> Outcome {
+    match call {
+        Some(call) => call.await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,344 @@
+//! Finished results, each sent until it has a definitive answer (RELIABILITY.md G20, A31, A36).
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use eap_client::{AgentSession, ClientError};
+use eap_core::Chance;
+use eap_types::{FailureCode, ProblemBody, ResultOutcome, ResultStatus, TaskResult};
+use tracing::{debug, warn};
+
+use crate::leases::LeaseKey;
+use crate::outbox_file::{OutboxFile, key_of};
+use crate::report::Refused;
+use crate::session::{Backoff, Verdict, batch_length, judge, judge_problem};
+
+/// Results that travel in one request, at most.
+const MOST_AT_ONCE: usize = 100;
+
+/// Results waiting for a definitive answer, the oldest first.
+///
+/// It is bounded by what the agent holds: an entry keeps its place among the agent's tasks.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    entries: VecDeque<Entry>,
+    file: Option<OutboxFile>,
+    last_id: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    result: TaskResult,
+    size: usize,
+    backoff: Backoff,
+    not_before: Instant,
+    is_on_its_way: bool,
+    /// Whether a batch with it was refused as a whole.
+    travels_alone: bool,
+    /// Whether it stands for a result that was too large.
+    is_replacement: bool,
+}
+
+/// What became of one result for good.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    Recorded(LeaseKey, ResultStatus),
+    Refused(LeaseKey, Box<Refused>),
+}
+
+/// What the answers to a delivery come to.
+#[derive(Debug, Default)]
+pub(crate) struct Settlement {
+    pub(crate) settled: Vec<Settled>,
+    /// Whether the token was refused.
+    pub(crate) is_unknown: bool,
+}
+
+/// The answers to one delivery.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    pub(crate) epoch: u64,
+    answers: Vec<(u64, Answer)>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Recorded,
+    Not { verdict: Verdict, status: u16, problem: Option<ProblemBody> },
+    /// The batch was refused, which says nothing about this result.
+    Alone,
+}
+
+impl Outbox {
+    pub(crate) fn new(file: Option<OutboxFile>) -> Self {
+        Self { entries: VecDeque::new(), file, last_id: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn is_durable(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Takes a result in that is on disk already.
+    pub(crate) fn restore(&mut self, result: TaskResult, now: Instant) {
+        self.last_id += 1;
+        let size = serde_json::to_vec(&result).map_or(usize::MAX, |text| text.len());
+        self.entries.push_back(Entry {
+            id: self.last_id,
+            result,
+            size,
+            backoff: Backoff::slow(),
+            not_before: now,
+            is_on_its_way: false,
+            travels_alone: false,
+            is_replacement: false,
+        });
+    }
+
+    /// Takes a result in; it is on disk when this returns, if there is one to be on.
+    pub(crate) async fn add(&mut self, result: TaskResult, now: Instant) {
+        self.write(&result).await;
+        self.restore(result, now);
+    }
+
+    /// When the next result is due, unless one is on its way.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.entries.iter().filter(|entry| !entry.is_on_its_way).map(|entry| entry.not_before).min()
+    }
+
+    /// Makes everything due now: there is a new session, or no more time.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        for entry in &mut self.entries {
+            entry.not_before = entry.not_before.min(now);
+        }
+    }
+
+    /// Takes the results that are due and travel together in at most `limit` bytes.
+    pub(crate) fn pack(&mut self, now: Instant, limit: usize) -> Vec<(u64, TaskResult)> {
+        let is_due = |entry: &&mut Entry| !entry.is_on_its_way && entry.not_before <= now;
+        let mut due: Vec<&mut Entry> = self.entries.iter_mut().filter(is_due).collect();
+        let together = due.iter().take_while(|entry| !entry.travels_alone).map(|entry| entry.size);
+        let count = batch_length(together, limit, MOST_AT_ONCE);
+        let taken = due.iter_mut().take(count).map(|entry| {
+            entry.is_on_its_way = true;
+            (entry.id, entry.result.clone())
+        });
+        taken.collect()
+    }
+
+    /// Takes in the answers to a delivery.
+    pub(crate) async fn settle(
+        &mut self,
+        delivered: Delivered,
+        now: Instant,
+        mut chance: impl FnMut() -> Chance,
+    ) -> Settlement {
+        let mut settlement = Settlement::default();
+        for (id, answer) in delivered.answers {
+            let Some(place) = self.entries.iter().position(|entry| entry.id == id) else { continue };
+            let entry = &mut self.entries[place];
+            entry.is_on_its_way = false;
+            match answer {
+                Answer::Recorded | Answer::Not { verdict: Verdict::Done, .. } => {
+                    let status = entry.result.status;
+                    let key = self.forget(place).await;
+                    settlement.settled.push(Settled::Recorded(key, status));
+                }
+                Answer::Not { verdict: Verdict::TooLarge, .. } if !entry.is_replacement => {
+                    self.replace(place, now).await;
+                }
+                Answer::Not { verdict: Verdict::Refused | Verdict::TooLarge, status, problem } => {
+                    let result = entry.result.clone();
+                    let key = self.forget(place).await;
+                    settlement.settled.push(Settled::Refused(key, Box::new(Refused { result, status, problem })));
+                }
+                Answer::Not { verdict: Verdict::Register, .. } => {
+                    settlement.is_unknown = true;
+                    entry.not_before = now + entry.backoff.fail(chance(), None);
+                }
+                Answer::Not { verdict: Verdict::Later(asked), .. } => {
+                    entry.not_before = now + entry.backoff.fail(chance(), asked);
+                    debug!(task.id = %entry.result.task_id, failures = entry.backoff.failures(), "a result waits");
+                }
+                Answer::Alone => entry.travels_alone = true,
+            }
+        }
+        settlement
+    }
+
+    /// Replaces what no request can carry: a server that stops reading halfway may cut the
+    /// connection before its 413 arrives.
+    pub(crate) async fn replace_too_large(&mut self, now: Instant, limit: usize) {
+        let is_too_large = |entry: &Entry| entry.size > limit && !entry.is_on_its_way && !entry.is_replacement;
+        while let Some(place) = self.entries.iter().position(is_too_large) {
+            self.replace(place, now).await;
+        }
+    }
+
+    async fn replace(&mut self, place: usize, now: Instant) {
+        let entry = self.entries.remove(place).expect("the caller found the entry at this place");
+        warn!(task.id = %entry.result.task_id, bytes = entry.size, "the result is too large");
+        self.add(too_large(&entry.result, entry.size), now).await;
+        self.entries.back_mut().expect("an entry was just added").is_replacement = true;
+    }
+
+    async fn forget(&mut self, place: usize) -> LeaseKey {
+        let entry = self.entries.remove(place).expect("the caller found the entry at this place");
+        let key = key_of(&entry.result);
+        if let Some(file) = &mut self.file {
+            let starts_anew = self.entries.is_empty() || file.is_large();
+            let left = starts_anew.then(|| self.entries.iter().map(|entry| entry.result.clone()).collect());
+            if let Err(error) = file.remove(key, left).await {
+                warn!(%error, "the outbox file cannot be written; the result may be sent once more");
+            }
+        }
+        key
+    }
+
+    async fn write(&mut self, result: &TaskResult) {
+        if let Some(file) = &mut self.file {
+            if let Err(error) = file.add(result).await {
+                // Sending it is still right: only a crash would lose it now.
+                warn!(task.id = %result.task_id, %error, "the result cannot be kept on disk");
+            }
+        }
+    }
+}
+
+/// Sends results, one by itself or several together.
+pub(crate) async fn deliver(session: AgentSession, epoch: u64, parcel: Vec<(u64, TaskResult)>) -> Delivered {
+    let (ids, results): (Vec<u64>, Vec<TaskResult>) = parcel.into_iter().unzip();
+    let answers: Vec<Answer> = if let [result] = results.as_slice() {
+        vec![session.result(result).await.map_or_else(|error| refusal(&error), |_| Answer::Recorded)]
+    } else {
+        match session.results(&results).await {
+            Ok(outcomes) => outcomes.into_iter().map(outcome).collect(),
+            Err(error) => match judge(&error) {
+                Verdict::Register | Verdict::Later(_) => ids.iter().map(|_| refusal(&error)).collect(),
+                Verdict::Done | Verdict::TooLarge | Verdict::Refused => ids.iter().map(|_| Answer::Alone).collect(),
+            },
+        }
+    };
+    Delivered { epoch, answers: ids.into_iter().zip(answers).collect() }
+}
+
+fn outcome(outcome: ResultOutcome) -> Answer {
+    match outcome {
+        ResultOutcome::Accepted(_) => Answer::Recorded,
+        ResultOutcome::Refused(problem) => {
+            Answer::Not { verdict: judge_problem(&problem), status: problem.status, problem: Some(problem) }
+        }
+        // A word of a newer server: by itself the result gets an answer with a status.
+        _ => Answer::Alone,
+    }
+}
+
+fn refusal(error: &ClientError) -> Answer {
+    Answer::Not {
+        verdict: judge(error),
+        status: error.status().unwrap_or_default(),
+        problem: error.problem().cloned(),
+    }
+}
+
+/// What is reported instead of a result that no request can carry (RELIABILITY.md A31).
+fn too_large(result: &TaskResult, size: usize) -> TaskResult {
+    let message = format!("the result is too large for the orchestrator: {size} bytes");
+    let mut failed =
+        TaskResult::failed(result.task_id, FailureCode::ResourceExhausted, message).with_retryable(false);
+    failed.lease_id = result.lease_id;
+    failed.attempt = result.attempt;
+    failed.execution_time_ms = result.execution_time_ms;
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use eap_types::{ErrorCode, JsonObject, TaskId};
+
+    use super::*;
+
+    const LIMIT: usize = 8 * 1024 * 1024;
+
+    fn result(task: u8) -> TaskResult {
+        TaskResult::completed(TaskId::from_bytes([task; 16]), JsonObject::default())
+    }
+
+    async fn filled(count: u8, now: Instant) -> Outbox {
+        let mut outbox = Outbox::new(None);
+        for task in 1..=count {
+            outbox.add(result(task), now).await;
+        }
+        outbox
+    }
+
+    fn chance() -> Chance {
+        Chance::new(0.5)
+    }
+
+    fn not(code: ErrorCode) -> Answer {
+        outcome(ResultOutcome::Refused(ProblemBody::new(code, "no", "r1")))
+    }
+
+    #[tokio::test]
+    async fn a_refused_result_does_not_hold_up_the_others() {
+        let now = Instant::now();
+        let mut outbox = filled(3, now).await;
+        assert_eq!(outbox.pack(now, LIMIT).len(), 3);
+        assert!(outbox.pack(now, LIMIT).is_empty());
+        let answers =
+            vec![(1, not(ErrorCode::LeaseLost)), (2, Answer::Recorded), (3, not(ErrorCode::Unavailable))];
+        let settlement = outbox.settle(Delivered { epoch: 1, answers }, now, chance).await;
+        assert!(matches!(settlement.settled[0], Settled::Refused(..)));
+        assert!(matches!(settlement.settled[1], Settled::Recorded(..)));
+        assert_eq!(outbox.len(), 1);
+        assert!(outbox.next_due().unwrap() > now);
+    }
+
+    #[tokio::test]
+    async fn after_a_refused_batch_each_travels_alone() {
+        let now = Instant::now();
+        let mut outbox = filled(2, now).await;
+        outbox.pack(now, LIMIT);
+        let answers = vec![(1, Answer::Alone), (2, Answer::Alone)];
+        outbox.settle(Delivered { epoch: 1, answers }, now, chance).await;
+        assert_eq!(outbox.pack(now, LIMIT).len(), 1);
+        assert_eq!(outbox.pack(now, LIMIT).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_result_that_is_too_large_is_replaced_once_by_a_failure() {
+        let now = Instant::now();
+        let mut outbox = filled(1, now).await;
+        let [(id, _)] = outbox.pack(now, LIMIT)[..] else { panic!("one result is due") };
+        let answers = vec![(id, not(ErrorCode::PayloadTooLarge))];
+        assert!(outbox.settle(Delivered { epoch: 1, answers }, now, chance).await.settled.is_empty());
+        let parcel = outbox.pack(now, LIMIT);
+        assert_eq!(parcel[0].1.error_code, Some(FailureCode::ResourceExhausted));
+        assert!(!parcel[0].1.is_retryable());
+        let answers = vec![(parcel[0].0, not(ErrorCode::PayloadTooLarge))];
+        let settlement = outbox.settle(Delivered { epoch: 1, answers }, now, chance).await;
+        assert!(matches!(settlement.settled[..], [Settled::Refused(..)]));
+        assert!(outbox.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_dead_token_keeps_the_result_and_asks_for_a_new_session() {
+        let now = Instant::now();
+        let mut outbox = filled(1, now).await;
+        outbox.pack(now, LIMIT);
+        let answers = vec![(1, not(ErrorCode::InvalidToken))];
+        let settlement = outbox.settle(Delivered { epoch: 1, answers }, now, chance).await;
+        assert!(settlement.is_unknown && settlement.settled.is_empty());
+        outbox.hurry(now);
+        assert_eq!(outbox.pack(now, LIMIT).len(), 1);
+    }
+}

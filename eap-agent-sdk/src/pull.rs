@@ -1,0 +1,135 @@
+//! Tasks by long-poll.
+
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use eap_client::{AgentSession, ClientError};
+use eap_types::{Assignment, LeaseRequest, limits};
+use futures_util::future::BoxFuture;
+use tokio::time::sleep_until;
+use tracing::debug;
+
+use crate::session::{Backoff, Verdict, came_back_early, judge};
+use crate::shared::{Access, Shared};
+use crate::transport::{Received, Transport};
+
+/// Asks for as many tasks as there is room for, one request at a time.
+///
+/// A request keeps its id until it has an answer, so that a lost answer strands no task
+/// (RELIABILITY.md G17, A16).
+pub(crate) struct Pull {
+    shared: Arc<Shared>,
+    wanted_wait: Duration,
+    link: Option<(Arc<Access>, AgentSession)>,
+    /// What was asked and not answered yet.
+    open: Option<LeaseRequest>,
+    on_its_way: Option<Poll>,
+    backoff: Backoff,
+    not_before: Instant,
+}
+
+struct Poll {
+    asked: Instant,
+    wait: Duration,
+    answer: BoxFuture<'static, Result<Vec<Assignment>, ClientError>>,
+}
+
+impl Pull {
+    pub(crate) fn new(shared: Arc<Shared>, wait: Duration) -> Self {
+        let backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
+        let not_before = Instant::now();
+        Self { shared, wanted_wait: wait, link: None, open: None, on_its_way: None, backoff, not_before }
+    }
+
+    fn ask(&mut self, free: usize) -> Poll {
+        let (access, session) = self.link.as_ref().expect("the caller saw that there is a session");
+        let wait = self.shared.leases.rules().poll_wait(self.wanted_wait, access.lease);
+        let wait = Duration::from_secs(wait.as_secs());
+        let shared = &self.shared;
+        let request = self.open.get_or_insert_with(|| {
+            let most = u32::try_from(free).unwrap_or(u32::MAX).min(limits::MAX_LEASE_TASKS);
+            LeaseRequest::new(shared.request_id()).with_max_tasks(most).with_wait_seconds(wait.as_secs())
+        });
+        shared.note_poll("polling", true);
+        let (session, request) = (session.clone(), request.clone());
+        let answer = Box::pin(async move { session.lease(&request).await });
+        Poll { asked: Instant::now(), wait, answer }
+    }
+
+    /// What an answer comes to; `None` if there is nothing to tell.
+    fn settle(&mut self, poll: &Poll, answer: Result<Vec<Assignment>, ClientError>) -> Option<Received> {
+        let now = Instant::now();
+        match answer {
+            Ok(assignments) => {
+                self.open = None;
+                if assignments.is_empty() && came_back_early(now - poll.asked, poll.wait) {
+                    // A server that stops answers so, and one that errs must not be asked in a tight loop.
+                    self.not_before = now + self.backoff.fail(self.shared.chance(), None);
+                    return None;
+                }
+                self.backoff.succeed();
+                (!assignments.is_empty()).then_some(Received::Tasks { assignments, asked: poll.asked })
+            }
+            Err(error) => {
+                debug!(error = &error as &dyn std::error::Error, "a poll failed");
+                let verdict = judge(&error);
+                if verdict == Verdict::Register {
+                    let (access, _) = self.link.take()?;
+                    return Some(Received::Unknown { epoch: access.epoch });
+                }
+                let mut asked = None;
+                match verdict {
+                    Verdict::Later(pause) => asked = pause,
+                    // The same question would get the same answer.
+                    _ => self.open = None,
+                }
+                self.not_before = now + self.backoff.fail(self.shared.chance(), asked);
+                self.shared.note_poll("failing", false);
+                None
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Transport for Pull {
+    fn connect(&mut self, access: &Arc<Access>, session: AgentSession) {
+        self.link = Some((access.clone(), session));
+        self.on_its_way = None;
+        self.not_before = Instant::now();
+        self.backoff.succeed();
+    }
+
+    fn disconnect(&mut self) {
+        self.link = None;
+        self.on_its_way = None;
+    }
+
+    async fn next(&mut self, free: usize) -> Received {
+        loop {
+            if self.on_its_way.is_none() {
+                if self.link.is_none() || free == 0 {
+                    self.shared.note_poll(if free == 0 { "full" } else { "connecting" }, false);
+                    return pending().await;
+                }
+                sleep_until(self.not_before.into()).await;
+                self.on_its_way = Some(self.ask(free));
+            }
+            let poll = self.on_its_way.as_mut().expect("a poll was just sent if there was none");
+            let answer = poll.answer.as_mut().await;
+            let poll = self.on_its_way.take().expect("the poll that was answered is still here");
+            if let Some(received) = self.settle(&poll, answer) {
+                return received;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Pull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pull").field("open", &self.open).field("backoff", &self.backoff).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,161 @@
+//! Registering, again and again if need be, under one identity.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eap_client::{AgentClient, ClientError, Credentials};
+use eap_types::{Feature, Registered, Registration, Secret, limits};
+use futures_util::future::BoxFuture;
+use tracing::{info, warn};
+
+use crate::error::Error;
+use crate::identity::{DataDir, Identity};
+use crate::session::{Backoff, Tenure, is_denied};
+use crate::shared::{Access, Shared};
+
+/// How long a registration may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a lease lasts when the orchestrator does not say.
+const USUAL_LEASE: Duration = Duration::from_secs(60);
+/// No interval beyond these makes sense, whatever the orchestrator says.
+const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+
+/// What a registration needs.
+#[derive(Debug)]
+pub(crate) struct Papers {
+    pub(crate) registration: Registration,
+    pub(crate) secret: Option<Secret>,
+    /// A token of an earlier process.
+    pub(crate) live_token: Option<Secret>,
+    pub(crate) data_dir: Option<Arc<DataDir>>,
+    /// How soon after registering a refusal looks like somebody else's doing.
+    pub(crate) tenure_window: Duration,
+    /// How long an agent that was in may be refused before it gives up.
+    pub(crate) patience: Duration,
+}
+
+/// Registers the agent; only the heartbeat thread has one, so that there is one registration at a time.
+#[derive(Debug)]
+pub(crate) struct Registrar {
+    client: AgentClient,
+    papers: Papers,
+    shared: Arc<Shared>,
+    tenure: Tenure,
+    backoff: Backoff,
+    epoch: u64,
+    denied_since: Option<Instant>,
+}
+
+impl Registrar {
+    pub(crate) fn new(client: AgentClient, papers: Papers, shared: Arc<Shared>) -> Self {
+        let tenure = Tenure::new(papers.tenure_window);
+        let client = client.with_deadline(DEADLINE);
+        Self { client, papers, shared, tenure, backoff: Backoff::slow(), epoch: 0, denied_since: None }
+    }
+
+    pub(crate) fn client(&self) -> &AgentClient {
+        &self.client
+    }
+
+    /// One try.
+    pub(crate) fn attempt(&self) -> BoxFuture<'static, Result<Registered, ClientError>> {
+        let client = self.client.clone();
+        let registration = self.papers.registration.clone();
+        let credentials = Credentials {
+            registration_secret: self.papers.secret.clone(),
+            live_token: self.papers.live_token.clone(),
+            idempotency_key: None,
+        };
+        Box::pin(async move { client.register(&registration, credentials).await })
+    }
+
+    /// Takes in the outcome of a try: the access it gave, or how long to pause before the next.
+    pub(crate) fn settle(
+        &mut self,
+        outcome: Result<Registered, ClientError>,
+        now: Instant,
+    ) -> Result<Result<Arc<Access>, Duration>, Error> {
+        match outcome {
+            Ok(registered) => self.admitted(registered, now).map(Ok),
+            Err(error) => self.not_admitted(error, now).map(Err),
+        }
+    }
+
+    /// Takes in that the token was refused: how long to pause before registering again.
+    pub(crate) fn refused(&mut self, now: Instant) -> Result<Duration, Error> {
+        if self.tenure.refused(now) {
+            return Err(Error::IdentityInUse);
+        }
+        // Shown to be dead; only the identity itself can bring the agent back.
+        self.papers.live_token = None;
+        warn!("the orchestrator does not know the agent's token; registering again");
+        Ok(self.backoff.fail(self.shared.chance(), None))
+    }
+
+    /// Notes that the token works.
+    pub(crate) fn confirmed(&mut self) {
+        self.backoff.succeed();
+    }
+
+    fn admitted(&mut self, registered: Registered, now: Instant) -> Result<Arc<Access>, Error> {
+        let serves_pull = registered.features.as_ref().is_some_and(|features| features.contains(Feature::PullV1));
+        if !serves_pull {
+            return Err(Error::PullNotServed);
+        }
+        self.tenure.registered(&registered.agent_id, now);
+        self.denied_since = None;
+        self.epoch += 1;
+        self.save(&registered);
+        info!(agent.id = %registered.agent_id, epoch = self.epoch, "registered");
+        let max_result_bytes = registered.limits.map(|limits| limits.max_body_bytes);
+        Ok(Arc::new(Access {
+            epoch: self.epoch,
+            agent_id: registered.agent_id,
+            token: registered.auth_token,
+            endpoints: registered.endpoints,
+            lease: registered.lease_seconds.map_or(USUAL_LEASE, Duration::from_secs),
+            interval: sane_interval(Duration::from_secs(registered.heartbeat_interval_seconds)),
+            max_result_bytes: max_result_bytes
+                .map_or(limits::MAX_RESULT_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        }))
+    }
+
+    fn not_admitted(&mut self, error: ClientError, now: Instant) -> Result<Duration, Error> {
+        let had_token = self.papers.live_token.is_some();
+        if had_token && matches!(error.status(), Some(401 | 403)) {
+            // The token of an earlier process is no longer any good; try without it.
+            self.papers.live_token = None;
+            return Ok(Duration::ZERO);
+        }
+        if is_denied(&error) {
+            // An agent that was in may be locked out by a change that is being put right.
+            let since = *self.denied_since.get_or_insert(now);
+            if self.epoch == 0 || now.saturating_duration_since(since) >= self.papers.patience {
+                return Err(Error::Registration { source: error });
+            }
+        }
+        let pause = self.backoff.fail(self.shared.chance(), error.retry_after());
+        let failures = self.backoff.failures();
+        warn!(error = &error as &dyn std::error::Error, failures, ?pause, "not registered yet");
+        Ok(pause)
+    }
+
+    fn save(&mut self, registered: &Registered) {
+        let Some(data_dir) = &self.papers.data_dir else { return };
+        let Some(instance_id) = self.papers.registration.instance_id.clone() else { return };
+        let identity = Identity {
+            name: self.papers.registration.name.clone(),
+            instance_id,
+            agent_id: Some(registered.agent_id.clone()),
+            auth_token: Some(registered.auth_token.clone()),
+        };
+        if let Err(error) = data_dir.save(&identity) {
+            warn!(%error, "the identity file cannot be written; a restart will need the registration secret");
+        }
+    }
+}
+
+/// Keeps an interval within what makes sense.
+pub(crate) fn sane_interval(interval: Duration) -> Duration {
+    interval.clamp(INTERVALS.0, INTERVALS.1)
+}

@@ -1,0 +1,177 @@
+//! What the driver, the heartbeat thread and the handlers of one agent share.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use eap_client::{AgentClient, AgentSession};
+use eap_core::Chance;
+use eap_types::{AgentId, Directive, DirectiveId, DirectiveKind, Endpoints, RequestId, Secret, TaskId, WorkLoop};
+use tokio::sync::{Notify, watch};
+use tracing::{debug, info, warn};
+
+use crate::agent::Status;
+use crate::chance::{Clock, Entropy};
+use crate::leases::Leases;
+
+/// An orchestrator repeats what was not acknowledged, so that a full set loses nothing.
+const MAX_ACKS: usize = 256;
+
+/// What a registration gave.
+#[derive(Debug)]
+pub(crate) struct Access {
+    /// Rises with each registration of this process.
+    pub(crate) epoch: u64,
+    pub(crate) agent_id: AgentId,
+    pub(crate) token: Secret,
+    pub(crate) endpoints: Option<Endpoints>,
+    /// How long a lease lasts when an answer does not say.
+    pub(crate) lease: Duration,
+    pub(crate) interval: Duration,
+    pub(crate) max_result_bytes: usize,
+}
+
+impl Access {
+    pub(crate) fn session(&self, client: &AgentClient) -> AgentSession {
+        client.session(self.agent_id.clone(), self.token.clone(), self.endpoints.clone())
+    }
+}
+
+/// What the parts of one agent share; no lock in here is held across an await.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) leases: Leases,
+    pub(crate) max_tasks: u32,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// Wakes the heartbeat thread before its time.
+    pub(crate) nudge: Notify,
+    /// Says that a handler reported progress.
+    pub(crate) progress: Notify,
+    /// What the newest registration gave; `None` until there is one, and while another is made.
+    pub(crate) access: watch::Sender<Option<Arc<Access>>>,
+    pub(crate) status: watch::Sender<Status>,
+    /// Whether the orchestrator asked the agent to take nothing new.
+    pub(crate) paused: watch::Sender<bool>,
+    /// Whether the agent stops.
+    pub(crate) draining: AtomicBool,
+    /// How many handlers run.
+    pub(crate) running: AtomicUsize,
+    refused: AtomicU64,
+    acks: Mutex<BTreeSet<DirectiveId>>,
+    work_loop: Mutex<WorkLoop>,
+}
+
+impl Shared {
+    pub(crate) fn new(leases: Leases, max_tasks: u32, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self {
+            leases,
+            max_tasks,
+            clock,
+            entropy,
+            nudge: Notify::new(),
+            progress: Notify::new(),
+            access: watch::Sender::new(None),
+            status: watch::Sender::new(Status::Connecting),
+            paused: watch::Sender::new(false),
+            draining: AtomicBool::new(false),
+            running: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            acks: Mutex::new(BTreeSet::new()),
+            work_loop: Mutex::new(WorkLoop::new()),
+        }
+    }
+
+    pub(crate) fn chance(&self) -> Chance {
+        let mut bytes = [0; 8];
+        self.entropy.fill(&mut bytes);
+        Chance::from_bits(u64::from_le_bytes(bytes))
+    }
+
+    pub(crate) fn request_id(&self) -> RequestId {
+        let mut random = [0; 10];
+        self.entropy.fill(&mut random);
+        // A task id is as good a UUID of version 7 as any.
+        let id = TaskId::v7(self.clock.now(), random).to_string();
+        id.parse().expect("a UUID is visible ASCII and short")
+    }
+
+    /// Says that the token of this registration was refused; the heartbeat thread registers again.
+    pub(crate) fn refuse(&self, epoch: u64) {
+        self.refused.fetch_max(epoch, Ordering::AcqRel);
+        self.nudge.notify_one();
+    }
+
+    pub(crate) fn is_refused(&self, epoch: u64) -> bool {
+        self.refused.load(Ordering::Acquire) >= epoch
+    }
+
+    /// Sets the status as the heartbeat thread sees it; an agent that stops stays so.
+    pub(crate) fn show(&self, status: Status) {
+        self.status.send_if_modified(|shown| {
+            let is_news = *shown != status && !matches!(shown, Status::Draining | Status::Stopped);
+            if is_news {
+                *shown = status;
+            }
+            is_news
+        });
+    }
+
+    pub(crate) fn note_poll(&self, state: &str, has_asked: bool) {
+        let mut work_loop = lock(&self.work_loop);
+        work_loop.state = Some(state.to_owned());
+        if has_asked {
+            work_loop.last_poll_at = Some(self.clock.now());
+        }
+    }
+
+    pub(crate) fn work_loop(&self) -> WorkLoop {
+        lock(&self.work_loop).clone()
+    }
+
+    /// Does what a directive says. `true` if the heartbeat interval changes with it.
+    pub(crate) fn obey(&self, directive: &Directive) -> Option<Duration> {
+        let mut interval = None;
+        match &directive.kind {
+            DirectiveKind::Cancel { task_id, lease_id, reason } => {
+                info!(task.id = %task_id, "the orchestrator cancels the task");
+                self.leases.cancel(*task_id, *lease_id, reason.clone());
+            }
+            DirectiveKind::Drain { .. } => self.pause(true),
+            DirectiveKind::Resume => self.pause(false),
+            DirectiveKind::SetInterval { heartbeat_interval_seconds } => {
+                interval = Some(Duration::from_secs(*heartbeat_interval_seconds));
+            }
+            // The agent did not offer to rotate its token, and a newer word asks for nothing it knows.
+            other => debug!(directive = ?other, "a directive is left alone"),
+        }
+        let mut acks = lock(&self.acks);
+        if acks.len() < MAX_ACKS {
+            acks.insert(directive.id.clone());
+        }
+        interval
+    }
+
+    pub(crate) fn acks(&self) -> Vec<DirectiveId> {
+        lock(&self.acks).iter().cloned().collect()
+    }
+
+    pub(crate) fn forget_acks(&self, sent: &[DirectiveId]) {
+        let mut acks = lock(&self.acks);
+        for id in sent {
+            acks.remove(id);
+        }
+    }
+
+    fn pause(&self, is_paused: bool) {
+        let changed = self.paused.send_if_modified(|paused| std::mem::replace(paused, is_paused) != is_paused);
+        if changed {
+            warn!(is_paused, "the orchestrator asks the agent to drain, or to go on");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,82 @@
+//! Begins an orchestrator: required things are arguments, the rest chains, `build` checks all at once.
+
+use std::sync::Arc;
+
+use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::config::{Access, Config, ConfigProblems, OperatorKey, RegistrationSecret};
+use crate::lifecycle::Lifecycle;
+use crate::orchestrator::Orchestrator;
+use crate::store::{MemoryStore, Repository};
+
+/// Begins an [`Orchestrator`]; see [`Orchestrator::builder`].
+#[derive(Debug)]
+pub struct Builder {
+    store: Option<Arc<dyn Repository>>,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Builder {
+    pub(crate) fn over(store: Option<Arc<dyn Repository>>) -> Self {
+        Self {
+            store,
+            config: Config::default(),
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+
+    /// Takes a whole configuration; what is set after this changes it.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets the key of operators and hosts, at least 24 bytes.
+    #[must_use]
+    pub fn operator_key(mut self, key: impl Into<String>) -> Self {
+        self.config.operator_key = Some(OperatorKey::new(key));
+        self
+    }
+
+    /// Sets the secret agents register with, at least 24 bytes.
+    #[must_use]
+    pub fn registration_secret(mut self, secret: impl Into<String>) -> Self {
+        self.config.registration_secret = Some(RegistrationSecret::new(secret));
+        self
+    }
+
+    /// Chooses who may call without a key.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.config.access = access;
+        self
+    }
+
+    /// Brings a clock; the store should have been given the same.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Brings a random source.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// Checks the configuration and builds the orchestrator; nothing runs yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigProblems`], naming everything that is wrong.
+    pub fn build(self) -> Result<Orchestrator, ConfigProblems> {
+        self.config.validate()?;
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock))));
+        Ok(Orchestrator::new(Lifecycle::new(self.config, store, self.clock, self.entropy)))
+    }
+}

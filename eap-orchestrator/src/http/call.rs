@@ -1,0 +1,253 @@
+//! Taking a request apart, in the order in which refusals are due: 401, 415 and 413, 400, 404, 422.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts as _, RawPathParams, Request};
+use axum::response::{IntoResponse as _, Response};
+use bytes::{Bytes, BytesMut};
+use eap_types::{AgentId, Decode, DecodeError, Secret, TaskId, from_json, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt as _;
+use serde::Serialize;
+
+use super::error::ApiError;
+use crate::auth::{AgentToken, Operator, Origin};
+use crate::directory::Entry;
+use crate::error::Error;
+use crate::orchestrator::Orchestrator;
+
+/// A call by an agent that proved who it is.
+pub(crate) struct AgentCall<T> {
+    pub(crate) entry: Arc<Entry>,
+    /// The task in the path, if the route has one.
+    pub(crate) task: Option<TaskId>,
+    pub(crate) body: T,
+}
+
+impl<T: Decode> AgentCall<T> {
+    /// Reads a call whose body is required and at most `limit` bytes long.
+    pub(crate) async fn read(
+        orchestrator: &Orchestrator,
+        request: Request,
+        limit: impl FnOnce(&Entry) -> usize,
+    ) -> Result<Self, ApiError> {
+        Self::read_body(orchestrator, request, limit, None).await
+    }
+
+    /// The same, where an empty body means `absent`.
+    pub(crate) async fn read_or(
+        orchestrator: &Orchestrator,
+        request: Request,
+        limit: usize,
+        absent: T,
+    ) -> Result<Self, ApiError> {
+        Self::read_body(orchestrator, request, |_| limit, Some(absent)).await
+    }
+
+    async fn read_body(
+        orchestrator: &Orchestrator,
+        request: Request,
+        limit: impl FnOnce(&Entry) -> usize,
+        absent: Option<T>,
+    ) -> Result<Self, ApiError> {
+        be_ready(orchestrator)?;
+        let (mut parts, body) = request.into_parts();
+        let entry = bearer(orchestrator, &parts.headers)?;
+        orchestrator.lifecycle().heard(&entry);
+        let bytes = collect(orchestrator, &parts.headers, body, limit(&entry)).await?;
+        let decoded = match absent {
+            Some(absent) if bytes.is_empty() => Ok(absent),
+            _ => from_json(&bytes),
+        };
+        // What cannot be read at all comes before what the path says, what is read and wrong after it.
+        let invalid = match decoded {
+            Ok(body) => Ok(body),
+            Err(DecodeError::Invalid { problems }) => Err(Error::Invalid { problems }),
+            Err(unreadable) => return Err(unreadable.into()),
+        };
+        let path = PathIds::of(&mut parts).await;
+        if path.agent.as_ref() != Some(&entry.agent.id) {
+            return Err(Error::UnknownAgent.into());
+        }
+        let task = match path.task {
+            Some(Err(())) => return Err(Error::UnknownTask.into()),
+            Some(Ok(task)) => Some(task),
+            None => None,
+        };
+        Ok(Self { entry, task, body: invalid? })
+    }
+
+    /// The task in the path.
+    pub(crate) fn task(&self) -> Result<TaskId, ApiError> {
+        self.task.ok_or(ApiError::Core(Error::UnknownTask))
+    }
+}
+
+/// A call by an operator or host.
+pub(crate) struct OperatorCall {
+    pub(crate) operator: Operator,
+    pub(crate) parts: Parts,
+    body: axum::body::Body,
+}
+
+impl OperatorCall {
+    pub(crate) fn read(orchestrator: &Orchestrator, request: Request) -> Result<Self, ApiError> {
+        be_ready(orchestrator)?;
+        let (parts, body) = request.into_parts();
+        let operator = orchestrator.keys().operator(bearer_text(&parts.headers).as_ref(), &origin(&parts))?;
+        same_tenant(&parts.headers, operator.tenant)?;
+        Ok(Self { operator, parts, body })
+    }
+
+    /// The body, at most `limit` bytes long; an empty one means `absent` where there is one.
+    pub(crate) async fn body<T: Decode>(
+        self,
+        orchestrator: &Orchestrator,
+        limit: usize,
+        absent: Option<T>,
+    ) -> Result<(T, Parts, Operator), ApiError> {
+        let bytes = collect(orchestrator, &self.parts.headers, self.body, limit).await?;
+        let body = match absent {
+            Some(absent) if bytes.is_empty() => absent,
+            _ => from_json(&bytes)?,
+        };
+        Ok((body, self.parts, self.operator))
+    }
+
+    /// The task in the path; a malformed id is as unknown as an absent one.
+    pub(crate) async fn task(&mut self) -> Result<TaskId, ApiError> {
+        PathIds::of(&mut self.parts).await.task.and_then(Result::ok).ok_or(ApiError::Core(Error::UnknownTask))
+    }
+
+    /// The agent in the path.
+    pub(crate) async fn agent(&mut self) -> Result<AgentId, ApiError> {
+        PathIds::of(&mut self.parts).await.agent.ok_or(ApiError::Core(Error::UnknownAgent))
+    }
+}
+
+/// The ids in the path.
+struct PathIds {
+    agent: Option<AgentId>,
+    task: Option<Result<TaskId, ()>>,
+}
+
+impl PathIds {
+    async fn of(parts: &mut Parts) -> Self {
+        let mut ids = Self { agent: None, task: None };
+        let Ok(params) = RawPathParams::from_request_parts(parts, &()).await else { return ids };
+        for (name, value) in &params {
+            match name {
+                "agent_id" => ids.agent = value.parse().ok(),
+                "task_id" => ids.task = Some(value.parse().map_err(|_| ())),
+                _ => {}
+            }
+        }
+        ids
+    }
+}
+
+/// Refuses what comes before the store was loaded: it would find nobody and nothing.
+pub(crate) fn be_ready(orchestrator: &Orchestrator) -> Result<(), ApiError> {
+    if orchestrator.is_ready() { Ok(()) } else { Err(ApiError::NotReady) }
+}
+
+/// Where the call came from; only `serve` knows.
+pub(crate) fn origin(parts: &Parts) -> Origin {
+    parts.extensions.get::<Origin>().copied().unwrap_or_default()
+}
+
+/// The agent whose live token came along.
+pub(crate) fn bearer(orchestrator: &Orchestrator, headers: &HeaderMap) -> Result<Arc<Entry>, Error> {
+    let given = header_text(headers, header::AGENT_TOKEN).or_else(|| bearer_text(headers));
+    let token = given.as_ref().and_then(AgentToken::read);
+    token.and_then(|token| orchestrator.lifecycle().directory.bearer(&token)).ok_or(Error::InvalidToken)
+}
+
+/// What stands in `Authorization: Bearer`.
+pub(crate) fn bearer_text(headers: &HeaderMap) -> Option<Secret> {
+    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, text) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(text.trim()))
+}
+
+/// What stands in a header that carries a secret.
+pub(crate) fn header_text(headers: &HeaderMap, name: &str) -> Option<Secret> {
+    headers.get(name)?.to_str().ok().map(|text| Secret::new(text.trim()))
+}
+
+/// A key belongs to one tenant; a header that names another is refused.
+pub(crate) fn same_tenant(headers: &HeaderMap, tenant: eap_types::TenantId) -> Result<(), Error> {
+    match headers.get(header::TENANT_ID) {
+        None => Ok(()),
+        Some(given) if given.to_str().is_ok_and(|text| text.parse() == Ok(tenant)) => Ok(()),
+        Some(_) => Err(Error::Forbidden { reason: "the key belongs to another tenant" }),
+    }
+}
+
+/// A header that is an id of ours, if it is there.
+pub(crate) fn checked_header<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Result<Option<T>, Error> {
+    let Some(given) = headers.get(name) else { return Ok(None) };
+    let parsed = given.to_str().ok().and_then(|text| text.parse().ok());
+    parsed.map(Some).ok_or_else(|| {
+        crate::lifecycle::invalid(&format!("header.{name}"), "This header is 1 to 255 visible ASCII characters.")
+    })
+}
+
+/// Reads a body within its limits of size and time.
+pub(crate) async fn collect(
+    orchestrator: &Orchestrator,
+    headers: &HeaderMap,
+    body: axum::body::Body,
+    limit: usize,
+) -> Result<Bytes, ApiError> {
+    if headers.get(http::header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(ApiError::MediaType);
+    }
+    if headers.get(http::header::CONTENT_TYPE).is_some_and(|given| !is_json(given)) {
+        return Err(ApiError::MediaType);
+    }
+    let announced = headers.get(http::header::CONTENT_LENGTH).and_then(|given| given.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > limit as u64) {
+        return Err(ApiError::TooLarge { limit });
+    }
+    let timeout = orchestrator.config().capacity.body_timeout;
+    tokio::time::timeout(timeout, read_all(body, limit)).await.unwrap_or(Err(ApiError::SlowBody))
+}
+
+async fn read_all(mut body: axum::body::Body, limit: usize) -> Result<Bytes, ApiError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| ApiError::BrokenBody)?.into_data() else { continue };
+        if whole.len() + data.len() > limit {
+            return Err(ApiError::TooLarge { limit });
+        }
+        if whole.is_empty() && http_body::Body::is_end_stream(&body) {
+            // The usual case: all of it came at once.
+            return Ok(data);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+fn is_json(content_type: &HeaderValue) -> bool {
+    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case(header::JSON) || essence.to_ascii_lowercase().ends_with("+json")
+}
+
+/// A reply with a JSON body.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, ApiError> {
+    let bytes = serde_json::to_vec(body).map_err(|error| {
+        tracing::error!(%error, "a reply could not be written");
+        Error::Broken
+    })?;
+    let mut response = (status, bytes).into_response();
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(header::JSON));
+    Ok(response)
+}
+
+/// A reply without a body.
+pub(crate) fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}

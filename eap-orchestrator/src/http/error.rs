@@ -1,0 +1,140 @@
+//! Which status and code each error gets; the only place that decides it.
+
+use axum::response::{IntoResponse as _, Response};
+use eap_types::{DecodeError, ErrorCode, ProblemBody, header};
+use http::{HeaderValue, StatusCode};
+use tracing::{error, warn};
+
+use crate::error::Error;
+use crate::store::StoreError;
+
+/// Why a request is refused: the orchestrator's reasons, and those of HTTP itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error(transparent)]
+    Core(#[from] Error),
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge { limit: usize },
+    #[error("the body must be application/json without content encoding")]
+    MediaType,
+    #[error("the body did not arrive in time")]
+    SlowBody,
+    #[error("the body broke off")]
+    BrokenBody,
+    #[error("there is nothing at this path")]
+    NoRoute,
+    #[error("this path does not take this method")]
+    Method,
+    #[error("the orchestrator is not ready yet")]
+    NotReady,
+}
+
+impl From<DecodeError> for ApiError {
+    fn from(error: DecodeError) -> Self {
+        Self::Core(match error {
+            DecodeError::Invalid { problems } => Error::Invalid { problems },
+            other => Error::Unreadable(other),
+        })
+    }
+}
+
+impl ApiError {
+    fn code(&self) -> ErrorCode {
+        use ErrorCode as Code;
+        let core = match self {
+            Self::Core(core) => core,
+            Self::TooLarge { .. } => return Code::PayloadTooLarge,
+            Self::MediaType => return Code::UnsupportedMediaType,
+            Self::SlowBody => return Code::RequestTimeout,
+            Self::BrokenBody => return Code::MalformedJson,
+            Self::NoRoute => return Code::NotFound,
+            Self::Method => return Code::MethodNotAllowed,
+            Self::NotReady => return Code::Unavailable,
+        };
+        match core {
+            Error::Unreadable(error) => error.code(),
+            Error::Invalid { .. } | Error::NameWithoutPrefix => Code::ValidationError,
+            Error::InvalidToken | Error::InvalidKey => Code::InvalidToken,
+            Error::RegistrationDenied { .. } => Code::RegistrationDenied,
+            Error::Forbidden { .. } => Code::Forbidden,
+            Error::UnknownAgent => Code::AgentNotFound,
+            Error::UnknownTask => Code::TaskNotFound,
+            Error::LeaseLost => Code::LeaseLost,
+            Error::ResultConflict { .. } => Code::ResultConflict,
+            Error::TaskFinal { .. } => Code::TaskFinal,
+            Error::IdempotencyConflict => Code::IdempotencyConflict,
+            Error::TooMany { .. } => Code::RateLimited,
+            Error::Draining | Error::Store(StoreError::Closed) => Code::Draining,
+            Error::Busy { .. } | Error::Store(_) => Code::Unavailable,
+            Error::Broken => Code::InternalError,
+        }
+    }
+
+    /// The problem body; the log gets the causes, the caller does not.
+    pub(crate) fn problem(&self, request_id: &str) -> ProblemBody {
+        let code = self.code();
+        match self {
+            Self::Core(Error::Unreadable(error)) => ProblemBody::new(code, error.to_string(), request_id),
+            Self::Core(Error::Invalid { problems }) => {
+                ProblemBody::of_decode(DecodeError::Invalid { problems: problems.clone() }, request_id)
+            }
+            // OpenCode answers this one with 400.
+            Self::Core(Error::NameWithoutPrefix) => {
+                let mut problem = ProblemBody::new(code, self.to_string(), request_id);
+                problem.status = 400;
+                problem
+            }
+            Self::Core(Error::Store(_)) => {
+                ProblemBody::new(code, "the store cannot answer now; try again", request_id)
+            }
+            _ => ProblemBody::new(code, self.to_string(), request_id),
+        }
+    }
+}
+
+/// The answer to a request that is refused.
+pub(crate) fn response(refusal: &ApiError, request_id: &str) -> Response {
+    let problem = refusal.problem(request_id);
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    log(refusal, status, request_id);
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(header::PROBLEM_JSON));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(header::REQUEST_ID, id);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        headers.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn log(refusal: &ApiError, status: StatusCode, request_id: &str) {
+    if !status.is_server_error() {
+        return;
+    }
+    let causes = causes(refusal);
+    match refusal {
+        ApiError::Core(Error::Broken | Error::Store(StoreError::Failed { .. })) => {
+            error!(request_id, status = status.as_u16(), causes, "a request failed");
+        }
+        ApiError::Core(Error::Draining) | ApiError::NotReady => {}
+        _ => warn!(request_id, status = status.as_u16(), causes, "a request was refused"),
+    }
+}
+
+/// An error and everything behind it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

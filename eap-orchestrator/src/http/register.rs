@@ -1,0 +1,107 @@
+//! `POST …/register`, `POST …/{id}/deregister`, `DELETE …/{id}`.
+
+use axum::extract::{OriginalUri, Request};
+use axum::response::Response;
+use eap_types::{
+    Deregister, Deregistered, Endpoints, PROTOCOL_VERSION, Registered, Registration, WireLimits, from_json, header,
+    limits, path,
+};
+use http::{HeaderValue, StatusCode, Uri};
+
+use super::call::{
+    AgentCall, be_ready, bearer_text, checked_header, collect, header_text, json, no_content, origin, same_tenant,
+};
+use super::error::ApiError;
+use crate::auth::AgentToken;
+use crate::error::Error;
+use crate::lifecycle::{Registering, Welcome};
+use crate::orchestrator::Orchestrator;
+
+/// An agent joins, or comes back.
+pub(super) async fn register(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    be_ready(&orchestrator)?;
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    let bearer = bearer_text(headers);
+    // A bearer that reads as an agent token is one; any other is a registration secret.
+    let (live, secret): (Vec<_>, Vec<_>) =
+        [header_text(headers, header::AGENT_TOKEN), header_text(headers, header::REGISTRATION_TOKEN), bearer]
+            .into_iter()
+            .flatten()
+            .partition(|given| AgentToken::read(given).is_some());
+    let lifecycle = orchestrator.lifecycle();
+    let live = live.iter().filter_map(AgentToken::read).find_map(|token| lifecycle.directory.bearer(&token));
+    let admission = orchestrator.keys().admission(secret.first(), &origin(&parts), lifecycle.clock.now());
+    if live.is_none() && admission.is_err() {
+        return Err(admission.err().unwrap_or(Error::InvalidToken).into());
+    }
+    let bytes = collect(&orchestrator, headers, body, limits::MAX_REGISTER_BYTES).await?;
+    let registration: Registration = from_json(&bytes)?;
+    let key = checked_header(headers, header::IDEMPOTENCY_KEY)?;
+    if let Ok(admission) = &admission {
+        same_tenant(headers, admission.tenant)?;
+    }
+    let welcome = lifecycle.register(Registering { registration, admission, live, key }).await?;
+    let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
+    let base = agents_base(&orchestrator, uri);
+    let location = format!("{base}{}", path::agent(&welcome.agent.id));
+    let mut response = json(StatusCode::CREATED, &reply(&orchestrator, welcome, &base))?;
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(http::header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// The path agents' calls begin with, as the caller sees it: under `public_url`, else where it called.
+fn agents_base(orchestrator: &Orchestrator, called: &Uri) -> String {
+    match orchestrator.config().public_url.as_deref().and_then(|url| url::Url::parse(url).ok()) {
+        Some(url) => format!("{}{}", url.path().trim_end_matches('/'), path::AGENTS_BASE),
+        None => called.path().strip_suffix(path::REGISTER).unwrap_or(path::AGENTS_BASE).to_owned(),
+    }
+}
+
+/// An older peer gets the four fields of ADR 001 and no more.
+fn reply(orchestrator: &Orchestrator, welcome: Welcome, base: &str) -> Registered {
+    let Welcome { agent, token } = welcome;
+    let timing = &orchestrator.config().timing;
+    let interval = timing.heartbeat_interval.as_secs();
+    let mut reply = Registered::new(agent.id.clone(), token, interval);
+    if agent.is_older_peer() {
+        return reply;
+    }
+    let of = |fill: fn(&eap_types::AgentId) -> String| format!("{base}{}", fill(&agent.id));
+    let of_task = |template: &str| format!("{base}{}", template.replace("{agent_id}", path::agent(&agent.id).trim_start_matches('/')));
+    let mut endpoints = Endpoints::new();
+    endpoints.heartbeat = of(path::heartbeat);
+    endpoints.lease = of(path::lease);
+    endpoints.next = of(path::next);
+    endpoints.result = of_task(path::RESULT);
+    endpoints.results = of(path::results);
+    endpoints.progress = of_task(path::PROGRESS);
+    endpoints.release = of_task(path::RELEASE);
+    endpoints.deregister = of(path::deregister);
+    reply.endpoints = Some(endpoints);
+    reply.protocol_version = Some(PROTOCOL_VERSION.to_owned());
+    reply.features.clone_from(&agent.features);
+    reply.lease_seconds = Some(timing.lease.as_secs());
+    reply.limits = Some(WireLimits::new(orchestrator.config().capacity.result_bytes as u64));
+    reply.server_time = Some(orchestrator.lifecycle().clock.now());
+    reply
+}
+
+/// An agent leaves.
+pub(super) async fn deregister(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let absent = Deregister::new();
+    let call = AgentCall::read_or(&orchestrator, request, limits::MAX_SMALL_BYTES, absent).await?;
+    let released = orchestrator.lifecycle().deregister(&call.entry.agent.id).await?;
+    let message = format!("Agent {} deregistered.", call.entry.agent.id);
+    json(StatusCode::OK, &Deregistered::new(message, released))
+}
+
+/// An agent leaves, in HTTP's own words.
+pub(super) async fn remove(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let absent = Deregister::new();
+    let call = AgentCall::read_or(&orchestrator, request, limits::MAX_SMALL_BYTES, absent).await?;
+    orchestrator.lifecycle().deregister(&call.entry.agent.id).await?;
+    Ok(no_content())
+}

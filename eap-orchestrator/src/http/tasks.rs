@@ -1,0 +1,84 @@
+//! What operators do with tasks: submit, get, list, cancel, history.
+
+use std::time::Duration;
+
+use axum::extract::{OriginalUri, Request};
+use axum::response::Response;
+use eap_types::{CancelTask, SubmitTask, header, limits};
+use http::{HeaderValue, StatusCode};
+
+use super::call::{OperatorCall, checked_header, json};
+use super::error::ApiError;
+use super::query::Query;
+use crate::lifecycle::ListTasks;
+use crate::orchestrator::Orchestrator;
+
+/// Takes a task in.
+pub(super) async fn submit(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let call = OperatorCall::read(&orchestrator, request)?;
+    let limit = orchestrator.config().capacity.submit_bytes;
+    let (task, parts, operator) = call.body::<SubmitTask>(&orchestrator, limit, None).await?;
+    let key = checked_header(&parts.headers, header::IDEMPOTENCY_KEY)?;
+    let trace = parts.headers.get(header::TRACEPARENT).and_then(|value| value.to_str().ok());
+    let trace = trace.filter(|text| is_traceparent(text)).map(str::to_owned);
+    let view = orchestrator.lifecycle().submit(&operator, task, key, trace).await?;
+    let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
+    let location = format!("{}/{}", uri.path(), view.task_id);
+    let mut response = json(StatusCode::CREATED, &view)?;
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(http::header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context); anything else is left behind.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let hex = |part: &str, length: usize| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    matches!(parts[..], [version, trace, span, flags]
+        if hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2))
+}
+
+/// One task; with `wait_seconds`, once it is final.
+pub(super) async fn get(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let mut call = OperatorCall::read(&orchestrator, request)?;
+    let task = call.task().await?;
+    let mut query = Query::of(&call.parts.uri);
+    let wait = query.number("wait_seconds", 0..=limits::MAX_WAIT.as_secs());
+    query.finish()?;
+    let view = match wait {
+        Some(seconds) => orchestrator.wait(&call.operator, task, Duration::from_secs(seconds)).await?,
+        None => orchestrator.get(&call.operator, task).await?,
+    };
+    json(StatusCode::OK, &view)
+}
+
+/// A page of tasks.
+pub(super) async fn list(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let call = OperatorCall::read(&orchestrator, request)?;
+    let mut query = Query::of(&call.parts.uri);
+    let mut list = ListTasks::default();
+    list.status = query.get("status", "This is queued, leased, completed, failed, cancelled or dead.");
+    list.agent_id = query.get("agent_id", "This is an agent's id.");
+    list.task_type = query.get("task_type", "This is a task type.");
+    list.cursor = query.get("cursor", "This is the next_cursor of an earlier page.");
+    list.limit = query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok());
+    query.finish()?;
+    json(StatusCode::OK, &orchestrator.list(&call.operator, list).await?)
+}
+
+/// Ends a task.
+pub(super) async fn cancel(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let mut call = OperatorCall::read(&orchestrator, request)?;
+    let task = call.task().await;
+    let absent = Some(CancelTask::new());
+    let (cancel, _, operator) = call.body(&orchestrator, limits::MAX_SMALL_BYTES, absent).await?;
+    json(StatusCode::OK, &orchestrator.cancel(&operator, task?, cancel.reason).await?)
+}
+
+/// What happened to a task.
+pub(super) async fn history(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let mut call = OperatorCall::read(&orchestrator, request)?;
+    let task = call.task().await?;
+    json(StatusCode::OK, &orchestrator.history(&call.operator, task).await?)
+}

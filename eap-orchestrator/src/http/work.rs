@@ -1,0 +1,47 @@
+//! `POST …/{id}/tasks/lease` and `POST …/{id}/tasks/next`.
+
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use eap_types::{LeaseReply, LeaseRequest, NextRequest, limits};
+use http::StatusCode;
+
+use super::call::{AgentCall, json, no_content};
+use super::error::ApiError;
+use crate::matchmaker::Wish;
+use crate::orchestrator::Orchestrator;
+
+/// An agent asks for work and waits for it; repeating the request gives the same tasks.
+pub(super) async fn lease(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let call: AgentCall<LeaseRequest> =
+        AgentCall::read(&orchestrator, request, |_| limits::MAX_SMALL_BYTES).await?;
+    let wish = Wish {
+        max_tasks: call.body.max_tasks,
+        wait: Duration::from_secs(call.body.wait_seconds),
+        task_types: call.body.task_types.map(|types| types.into_iter().collect()),
+        request_id: Some(call.body.request_id),
+    };
+    let tasks = orchestrator.matchmaker().ask(&call.entry, wish).await?;
+    if tasks.is_empty() {
+        return Ok(no_content());
+    }
+    json(StatusCode::OK, &LeaseReply::new(orchestrator.lifecycle().assignments(&tasks)))
+}
+
+/// The one-task form; needs no body. A caller that hangs up gives its task back.
+pub(super) async fn next(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let absent = NextRequest::default();
+    let call = AgentCall::read_or(&orchestrator, request, limits::MAX_SMALL_BYTES, absent).await?;
+    let wish = Wish {
+        max_tasks: 1,
+        wait: Duration::from_secs(call.body.wait_seconds),
+        task_types: call.body.task_types.map(|types| types.into_iter().collect()),
+        request_id: None,
+    };
+    let tasks = orchestrator.matchmaker().ask(&call.entry, wish).await?;
+    match orchestrator.lifecycle().assignments(&tasks).first() {
+        Some(assignment) => json(StatusCode::OK, assignment),
+        None => Ok(no_content()),
+    }
+}

@@ -1,0 +1,218 @@
+//! Signs of life: vitals in memory, leases renewed, directives told.
+
+use std::sync::Arc;
+
+use eap_core::{Agent, AgentEvent, Phase, Task, TaskEvent};
+use eap_types::{
+    Directive, DirectiveId, DirectiveKind, FailureCode, Feature, HealthStatus, Heartbeat, HeartbeatReply, LeaseId,
+    LeaseNote, TaskId, Timestamp,
+};
+use futures_util::future::join_all;
+use tracing::{debug, warn};
+
+use super::registration::agent_event;
+use super::views::millis;
+use super::{Lifecycle, MAX_CONFLICTS, Share};
+use crate::directory::Entry;
+use crate::error::Error;
+use crate::store::{AgentWrite, Change, EventKind, Revision, StoreError};
+
+impl Lifecycle {
+    /// Takes a heartbeat in; the answer is for agents that agreed on directives.
+    pub(crate) async fn beat(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        beat: Heartbeat,
+    ) -> Result<HeartbeatReply, Error> {
+        let agent = &entry.agent;
+        let news = self.hear(entry, &beat);
+        if !news.stale {
+            self.follow_standing(entry, &beat).await?;
+        }
+        if news.takes_work_again {
+            self.announcements.agent_freed(&agent.id);
+        }
+        if news.first_list
+            && let Some(listed) = &beat.tasks
+        {
+            let listed: Vec<LeaseId> = listed.iter().map(|held| held.lease_id).collect();
+            self.forget_unlisted(agent, &listed).await?;
+        }
+        let meant: Vec<(TaskId, LeaseId)> = match &beat.tasks {
+            Some(listed) => listed.iter().map(|held| (held.task_id, held.lease_id)).collect(),
+            None => {
+                self.leases.of(&agent.id).into_iter().map(|(task, lease)| (task, lease.lease_id)).collect()
+            }
+        };
+        let renewals = meant.into_iter().map(|(task, lease)| self.renew(agent, task, lease));
+        let renewed: Vec<Renewal> = join_all(renewals).await.into_iter().collect::<Result<_, _>>()?;
+
+        let interval = self.config.timing.heartbeat_interval.as_secs();
+        let mut reply = HeartbeatReply::new(interval, self.clock.now());
+        for renewal in renewed {
+            reply.leases.push(renewal.note);
+            reply.directives.extend(renewal.directive.filter(|directive| !beat.ack.contains(&directive.id)));
+        }
+        Ok(reply)
+    }
+
+    /// Any call with the agent's token is a sign of life.
+    pub(crate) fn heard(&self, entry: &Entry) {
+        let now = self.clock.now();
+        entry.hear(|vitals| vitals.last_seen = now);
+    }
+
+    /// Writes down what a beat says; an overtaken one is a sign of life and no more (G15).
+    fn hear(&self, entry: &Entry, beat: &Heartbeat) -> News {
+        let now = self.clock.now();
+        entry.hear(|vitals| {
+            vitals.last_seen = now;
+            let mut news = News { stale: vitals.is_stale(beat.seq), ..News::default() };
+            if beat.tasks.is_some() {
+                news.first_list = !vitals.has_listed_tasks;
+                vitals.has_listed_tasks = true;
+            }
+            if !news.stale {
+                let before = vitals.takes_work();
+                vitals.seq = beat.seq.or(vitals.seq);
+                vitals.status = Some(beat.status);
+                vitals.current_load = beat.current_load;
+                vitals.tasks_in_progress = beat.tasks_in_progress;
+                vitals.metrics = beat.metrics.clone();
+                news.takes_work_again = !before && vitals.takes_work();
+            }
+            news
+        })
+    }
+
+    /// Draining begins and ends with the agent's word; that is worth a commit.
+    async fn follow_standing(self: &Arc<Self>, entry: &Arc<Entry>, beat: &Heartbeat) -> Result<(), Error> {
+        let drains = beat.draining || beat.status == HealthStatus::Offline;
+        let event = if drains { AgentEvent::Drain } else { AgentEvent::Beat };
+        let now = self.clock.now();
+        if entry.agent.standing.after(event, now).is_none_or(|next| next == entry.agent.standing) {
+            return Ok(());
+        }
+        let (this, id) = (Arc::clone(self), entry.agent.id.clone());
+        self.detached(Share::Running, async move {
+            for _ in 0..MAX_CONFLICTS {
+                let Some(entry) = this.directory.get(&id) else { return Ok(()) };
+                let now = this.clock.now();
+                let Some(standing) = entry.agent.standing.after(event, now) else { return Ok(()) };
+                if standing == entry.agent.standing {
+                    return Ok(());
+                }
+                let agent = Agent { standing, ..Agent::clone(&entry.agent) };
+                let kind = if drains { EventKind::AgentDraining } else { EventKind::AgentResumed };
+                let change = Change {
+                    events: vec![agent_event(&agent, kind, now)],
+                    agents: vec![AgentWrite::Update { agent: agent.clone(), revision: entry.revision }],
+                    ..Change::default()
+                };
+                match this.commit(change).await {
+                    Ok(()) => {
+                        this.directory.put(agent, Revision(entry.revision.0 + 1), None);
+                        this.announcements.agent_freed(&id);
+                        return Ok(());
+                    }
+                    Err(StoreError::Conflict { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(Error::Busy { reason: "other writers kept changing the agent" })
+        })
+        .await
+    }
+
+    /// The first list of a new process: what an older one held and this one does not list has lost its holder.
+    async fn forget_unlisted(self: &Arc<Self>, agent: &Arc<Agent>, listed: &[LeaseId]) -> Result<(), Error> {
+        if agent.epoch == 1 {
+            return Ok(());
+        }
+        for held in self.store.leases(&agent.id).await? {
+            let task = &held.record;
+            let (Some(lease), Some(attempt)) = (task.lease(), task.newest_attempt()) else { continue };
+            if attempt.epoch >= agent.epoch || listed.contains(&lease.lease_id) {
+                continue;
+            }
+            warn!(task.id = %task.id(), agent.id = %agent.id, "a restarted agent does not know of its task");
+            let event = TaskEvent::Forget { agent: agent.id.clone(), lease_id: lease.lease_id };
+            let (this, id) = (Arc::clone(self), task.id());
+            let forgotten = self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await;
+            if let Err(error @ (Error::Store(_) | Error::Busy { .. } | Error::Broken)) = forgotten {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews one lease; the note shows its expiry as stored, or that it is lost.
+    async fn renew(self: &Arc<Self>, agent: &Arc<Agent>, id: TaskId, lease_id: LeaseId) -> Result<Renewal, Error> {
+        let now = self.clock.now();
+        if let Some(lease) = self.leases.find(&agent.id, id)
+            && lease.lease_id == lease_id
+            && lease.expires_at > now
+            && !lease.is_worth_renewing(now)
+        {
+            return Ok(Renewal::held(id, lease_id, lease.expires_at, now));
+        }
+        let event = TaskEvent::Renew { agent: agent.id.clone(), lease_id };
+        let this = Arc::clone(self);
+        match self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await {
+            Ok(applied) => {
+                let expires_at = applied.task.lease().map_or(now, |lease| lease.expires_at);
+                Ok(Renewal::held(id, lease_id, expires_at, now))
+            }
+            Err(error @ (Error::Store(_) | Error::Busy { .. } | Error::Broken)) => Err(error),
+            Err(lost) => {
+                debug!(task.id = %id, agent.id = %agent.id, reason = %lost, "a lease in a heartbeat is lost");
+                self.lost(agent, id, lease_id).await
+            }
+        }
+    }
+
+    async fn lost(&self, agent: &Agent, id: TaskId, lease_id: LeaseId) -> Result<Renewal, Error> {
+        let note = LeaseNote::lost(id, lease_id);
+        if !agent.features.as_ref().is_some_and(|agreed| agreed.contains(Feature::DirectivesV1)) {
+            return Ok(Renewal { note, directive: None });
+        }
+        let task = self.store.task(id).await?;
+        let directive = task.and_then(|stored| cancel_directive(&stored.record, agent, lease_id));
+        Ok(Renewal { note, directive })
+    }
+}
+
+/// What a beat changed beside the vitals themselves.
+#[derive(Debug, Default)]
+struct News {
+    stale: bool,
+    first_list: bool,
+    takes_work_again: bool,
+}
+
+struct Renewal {
+    note: LeaseNote,
+    directive: Option<Directive>,
+}
+
+impl Renewal {
+    fn held(id: TaskId, lease_id: LeaseId, expires_at: Timestamp, now: Timestamp) -> Self {
+        Self { note: LeaseNote::renewed(id, lease_id, millis(expires_at.saturating_since(now))), directive: None }
+    }
+}
+
+/// The directive that tells an agent why its attempt was ended. It follows from the task's state and is not stored,
+/// so it survives a restart; its id is the lease's.
+fn cancel_directive(task: &Task, agent: &Agent, lease_id: LeaseId) -> Option<Directive> {
+    let attempt =
+        task.state.attempts.iter().find(|attempt| attempt.lease_id == lease_id && attempt.agent == agent.id)?;
+    let reason = match &task.state.phase {
+        Phase::Cancelled { reason } => reason.clone(),
+        _ if attempt.error_code == Some(FailureCode::Timeout) && attempt.reported.is_none() => {
+            attempt.message.clone()
+        }
+        _ => return None,
+    };
+    let id: DirectiveId = lease_id.to_string().parse().ok()?;
+    Some(Directive::new(id, DirectiveKind::Cancel { task_id: task.id(), lease_id, reason }))
+}

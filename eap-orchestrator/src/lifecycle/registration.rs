@@ -1,0 +1,262 @@
+//! Agents come, come back, and leave.
+
+use std::sync::Arc;
+
+use eap_core::{Agent, AgentEvent, EndOfLease, Quote, Standing, TaskEvent, Vitals};
+use eap_types::{
+    AgentId, Feature, Features, FieldProblem, IdempotencyKey, JsonObject, NameRefusal, Registration, Secret, Timestamp,
+};
+use tracing::info;
+
+use super::submit::fingerprint;
+use super::{Lifecycle, MAX_CONFLICTS, Share};
+use crate::auth::{Admission, AgentToken, hex};
+use crate::clock::draw;
+use crate::directory::Entry;
+use crate::error::Error;
+use crate::store::{
+    AgentWrite, Change, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, NewEvent, Revision,
+    StoreError,
+};
+
+/// What this version serves of the protocol's features.
+const FEATURES: [Feature; 4] = [Feature::PullV1, Feature::ProgressV1, Feature::DirectivesV1, Feature::CancelV1];
+
+/// A registration and what it came with.
+#[derive(Debug)]
+pub(crate) struct Registering {
+    pub(crate) registration: Registration,
+    /// What its secret admits to, or why it does not.
+    pub(crate) admission: Result<Admission, Error>,
+    /// The agent whose live token came along.
+    pub(crate) live: Option<Arc<Entry>>,
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+/// The agent as it now is, and its token, which is shown this once.
+#[derive(Debug)]
+pub(crate) struct Welcome {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) token: Secret,
+}
+
+impl Lifecycle {
+    pub(crate) async fn register(self: &Arc<Self>, registering: Registering) -> Result<Welcome, Error> {
+        let this = Arc::clone(self);
+        self.detached(Share::Running, async move { this.registered(registering).await }).await
+    }
+
+    async fn registered(&self, registering: Registering) -> Result<Welcome, Error> {
+        let Registering { registration, admission, live, key } = registering;
+        self.config.name_policy.check(&registration.name).map_err(|refusal| match refusal {
+            NameRefusal::Prefix => Error::NameWithoutPrefix,
+            refusal => Error::Invalid {
+                problems: vec![FieldProblem::new("body.name", "value_error", refusal.to_string())],
+            },
+        })?;
+        let admission = admit(admission, live.as_deref())?;
+        let body_sha256 = fingerprint(&registration);
+        let scope = key.map(|key| IdempotencyScope {
+            principal: format!("{}/{}", admission.tenant, admission.secret.as_deref().unwrap_or("open")),
+            route: "register",
+            key: key.to_string(),
+        });
+        for _ in 0..MAX_CONFLICTS {
+            let first = match &scope {
+                Some(scope) => self.store.idempotent(scope).await?,
+                None => None,
+            };
+            if first.as_ref().is_some_and(|first| first.body_sha256 != body_sha256) {
+                return Err(Error::IdempotencyConflict);
+            }
+            let known = match first.as_ref().map(|first| &first.target) {
+                Some(IdempotentTarget::Agent(id)) => self.directory.get(id),
+                _ => registration
+                    .instance_id
+                    .as_ref()
+                    .and_then(|instance| self.directory.of_identity(admission.tenant, &registration.name, instance)),
+            };
+            if let Some(known) = &known {
+                may_return(&known.agent, &admission, live.as_deref())?;
+            }
+            let now = self.clock.now();
+            let (agent, token) = self.next_record(&registration, &admission, known.as_deref(), now);
+            let idempotency = scope.clone().filter(|_| first.is_none()).map(|scope| IdempotencyKeyRow {
+                scope,
+                body_sha256,
+                target: IdempotentTarget::Agent(agent.id.clone()),
+                created_at: now,
+            });
+            match self.admit_agent(agent, known.as_deref(), idempotency, now).await {
+                Ok(agent) => return Ok(Welcome { agent, token }),
+                // The same identity registers twice at once: the later one comes back as the same agent.
+                Err(StoreError::Conflict { .. } | StoreError::Duplicate { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::Busy { reason: "other registrations of this identity kept coming" })
+    }
+
+    /// The agent's record under its next epoch, with a fresh token.
+    fn next_record(
+        &self,
+        registration: &Registration,
+        admission: &Admission,
+        known: Option<&Entry>,
+        now: Timestamp,
+    ) -> (Agent, Secret) {
+        let id = known.map_or_else(|| AgentId::v7(now, draw(&*self.entropy)), |known| known.agent.id.clone());
+        let (token, digest) = AgentToken::mint(&id, &*self.entropy);
+        let registration = registration.clone();
+        let agent = Agent {
+            id,
+            tenant: admission.tenant,
+            name: registration.name,
+            instance_id: registration.instance_id,
+            version: registration.version,
+            agent_type: registration.agent_type,
+            capabilities: registration.capabilities,
+            labels: registration.labels,
+            endpoint_url: registration.endpoint_url,
+            metadata: registration.metadata,
+            features: registration.features.map(|offered| offered.intersection(&served())),
+            max_concurrent_tasks: registration.max_concurrent_tasks,
+            registered_with: admission.secret.clone(),
+            token_sha256: Some(hex(&digest)),
+            epoch: known.map_or(1, |known| known.agent.epoch + 1),
+            registered_at: now,
+            standing: Standing::Active,
+        };
+        (agent, token)
+    }
+
+    async fn admit_agent(
+        &self,
+        agent: Agent,
+        known: Option<&Entry>,
+        idempotency: Option<IdempotencyKeyRow>,
+        now: Timestamp,
+    ) -> Result<Arc<Agent>, StoreError> {
+        let vitals = Vitals::registered(agent.epoch, now);
+        let mut change = Change { idempotency, ..Change::default() };
+        change.events.push(agent_event(&agent, EventKind::AgentRegistered, now));
+        let revision = match known {
+            None => {
+                change.agents.push(AgentWrite::Insert(agent.clone(), vitals.clone()));
+                Revision(1)
+            }
+            Some(known) => {
+                change.agents.push(AgentWrite::Update { agent: agent.clone(), revision: known.revision });
+                change.vitals.push((agent.id.clone(), vitals.clone()));
+                Revision(known.revision.0 + 1)
+            }
+        };
+        let mut replaced = Vec::new();
+        if agent.instance_id.is_none() {
+            for older in self.directory.superseded_by(&agent) {
+                let Some(standing) = older.agent.standing.after(AgentEvent::Supersede, now) else { continue };
+                let record = Agent { standing, ..Agent::clone(&older.agent) };
+                change.events.push(agent_event(&record, EventKind::AgentSuperseded, now));
+                change.agents.push(AgentWrite::Update { agent: record.clone(), revision: older.revision });
+                replaced.push((record, Revision(older.revision.0 + 1)));
+            }
+        }
+        self.commit(change).await?;
+        for (record, revision) in replaced {
+            self.directory.put(record, revision, None);
+        }
+        info!(agent.id = %agent.id, agent.name = %agent.name, agent.epoch, "agent registered");
+        let shared = Arc::new(agent);
+        self.directory.put(Agent::clone(&shared), revision, Some(vitals));
+        self.announcements.agent_freed(&shared.id);
+        Ok(shared)
+    }
+
+    /// Takes an agent out: its token stops working at once, its leases go back to the queue. Says how many.
+    pub(crate) async fn deregister(self: &Arc<Self>, id: &AgentId) -> Result<u64, Error> {
+        let (this, id) = (Arc::clone(self), id.clone());
+        self.detached(Share::Running, async move {
+            for _ in 0..MAX_CONFLICTS {
+                let entry = this.directory.get(&id).ok_or(Error::UnknownAgent)?;
+                match this.retire(&entry).await {
+                    Err(Error::Store(StoreError::Conflict { .. })) => {}
+                    answer => return answer,
+                }
+            }
+            Err(Error::Busy { reason: "other writers kept changing the agent" })
+        })
+        .await
+    }
+
+    async fn retire(&self, entry: &Entry) -> Result<u64, Error> {
+        let now = self.clock.now();
+        let standing = entry.agent.standing.after(AgentEvent::Deregister, now).ok_or(Error::UnknownAgent)?;
+        let agent = Agent { standing, token_sha256: None, ..Agent::clone(&entry.agent) };
+        let mut change = Change::default();
+        change.agents.push(AgentWrite::Update { agent: agent.clone(), revision: entry.revision });
+        change.events.push(agent_event(&agent, EventKind::AgentDeregistered, now));
+        let mut released = Vec::new();
+        for held in self.store.leases(&agent.id).await? {
+            let Some(lease) = held.record.lease() else { continue };
+            let event = TaskEvent::Release {
+                agent: agent.id.clone(),
+                quote: Quote::lease(lease.lease_id),
+                why: EndOfLease::Deregistered,
+                chance: self.chance(),
+            };
+            let step = held.record.apply(event, held.now, &self.config.tasks)?;
+            let Some(changed) = step.changed() else { continue };
+            let (task, part) = super::written(&held.record, held.revision, changed, held.now, None);
+            change.tasks.extend(part.tasks);
+            change.events.extend(part.events);
+            released.push(task);
+        }
+        self.commit(change).await?;
+        info!(agent.id = %agent.id, agent.name = %agent.name, released = released.len(), "agent deregistered");
+        self.directory.put(agent, Revision(entry.revision.0 + 1), None);
+        for task in &released {
+            self.announce(task);
+        }
+        Ok(released.len() as u64)
+    }
+}
+
+/// What this version serves.
+fn served() -> Features {
+    FEATURES.into_iter().collect()
+}
+
+/// A secret lets in; so does the live token of the same identity, under the secret it once came with.
+fn admit(admission: Result<Admission, Error>, live: Option<&Entry>) -> Result<Admission, Error> {
+    match (admission, live) {
+        (Ok(admission), _) => Ok(admission),
+        (Err(_), Some(live)) => {
+            Ok(Admission { secret: live.agent.registered_with.clone(), tenant: live.agent.tenant })
+        }
+        (Err(denied), None) => Err(denied),
+    }
+}
+
+/// Whether a registration may come back as `known`: with its live token, or with a secret of the same name.
+fn may_return(known: &Agent, admission: &Admission, live: Option<&Entry>) -> Result<(), Error> {
+    let by_token = live.is_some_and(|live| live.agent.id == known.id);
+    if by_token || known.registered_with == admission.secret {
+        Ok(())
+    } else {
+        Err(Error::RegistrationDenied { reason: "this identity was registered with another secret" })
+    }
+}
+
+/// An event about an agent.
+pub(super) fn agent_event(agent: &Agent, kind: EventKind, at: Timestamp) -> NewEvent {
+    NewEvent {
+        tenant: agent.tenant,
+        at,
+        kind,
+        task: None,
+        agent: Some(agent.id.clone()),
+        attempt: None,
+        detail: JsonObject::default(),
+    }
+}
+

@@ -1,0 +1,90 @@
+//! What agents report: results, progress, releases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eap_core::{Agent, EndOfLease, Progress, Quote, Report, TaskEvent};
+use eap_types::{
+    FieldProblem, ProgressReply, ProgressReport, ReleaseRequest, Released, ResultAccepted, TaskId, TaskResult,
+};
+
+use super::views::millis;
+use super::{Lifecycle, Share};
+use crate::error::Error;
+
+impl Lifecycle {
+    /// Records the result an agent reports for its attempt, or says why not (docs/reliability.md, section 1).
+    pub(crate) async fn record(
+        self: &Arc<Self>,
+        agent: &Arc<Agent>,
+        id: TaskId,
+        result: TaskResult,
+    ) -> Result<ResultAccepted, Error> {
+        if result.task_id != id {
+            let message = "The body names another task than the path.";
+            return Err(Error::Invalid { problems: vec![FieldProblem::new("body.task_id", "value_error", message)] });
+        }
+        let event = TaskEvent::Report {
+            agent: agent.id.clone(),
+            quote: Quote { lease_id: result.lease_id, attempt: result.attempt },
+            report: Report::of(&result),
+            chance: self.chance(),
+        };
+        let this = Arc::clone(self);
+        let applied =
+            self.detached(Share::Running, async move { this.apply(id, &event, Some(&result)).await }).await?;
+        Ok(ResultAccepted::new(id, applied.duplicate))
+    }
+
+    /// Takes progress in and renews the lease.
+    pub(crate) async fn progress(
+        self: &Arc<Self>,
+        agent: &Arc<Agent>,
+        id: TaskId,
+        report: ProgressReport,
+    ) -> Result<ProgressReply, Error> {
+        let event = TaskEvent::Progress {
+            agent: agent.id.clone(),
+            quote: Quote { lease_id: report.lease_id, attempt: report.attempt },
+            progress: Progress { seq: report.seq, fraction: report.progress, message: report.message },
+        };
+        let this = Arc::clone(self);
+        let applied = self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await?;
+        let left = applied.task.lease().map(|lease| lease.expires_at.saturating_since(self.clock.now()));
+        Ok(ProgressReply::new(millis(left.unwrap_or_default())))
+    }
+
+    /// Takes a task back from its holder.
+    pub(crate) async fn release(
+        self: &Arc<Self>,
+        agent: &Arc<Agent>,
+        id: TaskId,
+        request: ReleaseRequest,
+    ) -> Result<Released, Error> {
+        let why = if request.draining {
+            EndOfLease::Draining
+        } else {
+            EndOfLease::HandedBack {
+                reason: request.reason,
+                retry_after: request.retry_after_seconds.map(Duration::from_secs),
+            }
+        };
+        let quote = Quote { lease_id: request.lease_id, attempt: request.attempt };
+        self.end_lease(agent, id, quote, why).await?;
+        Ok(Released::new(id))
+    }
+
+    /// Ends an attempt as released.
+    pub(crate) async fn end_lease(
+        self: &Arc<Self>,
+        agent: &Arc<Agent>,
+        id: TaskId,
+        quote: Quote,
+        why: EndOfLease,
+    ) -> Result<(), Error> {
+        let event = TaskEvent::Release { agent: agent.id.clone(), quote, why, chance: self.chance() };
+        let this = Arc::clone(self);
+        self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+//! Claims: ready tasks become leases of those who ask.
+
+use std::sync::Arc;
+
+use eap_core::{Changed, Refusal, Task, TaskEvent, TaskPolicy};
+use eap_types::{Assignment, LeaseId, Timestamp};
+
+use super::Lifecycle;
+use super::views::assignment;
+use crate::clock::{Entropy, draw};
+use crate::error::Error;
+use crate::store::{Ask, Claimed, Decide, Demand};
+
+impl Lifecycle {
+    /// Leases ready tasks to those who ask, one answer per ask, and announces what was taken.
+    pub(crate) async fn claim(&self, asks: Vec<Ask>) -> Result<Vec<Claimed>, Error> {
+        let decide = decider(self.config.tasks.clone(), Arc::clone(&self.entropy));
+        let claimed = self.store.claim(Demand { asks }, decide).await.map_err(|error| self.noticed(error))?;
+        for task in claimed.iter().flat_map(|claimed| &claimed.tasks) {
+            self.announce(task);
+        }
+        if claimed.iter().any(|claimed| !claimed.tasks.is_empty() && !claimed.repeated) {
+            self.announcements.committed(self.store.head().await?);
+        }
+        Ok(claimed)
+    }
+
+    /// What an agent is told of the tasks it was leased.
+    pub(crate) fn assignments(&self, tasks: &[Task]) -> Vec<Assignment> {
+        let now = self.clock.now();
+        tasks.iter().filter_map(|task| assignment(task, now)).collect()
+    }
+}
+
+/// Lets the core decide each lease, under a fresh id that rises with time.
+fn decider(policy: TaskPolicy, entropy: Arc<dyn Entropy>) -> Arc<Decide> {
+    Arc::new(move |task: &Task, ask: &Ask, now: Timestamp| -> Result<Changed, Refusal> {
+        let event = TaskEvent::Assign {
+            agent: ask.agent.id.clone(),
+            epoch: ask.agent.epoch,
+            lease_id: LeaseId::v7(now, draw(&*entropy)),
+            request_id: ask.request_id.clone(),
+            length: ask.lease,
+        };
+        task.apply(event, now, &policy)?.changed().ok_or(Refusal::NotReady)
+    })
+}

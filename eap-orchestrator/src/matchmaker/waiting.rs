@@ -1,0 +1,281 @@
+//! The polls that wait, in order of arrival, and which of them a routing key concerns.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use eap_core::{RoutingKey, Task};
+use eap_types::AgentId;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::store::Ask;
+
+/// How many routing keys are remembered with their polls; past it the index is built anew as keys come up.
+const INDEXED_KEYS: usize = 10_000;
+
+/// An agent's call that waits for work.
+#[derive(Debug)]
+pub(super) struct Poll {
+    pub(super) ask: Ask,
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Result<Vec<Task>, Error>>,
+}
+
+/// The polls that wait. Numbers are given in order of arrival: the longest waiting agent is served first.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    polls: BTreeMap<u64, Poll>,
+    of_agent: HashMap<AgentId, BTreeSet<u64>>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    index: HashMap<RoutingKey, BTreeSet<u64>>,
+    next: u64,
+    limit: usize,
+    limit_per_agent: usize,
+}
+
+impl Waiting {
+    pub(super) fn new(limit: usize, limit_per_agent: usize) -> Self {
+        Self {
+            polls: BTreeMap::new(),
+            of_agent: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            index: HashMap::new(),
+            next: 0,
+            limit,
+            limit_per_agent,
+        }
+    }
+
+    /// Lets a poll wait, or says why it cannot. The same request asked again takes the place of its first (G17).
+    pub(super) fn park(&mut self, poll: Poll) -> Result<(), (Poll, Error)> {
+        let agent = poll.ask.agent.id.clone();
+        if let Some(request_id) = &poll.ask.request_id {
+            let same = self.numbers_of(&agent).find(|number| {
+                self.polls.get(number).is_some_and(|known| known.ask.request_id.as_ref() == Some(request_id))
+            });
+            if let Some(replaced) = same.and_then(|number| self.take(number)) {
+                let _ = replaced.reply.send(Ok(Vec::new()));
+            }
+        }
+        if self.of_agent.get(&agent).is_some_and(|numbers| numbers.len() >= self.limit_per_agent) {
+            self.forget_closed(&agent);
+        }
+        if self.of_agent.get(&agent).is_some_and(|numbers| numbers.len() >= self.limit_per_agent) {
+            return Err((poll, Error::TooMany { reason: "the agent has too many polls waiting" }));
+        }
+        if self.polls.len() >= self.limit {
+            return Err((poll, Error::Busy { reason: "too many polls are waiting" }));
+        }
+        let number = self.next;
+        self.next += 1;
+        for (key, numbers) in &mut self.index {
+            if concerns(key, &poll.ask) {
+                numbers.insert(number);
+            }
+        }
+        self.of_agent.entry(agent).or_default().insert(number);
+        self.deadlines.insert((poll.deadline, number));
+        self.polls.insert(number, poll);
+        Ok(())
+    }
+
+    /// When the next poll's wait is over.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out the polls whose wait is over.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Poll> {
+        let overdue: Vec<u64> =
+            self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, number)| *number).collect();
+        overdue.into_iter().filter_map(|number| self.take(number)).collect()
+    }
+
+    /// Takes out all polls of one agent.
+    pub(super) fn take_of(&mut self, agent: &AgentId) -> Vec<Poll> {
+        let numbers: Vec<u64> = self.numbers_of(agent).collect();
+        numbers.into_iter().filter_map(|number| self.take(number)).collect()
+    }
+
+    /// Takes out the longest waiting polls that `key` concerns and whose agents have room: at most `polls` of them,
+    /// and no more once they ask for `tasks` between them.
+    pub(super) fn take_for(
+        &mut self,
+        key: &RoutingKey,
+        polls: usize,
+        tasks: u32,
+        has_room: impl Fn(&AgentId, u32) -> bool,
+    ) -> Vec<Poll> {
+        if !self.index.contains_key(key) {
+            if self.index.len() >= INDEXED_KEYS {
+                self.index.clear();
+            }
+            let concerned =
+                self.polls.iter().filter(|(_, poll)| concerns(key, &poll.ask)).map(|(number, _)| *number).collect();
+            self.index.insert(key.clone(), concerned);
+        }
+        let (mut chosen, mut asked) = (Vec::new(), 0_u32);
+        for number in self.index.get(key).into_iter().flatten() {
+            if chosen.len() >= polls || asked >= tasks {
+                break;
+            }
+            let Some(poll) = self.polls.get(number) else { continue };
+            let agent = &poll.ask.agent;
+            // A caller that hung up is taken out too: the claim drops it.
+            if poll.reply.is_closed() || has_room(&agent.id, agent.max_concurrent_tasks) {
+                asked += if poll.reply.is_closed() { 0 } else { poll.ask.max_tasks };
+                chosen.push(*number);
+            }
+        }
+        chosen.into_iter().filter_map(|number| self.take(number)).collect()
+    }
+
+    /// Takes out everything.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Poll> {
+        self.of_agent.clear();
+        self.deadlines.clear();
+        self.index.clear();
+        std::mem::take(&mut self.polls).into_values()
+    }
+
+    fn numbers_of(&self, agent: &AgentId) -> impl Iterator<Item = u64> {
+        self.of_agent.get(agent).into_iter().flatten().copied()
+    }
+
+    fn forget_closed(&mut self, agent: &AgentId) {
+        let closed: Vec<u64> = self
+            .numbers_of(agent)
+            .filter(|number| self.polls.get(number).is_none_or(|poll| poll.reply.is_closed()))
+            .collect();
+        for number in closed {
+            self.take(number);
+        }
+    }
+
+    fn take(&mut self, number: u64) -> Option<Poll> {
+        let poll = self.polls.remove(&number)?;
+        self.deadlines.remove(&(poll.deadline, number));
+        let agent = &poll.ask.agent.id;
+        if let Some(numbers) = self.of_agent.get_mut(agent) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.of_agent.remove(agent);
+            }
+        }
+        for numbers in self.index.values_mut() {
+            numbers.remove(&number);
+        }
+        Some(poll)
+    }
+}
+
+/// Whether a task of this key could go to this ask.
+fn concerns(key: &RoutingKey, ask: &Ask) -> bool {
+    ask.task_types.as_ref().is_none_or(|types| types.contains(&key.task_type)) && key.admits(&ask.agent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use eap_core::{Agent, Standing};
+    use eap_types::{AgentType, Capabilities, JsonObject, Labels, TenantId, Timestamp};
+
+    use super::*;
+
+    fn agent(name: &str, capability: &str) -> Arc<Agent> {
+        Arc::new(Agent {
+            id: name.parse().unwrap(),
+            tenant: TenantId::default(),
+            name: "AGENT-X".parse().unwrap(),
+            instance_id: None,
+            version: "1".into(),
+            agent_type: AgentType::Implementer,
+            capabilities: Capabilities::new([capability.parse().unwrap()]).unwrap(),
+            labels: Labels::default(),
+            endpoint_url: None,
+            metadata: JsonObject::default(),
+            features: None,
+            max_concurrent_tasks: 5,
+            registered_with: None,
+            token_sha256: None,
+            epoch: 1,
+            registered_at: Timestamp::UNIX_EPOCH,
+            standing: Standing::Active,
+        })
+    }
+
+    type Answer = oneshot::Receiver<Result<Vec<Task>, Error>>;
+
+    fn poll(agent: &Arc<Agent>, request: Option<&str>) -> (Poll, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask {
+            agent: Arc::clone(agent),
+            max_tasks: 1,
+            request_id: request.map(|text| text.parse().unwrap()),
+            task_types: None,
+            lease: Duration::from_secs(60),
+        };
+        (Poll { ask, deadline: Instant::now() + Duration::from_secs(5), reply }, answer)
+    }
+
+    fn key(capability: &str) -> RoutingKey {
+        RoutingKey::of_type(TenantId::default(), capability.parse().unwrap())
+    }
+
+    fn ids(polls: &[Poll]) -> Vec<&str> {
+        polls.iter().map(|poll| poll.ask.agent.id.as_str()).collect()
+    }
+
+    #[test]
+    fn the_longest_waiting_agent_with_room_is_taken_first_and_alone() {
+        let mut waiting = Waiting::new(10, 4);
+        let mut answers = Vec::new();
+        for (name, capability) in [("a", "sum"), ("b", "count"), ("c", "count"), ("d", "count")] {
+            let (poll, answer) = poll(&agent(name, capability), None);
+            waiting.park(poll).unwrap();
+            answers.push(answer);
+        }
+        let taken = waiting.take_for(&key("count"), 9, 1, |agent, _| agent.as_str() != "b");
+        assert_eq!(ids(&taken), ["c"]);
+        let taken = waiting.take_for(&key("count"), 9, 9, |_, _| true);
+        assert_eq!(ids(&taken), ["b", "d"]);
+        assert!(waiting.take_for(&key("count"), 9, 9, |_, _| true).is_empty());
+    }
+
+    #[test]
+    fn a_repeated_request_replaces_its_first_poll_and_a_fifth_is_refused() {
+        let mut waiting = Waiting::new(10, 4);
+        let agent = agent("a", "sum");
+        let (first, mut first_answer) = poll(&agent, Some("r"));
+        waiting.park(first).unwrap();
+        let mut answers = Vec::new();
+        for request in [Some("r"), None, None, None] {
+            let (poll, answer) = poll(&agent, request);
+            waiting.park(poll).unwrap();
+            answers.push(answer);
+        }
+        assert!(matches!(first_answer.try_recv(), Ok(Ok(tasks)) if tasks.is_empty()));
+        let (fifth, _answer) = poll(&agent, None);
+        assert!(matches!(waiting.park(fifth), Err((_, Error::TooMany { .. }))));
+        // One that hung up makes room.
+        answers.pop();
+        let (fifth, _answer) = poll(&agent, None);
+        assert!(waiting.park(fifth).is_ok());
+    }
+
+    #[test]
+    fn the_limit_over_all_agents_holds() {
+        let mut waiting = Waiting::new(2, 4);
+        let mut answers = Vec::new();
+        for name in ["a", "b"] {
+            let (poll, answer) = poll(&agent(name, "sum"), None);
+            waiting.park(poll).unwrap();
+            answers.push(answer);
+        }
+        let (third, _answer) = poll(&agent("c", "sum"), None);
+        assert!(matches!(waiting.park(third), Err((_, Error::Busy { .. }))));
+        assert_eq!(waiting.drain().count(), 2);
+    }
+}

@@ -1,0 +1,333 @@
+//! The orchestrator as its host sees it: build, start, call, serve, shut down.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eap_types::{
+    AgentDetail, AgentId, AgentPage, IdempotencyKey, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView,
+};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::announce::lock;
+use crate::auth::{Keys, Operator};
+use crate::builder::Builder;
+use crate::config::Config;
+use crate::error::{Error, StartError};
+use crate::events::Events;
+use crate::lifecycle::{Lifecycle, ListTasks, page_limit};
+use crate::matchmaker::{Matching, Matchmaker};
+use crate::store::{EventSeq, Repository};
+
+/// An orchestrator: takes tasks, hands them to agents, keeps their results.
+///
+/// Cheap to clone; all clones are the same orchestrator. Lives in your process: call it directly, mount
+/// [`router`](Self::router) in your axum app, or let it [`serve`](Self::serve) a listener itself.
+///
+/// ```
+/// use std::sync::Arc;
+/// use eap_orchestrator::{Access, Config, Operator, Orchestrator};
+/// use eap_types::{SubmitTask, TaskStatus};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let orchestrator = Orchestrator::builder_in_memory().access(Access::Open).build()?;
+/// orchestrator.start().await?;
+/// let task = SubmitTask::text("word_count".parse()?, "to be or not to be");
+/// let task = orchestrator.submit(&Operator::host(), task, None).await?;
+/// assert_eq!(task.status, TaskStatus::Queued);
+/// orchestrator.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Orchestrator {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    lifecycle: Arc<Lifecycle>,
+    matchmaker: Matchmaker,
+    keys: Keys,
+    idle: Mutex<Option<Matching>>,
+    loops: TaskTracker,
+    stop: CancellationToken,
+    ready: tokio::sync::watch::Sender<bool>,
+}
+
+/// A running orchestrator; tells when its store has failed.
+#[derive(Debug)]
+pub struct Running {
+    failure: tokio::sync::watch::Receiver<Option<String>>,
+}
+
+impl Running {
+    /// Waits until the store has failed so that the orchestrator must stop, and says what it said. Pending for ever
+    /// while all is well.
+    pub async fn failed(&mut self) -> String {
+        match self.failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// What a shutdown left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Connections that were cut because they did not end in time.
+    pub connections_cut: usize,
+    /// Whether a write was still under way when the time was over.
+    pub writes_cut: bool,
+}
+
+impl fmt::Display for ShutdownReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            f.write_str("everything was finished")
+        } else {
+            write!(f, "{} connections cut, writes cut: {}", self.connections_cut, self.writes_cut)
+        }
+    }
+}
+
+impl Orchestrator {
+    /// Begins an orchestrator over a store that is open.
+    #[must_use]
+    pub fn builder(store: Arc<dyn Repository>) -> Builder {
+        Builder::over(Some(store))
+    }
+
+    /// Begins an orchestrator that keeps everything in memory: for tests and trials.
+    #[must_use]
+    pub fn builder_in_memory() -> Builder {
+        Builder::over(None)
+    }
+
+    pub(crate) fn new(lifecycle: Lifecycle) -> Self {
+        let lifecycle = Arc::new(lifecycle);
+        let (matchmaker, matching) = Matchmaker::new(Arc::clone(&lifecycle));
+        let keys = Keys::of(&lifecycle.config);
+        let shared = Shared {
+            lifecycle,
+            matchmaker,
+            keys,
+            idle: Mutex::new(Some(matching)),
+            loops: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            ready: tokio::sync::watch::Sender::new(false),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Loads what the store has, gives running leases their fresh start, and begins to work.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read, or it was started before.
+    pub async fn start(&self) -> Result<Running, StartError> {
+        let Some(matching) = lock(&self.shared.idle).take() else { return Err(StartError::Running) };
+        let lifecycle = &self.shared.lifecycle;
+        lifecycle.load().await.map_err(|error| match error {
+            Error::Store(store) => StartError::Store(store),
+            other => StartError::StoreFailed { reason: other.to_string() },
+        })?;
+        self.shared.loops.spawn(matching.run(self.shared.stop.clone()));
+        self.shared.loops.spawn(crate::sweeper::run(Arc::clone(lifecycle), self.shared.stop.clone()));
+        self.shared.ready.send_replace(true);
+        info!("the orchestrator is ready");
+        Ok(Running { failure: lifecycle.failure() })
+    }
+
+    /// Takes no new work, ends long polls, waits for writes that are under way, closes the store.
+    ///
+    /// Safe to call twice; the second call waits as well.
+    pub async fn shutdown(&self) -> ShutdownReport {
+        self.begin_stop();
+        let lifecycle = &self.shared.lifecycle;
+        self.shared.loops.close();
+        lifecycle.under_way.close();
+        let finished = async {
+            self.shared.loops.wait().await;
+            lifecycle.under_way.wait().await;
+        };
+        let in_time = tokio::time::timeout(lifecycle.config.timing.shutdown_grace, finished).await.is_ok();
+        if let Err(error) = lifecycle.store.close().await {
+            tracing::warn!(%error, "the store did not close as it should");
+        }
+        ShutdownReport { connections_cut: 0, writes_cut: !in_time }
+    }
+
+    pub(crate) fn begin_stop(&self) {
+        self.shared.stop.cancel();
+    }
+
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.shared.stop
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.shared.ready.borrow()
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        lock(&self.shared.idle).is_none()
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Arc<Lifecycle> {
+        &self.shared.lifecycle
+    }
+
+    pub(crate) fn matchmaker(&self) -> &Matchmaker {
+        &self.shared.matchmaker
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.shared.keys
+    }
+
+    /// The configuration it was built with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.lifecycle.config
+    }
+
+    /// Takes a task in; when this returns it is kept (G1).
+    ///
+    /// With a key, repeating the call gives the task that the first one made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a task that could never run, [`Error::IdempotencyConflict`] for a key used with another
+    /// body, [`Error::Busy`] when the server is full, [`Error::Store`] when nothing can be kept.
+    pub async fn submit(
+        &self,
+        operator: &Operator,
+        task: SubmitTask,
+        key: Option<IdempotencyKey>,
+    ) -> Result<TaskView, Error> {
+        self.lifecycle().submit(operator, task, key, None).await
+    }
+
+    /// One task as it stands, with its result if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTask`] if there is none of this id for this operator.
+    pub async fn get(&self, operator: &Operator, id: TaskId) -> Result<TaskView, Error> {
+        self.lifecycle().task_view(operator, id).await
+    }
+
+    /// The same once it is final, or as it stands when `wait` is over or the orchestrator stops.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn wait(&self, operator: &Operator, id: TaskId, wait: Duration) -> Result<TaskView, Error> {
+        tokio::select! {
+            view = self.lifecycle().wait(operator, id, wait) => view,
+            () = self.shared.stop.cancelled() => self.get(operator, id).await,
+        }
+    }
+
+    /// Ends a task for good; its holder is told on its next channel. Ending it again gives the same answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TaskFinal`] if it ended otherwise.
+    pub async fn cancel(&self, operator: &Operator, id: TaskId, reason: Option<String>) -> Result<TaskView, Error> {
+        self.lifecycle().cancel(operator, id, reason).await
+    }
+
+    /// A page of tasks, newest first, without their results.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a limit out of range or a cursor that is none.
+    pub async fn list(&self, operator: &Operator, list: ListTasks) -> Result<TaskPage, Error> {
+        self.lifecycle().list(operator, list).await
+    }
+
+    /// Everything that happened to a task: attempts, late results, events.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn history(&self, operator: &Operator, id: TaskId) -> Result<TaskHistory, Error> {
+        self.lifecycle().history(operator, id).await
+    }
+
+    /// Events after `after`, as they come; `EventSeq(0)` begins with the oldest kept.
+    #[must_use]
+    pub fn events(&self, operator: &Operator, after: EventSeq) -> Events {
+        Events::after(Arc::clone(self.lifecycle()), operator.tenant, after)
+    }
+
+    /// A page of agents, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a limit out of range or a cursor that is none.
+    pub fn agents(
+        &self,
+        operator: &Operator,
+        cursor: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<AgentPage, Error> {
+        let limit = page_limit(limit)?;
+        let entries = self.lifecycle().directory.of_tenant(operator.tenant);
+        let begin = match cursor {
+            None => 0,
+            Some(cursor) => {
+                let last = entries.iter().position(|entry| entry.agent.id.as_str() == cursor);
+                last.ok_or_else(|| crate::lifecycle::invalid("query.cursor", "This agent is gone; begin anew."))? + 1
+            }
+        };
+        let rest = &entries[begin..];
+        let page = &rest[..rest.len().min(limit)];
+        let next = page.last().filter(|_| rest.len() > limit).map(|entry| entry.agent.id.to_string());
+        let views = page.iter().map(|entry| self.lifecycle().agent_view(entry)).collect();
+        Ok(AgentPage::new(views, next))
+    }
+
+    /// One agent with its leases.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownAgent`] if there is none of this id for this operator.
+    pub fn agent(&self, operator: &Operator, id: &AgentId) -> Result<AgentDetail, Error> {
+        let entry = self.lifecycle().directory.get(id).filter(|entry| entry.agent.tenant == operator.tenant);
+        entry.map(|entry| self.lifecycle().agent_detail(&entry)).ok_or(Error::UnknownAgent)
+    }
+
+    /// The whole HTTP API under its own paths (`/api/v1/…`, `/health`), to be served or nested in an axum app at any
+    /// prefix.
+    ///
+    /// Limits on connections (slow headers, idle ones, floods) hold under [`serve`](Self::serve) alone: a host that
+    /// mounts the router sets its own. It must also choose who may call without a key, see
+    /// [`Access`](crate::Access): the router cannot know its listener.
+    #[must_use]
+    pub fn router(&self) -> axum::Router {
+        crate::http::router(self.clone())
+    }
+
+    /// Serves the API on `listener` until `stop` is done, then shuts down.
+    ///
+    /// Starts the orchestrator if that was not done yet. Ends early, with an error, if the store fails (G6).
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Exposed`] if others can reach the listener and a key, the registration secret or the decision on
+    /// TLS is missing; any other reason not to start.
+    pub async fn serve<L>(&self, listener: L, stop: impl Future<Output = ()> + Send) -> Result<ShutdownReport, StartError>
+    where
+        L: axum::serve::Listener<Addr = std::net::SocketAddr>,
+    {
+        crate::serve::serve(self, listener, stop).await
+    }
+}

@@ -1,0 +1,132 @@
+//! Ends connections that hold a place without using it.
+//!
+//! hyper's own header timeout also counts the idle time between requests, so a connection kept alive for a
+//! poll a minute would be cut after ten seconds. Here a request's header has its time, counted from its first
+//! byte, and idling has another.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// What a connection is doing, shared between its transport and its requests.
+#[derive(Debug)]
+pub(super) struct Pace {
+    header: Duration,
+    idle: Duration,
+    /// Requests begun and requests ended: a difference means that one is being answered.
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Pace {
+    pub(super) fn new(header: Duration, idle: Duration) -> Self {
+        Self { header, idle, begun: AtomicU64::new(0), ended: AtomicU64::new(0) }
+    }
+
+    /// A request's header is complete; it is being answered until the guard goes.
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(self))
+    }
+}
+
+/// While this lives, a request is being answered: no deadline of the connection applies.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Pace>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A transport whose reads fail once their deadline is over.
+#[derive(Debug)]
+pub(super) struct WithDeadlines<I> {
+    io: I,
+    pace: Arc<Pace>,
+    /// How many requests had ended when the present wait began.
+    waiting_since: Option<u64>,
+    /// Whether bytes of the next request's header have come.
+    in_header: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<I> WithDeadlines<I> {
+    pub(super) fn new(io: I, pace: Arc<Pace>) -> Self {
+        // The first header's time begins with the connection.
+        let timer = Box::pin(tokio::time::sleep(pace.header));
+        Self { io, pace, waiting_since: Some(0), in_header: true, timer }
+    }
+
+    /// Whether the wait for the next request, or for the rest of its header, is over.
+    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        let (ended, begun) = (self.pace.ended.load(Ordering::SeqCst), self.pace.begun.load(Ordering::SeqCst));
+        if begun != ended {
+            self.waiting_since = None;
+            return false;
+        }
+        if self.waiting_since != Some(ended) {
+            self.waiting_since = Some(ended);
+            self.in_header = false;
+            self.timer.as_mut().reset(Instant::now() + self.pace.idle);
+        }
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn bytes_came(&mut self) {
+        if !self.in_header && self.waiting_since.is_some() {
+            self.in_header = true;
+            self.timer.as_mut().reset(Instant::now() + self.pace.header);
+        }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for WithDeadlines<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, buf) {
+            if buf.filled().len() > before {
+                self.bytes_came();
+            }
+            return Poll::Ready(read);
+        }
+        if self.is_overdue(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for WithDeadlines<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

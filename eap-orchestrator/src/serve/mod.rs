@@ -1,0 +1,247 @@
+//! The accept loop: HTTP/1.1 over any listener, with limits on connections, headers and idling.
+
+mod deadline;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+use tracing::{debug, info, warn};
+
+use self::deadline::{Pace, WithDeadlines};
+use crate::announce::lock;
+use crate::auth::is_local_call;
+use crate::auth::Origin;
+use crate::config::{Access, Capacity, Tls};
+use crate::error::StartError;
+use crate::orchestrator::{Orchestrator, ShutdownReport};
+
+/// Headers in one request, and the bytes they may fill.
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+
+pub(crate) async fn serve<L>(
+    orchestrator: &Orchestrator,
+    mut listener: L,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<ShutdownReport, StartError>
+where
+    L: Listener<Addr = SocketAddr>,
+{
+    let address = listener.local_addr().map_err(StartError::Listener)?;
+    refuse_exposed(orchestrator, address)?;
+    let acceptor = Acceptor::of(&orchestrator.config().tls)?;
+    let mut running = if orchestrator.is_started() { None } else { Some(orchestrator.start().await?) };
+    let mut failure = orchestrator.lifecycle().failure();
+    info!(%address, "serving");
+
+    let front = Arc::new(Front {
+        router: orchestrator.router().fallback(crate::http::no_route),
+        capacity: orchestrator.config().capacity.clone(),
+        listener: address.ip(),
+        stop: orchestrator.stopping().clone(),
+        per_address: Mutex::default(),
+    });
+    let places = Arc::new(Semaphore::new(front.capacity.connections));
+    let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
+    tokio::pin!(stop);
+    let failed = loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => break None,
+            () = front.stop.cancelled() => break None,
+            Ok(reason) = async { failure.wait_for(Option::is_some).await.map(|reason| reason.clone()) } => {
+                break reason;
+            }
+            accepted = accept(&mut listener, &places) => accepted,
+        };
+        let (io, peer, place) = accepted;
+        let (front, acceptor, cut) = (Arc::clone(&front), acceptor.clone(), cut.clone());
+        connections.spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = cut.cancelled() => debug!(%peer, "connection cut"),
+                () = front.connection(io, peer, acceptor) => {}
+            }
+        });
+    };
+    drop(listener);
+    orchestrator.begin_stop();
+    connections.close();
+    let grace = orchestrator.config().timing.shutdown_grace;
+    let in_time = tokio::time::timeout(grace, connections.wait()).await.is_ok();
+    let left = connections.len();
+    cut.cancel();
+    connections.wait().await;
+    let mut report = orchestrator.shutdown().await;
+    report.connections_cut = if in_time { 0 } else { left };
+    drop(running.take());
+    match failed {
+        Some(reason) => Err(StartError::StoreFailed { reason }),
+        None => Ok(report),
+    }
+}
+
+/// A place first, then a connection: more than the capacity wait in the kernel's queue.
+async fn accept<L: Listener<Addr = SocketAddr>>(
+    listener: &mut L,
+    places: &Arc<Semaphore>,
+) -> (L::Io, SocketAddr, tokio::sync::OwnedSemaphorePermit) {
+    let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+    let (io, peer) = listener.accept().await;
+    (io, peer, place)
+}
+
+/// Off loopback every protection has to be there, or refused knowingly (docs/protocol.md, section 5).
+fn refuse_exposed(orchestrator: &Orchestrator, address: SocketAddr) -> Result<(), StartError> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    let config = orchestrator.config();
+    let needed = [
+        (config.operator_key.is_some(), "operator_key"),
+        (config.registration_secret.is_some(), "registration_secret"),
+        (config.tls != Tls::Undecided, "a TLS decision (tls: files, behind_proxy or plaintext)"),
+    ];
+    let missing: Vec<_> = needed.into_iter().filter(|(there, _)| !there).map(|(_, name)| name).collect();
+    if missing.is_empty() {
+        if config.access == Access::Open {
+            warn!(%address, "access is open: calls that need no configured key are taken from everybody");
+        }
+        return Ok(());
+    }
+    Err(StartError::Exposed { address, missing })
+}
+
+/// What every connection shares.
+struct Front {
+    router: Router,
+    capacity: Capacity,
+    listener: IpAddr,
+    stop: CancellationToken,
+    per_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Front {
+    async fn connection<I>(self: Arc<Self>, io: I, peer: SocketAddr, acceptor: Acceptor)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(_counted) = Counted::new(&self, peer.ip()) else {
+            debug!(%peer, "too many connections from one address");
+            return;
+        };
+        match acceptor {
+            Acceptor::Plain => self.http(io, peer).await,
+            #[cfg(feature = "tls")]
+            Acceptor::Tls(acceptor) => {
+                match tokio::time::timeout(self.capacity.header_timeout, acceptor.accept(io)).await {
+                    Ok(Ok(io)) => self.http(io, peer).await,
+                    Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+                    Err(_) => debug!(%peer, "TLS handshake took too long"),
+                }
+            }
+        }
+    }
+
+    async fn http<I>(&self, io: I, peer: SocketAddr)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let pace = Arc::new(Pace::new(self.capacity.header_timeout, self.capacity.idle_timeout));
+        let io = TokioIo::new(WithDeadlines::new(io, Arc::clone(&pace)));
+        let (router, listener) = (self.router.clone(), self.listener);
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let busy = pace.busy();
+            let mut request = request.map(axum::body::Body::new);
+            let is_local = is_local_call(listener, peer.ip(), request.headers());
+            request.extensions_mut().insert(Origin { is_local });
+            let answer = router.clone().oneshot(request);
+            async move {
+                let response = answer.await;
+                drop(busy);
+                response
+            }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .serve_connection(io, service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%peer, %error, "connection ended");
+        }
+    }
+}
+
+/// One connection counted for its address.
+struct Counted<'a> {
+    front: &'a Front,
+    address: IpAddr,
+}
+
+impl<'a> Counted<'a> {
+    fn new(front: &'a Front, address: IpAddr) -> Option<Self> {
+        let mut counts = lock(&front.per_address);
+        let count = counts.entry(address).or_default();
+        if *count >= front.capacity.connections_per_address && !address.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Self { front, address })
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.front.per_address);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// How a connection begins.
+#[derive(Clone)]
+enum Acceptor {
+    Plain,
+    #[cfg(feature = "tls")]
+    Tls(tokio_rustls::TlsAcceptor),
+}
+
+impl Acceptor {
+    fn of(tls: &Tls) -> Result<Self, StartError> {
+        match tls {
+            #[cfg(feature = "tls")]
+            Tls::Files { cert, key } => Ok(Self::Tls(tls::acceptor(cert, key).map_err(StartError::Tls)?)),
+            #[cfg(not(feature = "tls"))]
+            Tls::Files { .. } => Err(StartError::Tls("built without the feature `tls`".into())),
+            Tls::Undecided | Tls::BehindProxy | Tls::Plaintext => Ok(Self::Plain),
+        }
+    }
+}

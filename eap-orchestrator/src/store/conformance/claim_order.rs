@@ -1,0 +1,139 @@
+//! Which ready tasks a claim takes, and what it writes.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use eap_core::{Chance, EndOfLease, Quote, Refusal, TaskEvent};
+use eap_types::{Priority, TaskId, TaskStatus};
+
+use super::harness::{Harness, LEASE, ids};
+use super::samples;
+use crate::store::{Change, Decide, Demand, TaskWrite};
+
+fn priority(number: u8) -> Priority {
+    Priority::new(number).expect("the sample is a priority")
+}
+
+/// Stores tasks of these types and priorities, in this order.
+async fn submit_all(h: &Harness, wanted: &[(&str, u8)]) -> Vec<TaskId> {
+    let mut ids = Vec::new();
+    for (task_type, number) in wanted {
+        ids.push(h.submit_as(task_type, |spec| spec.priority = priority(*number)).await);
+    }
+    ids
+}
+
+pub(super) async fn a_claim_takes_by_priority_then_insertion(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    let t = submit_all(&h, &[("a", 2), ("a", 0), ("a", 4), ("a", 2), ("a", 0), ("a", 1)]).await;
+    assert_eq!(h.take(&agent, 3).await, [t[1], t[4], t[5]]);
+    assert_eq!(h.take(&agent, 9).await, [t[0], t[3], t[2]]);
+}
+
+pub(super) async fn a_claim_merges_all_routing_keys_into_that_order(h: Harness) {
+    let agent = h.register(&["a", "b", "c"]).await;
+    let t = submit_all(&h, &[("c", 2), ("a", 2), ("b", 2), ("a", 0), ("c", 2), ("b", 0), ("a", 4), ("b", 3)]).await;
+    assert_eq!(h.take(&agent, 4).await, [t[3], t[5], t[0], t[1]]);
+    assert_eq!(h.take(&agent, 9).await, [t[2], t[4], t[7], t[6]]);
+}
+
+pub(super) async fn a_released_task_keeps_its_place(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    let t = submit_all(&h, &[("a", 2), ("a", 2), ("a", 2)]).await;
+    assert_eq!(h.take(&agent, 1).await, [t[0]]);
+    let release = TaskEvent::Release {
+        agent: agent.id.clone(),
+        quote: Quote::default(),
+        why: EndOfLease::Draining,
+        chance: Chance::new(0.5),
+    };
+    h.apply(t[0], release).await;
+    assert_eq!(h.take(&agent, 2).await, [t[0], t[1]]);
+}
+
+pub(super) async fn refused_tasks_are_passed_over(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    let refused: Vec<_> = (0..200).map(|_| h.task("a", |spec| spec.priority = Priority::FIRST)).collect();
+    let first = refused[0].id();
+    let tasks = refused.into_iter().map(TaskWrite::Insert).collect();
+    h.commit(Change { tasks, ..Change::default() }).await;
+    let t = submit_all(&h, &[("a", 2), ("a", 2), ("a", 2)]).await;
+
+    let grant = h.granting();
+    let choosy: Arc<Decide> =
+        Arc::new(
+            move |task, ask, now| {
+                if task.spec.priority == Priority::FIRST { Err(Refusal::NotReady) } else { grant(task, ask, now) }
+            },
+        );
+    let demand = Demand { asks: vec![h.ask(&agent, 2)] };
+    let claimed = h.store.claim(demand, choosy).await.expect("a claim succeeds");
+    assert_eq!(ids(&claimed[0]), [t[0], t[1]]);
+    assert_eq!(h.stored(first).await.record.status(), TaskStatus::Queued);
+    assert_eq!(h.take(&agent, 1).await, [first], "a refused task stays ready for others");
+}
+
+pub(super) async fn decide_is_asked_about_what_may_be_taken_alone(h: Harness) {
+    let (agent, other) = (h.register(&["a"]).await, h.register(&["b"]).await);
+    let (done, leased, cancelled) = (h.submit("a").await, h.submit("a").await, h.submit("a").await);
+    assert_eq!(h.take(&agent, 2).await, [done, leased]);
+    h.complete(done).await;
+    h.apply(cancelled, TaskEvent::Cancel { reason: None }).await;
+    let later = h.now() + LEASE;
+    h.submit_as("a", |spec| spec.run_at = Some(later)).await;
+    h.submit_as("a", |spec| spec.routing.tenant = samples::tenant(1)).await;
+    h.submit("b").await;
+    let t = submit_all(&h, &[("a", 2), ("a", 2), ("a", 2)]).await;
+
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let (grant, seen) = (h.granting(), Arc::clone(&asked));
+    let decide: Arc<Decide> = Arc::new(move |task, ask, now| {
+        seen.lock().expect("no holder panics").insert((task.id(), ask.agent.id.clone()));
+        grant(task, ask, now)
+    });
+    let mut wish = h.ask(&other, 9);
+    wish.task_types = Some(BTreeSet::from(["x".parse().expect("the sample is a task type")]));
+    let demand = Demand { asks: vec![h.ask(&agent, 2), wish] };
+    h.store.claim(demand, decide).await.expect("a claim succeeds");
+    let expected = BTreeSet::from([(t[0], agent.id.clone()), (t[1], agent.id)]);
+    assert_eq!(*asked.lock().expect("no holder panics"), expected, "until the room is filled");
+}
+
+pub(super) async fn a_claim_is_written_whole(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    let id = h.submit("a").await;
+    let before = h.stored(id).await;
+    let head = h.store.head().await.expect("a read succeeds");
+    h.advance(5);
+
+    let claimed = h.claim(h.ask(&agent, 1)).await;
+    assert!(!claimed.repeated);
+    let [task] = claimed.tasks.as_slice() else { panic!("one task was ready, not {:?}", claimed.tasks) };
+    let lease = task.lease().expect("a claimed task is leased");
+    assert_eq!((&lease.agent, lease.expires_at), (&agent.id, h.now() + LEASE), "decided with the store's time");
+    let after = h.stored(id).await;
+    assert_eq!(after.record, *task);
+    assert_ne!(after.revision, before.revision);
+
+    let events = h.store.events(head, None, 10).await.expect("a read succeeds");
+    let [event] = events.as_slice() else { panic!("one event was due, not {events:?}") };
+    assert_eq!((event.kind.as_str(), event.task, event.attempt), ("task.leased", Some(id), Some(1)));
+    assert_eq!((event.agent.as_ref(), event.at), (Some(&agent.id), h.now()));
+}
+
+pub(super) async fn racing_claims_never_share_a_task(h: Harness) {
+    let tasks: BTreeSet<TaskId> = submit_all(&h, &[("a", 2); 8]).await.into_iter().collect();
+    let mut calls = Vec::new();
+    for _ in 0..16 {
+        let agent = h.register(&["a"]).await;
+        let (store, grant) = (Arc::clone(&h.store), h.granting());
+        let demand = Demand { asks: vec![h.ask(&agent, 2)] };
+        calls.push(async move { store.claim(demand, grant).await.expect("a claim succeeds") });
+    }
+    let given: Vec<TaskId> = h.race(calls).await.iter().flatten().flat_map(ids).collect();
+    assert_eq!(given.len(), tasks.len(), "no task was given twice or left behind");
+    assert_eq!(given.into_iter().collect::<BTreeSet<_>>(), tasks);
+    for id in tasks {
+        assert_eq!(h.stored(id).await.record.state.attempts.len(), 1);
+    }
+}

@@ -1,0 +1,293 @@
+//! A change lands whole or not at all, whatever happens beside it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use eap_core::{Agent, Phase, Progress, Standing, Task, TaskEvent, Vitals};
+use eap_types::{TaskId, Timestamp};
+
+use super::harness::{Harness, assert_conflict, assert_duplicate, inserting};
+use super::samples;
+use crate::store::{
+    AgentWrite, Change, Cutoffs, Demand, EventSeq, IdempotencyScope, ResultRow, StoreError, Stored, TaskFilter,
+    TaskWrite,
+};
+
+/// A change that writes something of every kind, beside what it is written over.
+struct Crowd {
+    change: Change,
+    new_task: TaskId,
+    task: Stored<Task>,
+    new_agent: Agent,
+    agent: (Stored<Agent>, Vitals),
+    head: EventSeq,
+}
+
+impl Crowd {
+    async fn new(h: &Harness) -> Self {
+        let id = h.submit("known").await;
+        let known = h.register(&["known"]).await;
+        let task = h.stored(id).await;
+        let agent = h.known(&known.id).await.expect("the agent is stored");
+        let (new_task, new_agent, now) = (h.task("new", |_| ()), h.agent(&["new"]), h.now());
+        let mut done = task.record.clone();
+        done.state.phase = Phase::Completed { attempt: 1 };
+        let drained = Agent { standing: Standing::Draining, ..known.clone() };
+        let beaten = Vitals { seq: Some(9), ..agent.1.clone() };
+        let change = Change {
+            tasks: vec![TaskWrite::Insert(new_task.clone()), TaskWrite::Update { task: done, revision: task.revision }],
+            agents: vec![
+                AgentWrite::Insert(new_agent.clone(), Vitals::registered(1, now)),
+                AgentWrite::Update { agent: drained, revision: agent.0.revision },
+            ],
+            results: vec![ResultRow { task: id, attempt: 1, recorded_at: now, result: samples::result(id) }],
+            late_results: vec![samples::late(id, 1, "late", now)],
+            idempotency: Some(samples::key("key", id, now)),
+            vitals: vec![(known.id, beaten)],
+            pulse: Some(now),
+            events: samples::events(2, now).events,
+        };
+        let head = h.store.head().await.expect("a read succeeds");
+        Self { change, new_task: new_task.id(), task, new_agent, agent, head }
+    }
+
+    async fn assert_none_of_it(&self, h: &Harness) {
+        let task = self.task.record.id();
+        assert_eq!(h.store.task(self.new_task).await.expect("a read succeeds"), None);
+        assert_eq!(h.stored(task).await, self.task);
+        assert!(h.known(&self.new_agent.id).await.is_none());
+        assert_eq!(h.known(&self.agent.0.record.id).await.as_ref(), Some(&self.agent));
+        assert_eq!(h.store.result(task).await.expect("a read succeeds"), None);
+        assert_eq!(h.store.late_results(task).await.expect("a read succeeds"), []);
+        assert_eq!(h.store.idempotent(&samples::scope("key")).await.expect("a read succeeds"), None);
+        assert_eq!(h.store.pulse().await.expect("a read succeeds"), None);
+        assert_eq!(h.store.head().await.expect("a read succeeds"), self.head);
+        assert_eq!(h.store.events(self.head, None, 10).await.expect("a read succeeds"), []);
+    }
+
+    async fn assert_all_of_it(&self, h: &Harness) {
+        let task = self.task.record.id();
+        assert!(h.store.task(self.new_task).await.expect("a read succeeds").is_some());
+        assert_eq!(h.stored(task).await.record.state.phase, Phase::Completed { attempt: 1 });
+        assert!(h.known(&self.new_agent.id).await.is_some());
+        let (agent, vitals) = h.known(&self.agent.0.record.id).await.expect("the agent is stored");
+        assert_eq!((agent.record.standing, vitals.seq), (Standing::Draining, Some(9)));
+        assert!(h.store.result(task).await.expect("a read succeeds").is_some());
+        assert_eq!(h.store.late_results(task).await.expect("a read succeeds"), self.change.late_results);
+        let key = h.store.idempotent(&samples::scope("key")).await.expect("a read succeeds");
+        assert_eq!(key, self.change.idempotency);
+        assert_eq!(h.store.pulse().await.expect("a read succeeds"), self.change.pulse);
+        assert_eq!(h.store.events(self.head, None, 10).await.expect("a read succeeds").len(), 2);
+    }
+}
+
+pub(super) async fn a_change_lands_whole(h: Harness) {
+    let crowd = Crowd::new(&h).await;
+    let committed = h.commit(crowd.change.clone()).await;
+    assert_eq!(committed.head, h.store.head().await.expect("a read succeeds"));
+    crowd.assert_all_of_it(&h).await;
+    assert_eq!(h.commit(Change::default()).await, committed, "an empty change is fine and changes nothing");
+}
+
+pub(super) async fn a_stale_task_writes_nothing_of_its_change(h: Harness) {
+    let stale = h.stored(h.submit("stale").await).await;
+    h.apply(stale.record.id(), TaskEvent::Cancel { reason: None }).await;
+    let mut crowd = Crowd::new(&h).await;
+    // The last one, so that the others would be there if they were written on the way.
+    crowd.change.tasks.push(TaskWrite::Update { task: stale.record, revision: stale.revision });
+    assert_conflict(&h.store.commit(crowd.change.clone()).await);
+    crowd.assert_none_of_it(&h).await;
+}
+
+pub(super) async fn a_stale_agent_writes_nothing_of_its_change(h: Harness) {
+    let stale = h.register(&["stale"]).await;
+    let (Stored { record, revision, .. }, _) = h.known(&stale.id).await.expect("the agent is stored");
+    h.stand(&stale.id, Standing::Draining).await;
+    let mut crowd = Crowd::new(&h).await;
+    crowd.change.agents.push(AgentWrite::Update { agent: record, revision });
+    assert_conflict(&h.store.commit(crowd.change.clone()).await);
+    crowd.assert_none_of_it(&h).await;
+}
+
+pub(super) async fn an_update_of_what_is_not_there_is_a_conflict(h: Harness) {
+    let revision = h.stored(h.submit("a").await).await.revision;
+    let task = h.task("a", |_| ());
+    let update = TaskWrite::Update { task, revision };
+    assert_conflict(&h.store.commit(Change { tasks: vec![update], ..Change::default() }).await);
+
+    let update = AgentWrite::Update { agent: h.agent(&["a"]), revision };
+    assert_conflict(&h.store.commit(Change { agents: vec![update], ..Change::default() }).await);
+}
+
+pub(super) async fn a_taken_task_id_is_a_duplicate(h: Harness) {
+    let id = h.submit("a").await;
+    let before = h.stored(id).await;
+    let mut crowd = Crowd::new(&h).await;
+    crowd.change.tasks.push(TaskWrite::Insert(h.task("b", |spec| spec.id = id)));
+    assert_duplicate(&h.store.commit(crowd.change.clone()).await);
+    crowd.assert_none_of_it(&h).await;
+    assert_eq!(h.stored(id).await, before);
+}
+
+pub(super) async fn a_taken_idempotency_key_is_a_duplicate(h: Harness) {
+    let (first, second) = (h.task("a", |_| ()), h.task("a", |_| ()));
+    let key = samples::key("key", first.id(), h.now());
+    h.commit(Change { idempotency: Some(key.clone()), ..inserting(first) }).await;
+    let head = h.store.head().await.expect("a read succeeds");
+
+    let other = samples::key("key", second.id(), h.now());
+    let id = second.id();
+    let change = Change { idempotency: Some(other), ..inserting(second) };
+    assert_duplicate(&h.store.commit(change).await);
+    assert_eq!(h.store.task(id).await.expect("a read succeeds"), None);
+    assert_eq!(h.store.head().await.expect("a read succeeds"), head);
+    assert_eq!(h.store.idempotent(&key.scope).await.expect("a read succeeds"), Some(key));
+}
+
+pub(super) async fn an_idempotency_key_is_unique_within_its_scope_alone(h: Harness) {
+    let scope = samples::scope("key");
+    let scopes = [
+        IdempotencyScope { principal: "another".to_owned(), ..scope.clone() },
+        IdempotencyScope { route: "POST /another", ..scope.clone() },
+        IdempotencyScope { key: "KEY".to_owned(), ..scope.clone() },
+        scope,
+    ];
+    let mut keys = Vec::new();
+    for scope in scopes {
+        let task = h.task("a", |_| ());
+        let key = crate::store::IdempotencyKeyRow { scope, ..samples::key("", task.id(), h.now()) };
+        h.commit(Change { idempotency: Some(key.clone()), ..inserting(task) }).await;
+        keys.push(key);
+    }
+    for key in keys {
+        assert_eq!(h.store.idempotent(&key.scope).await.expect("a read succeeds"), Some(key));
+    }
+}
+
+pub(super) async fn a_second_result_is_a_duplicate(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    let id = h.submit("a").await;
+    h.take(&agent, 1).await;
+    h.complete(id).await;
+    let first = h.store.result(id).await.expect("a read succeeds").expect("the result is stored");
+
+    let mut crowd = Crowd::new(&h).await;
+    crowd.change.results.push(ResultRow { result: samples::full_result(id), attempt: 2, ..first.clone() });
+    assert_duplicate(&h.store.commit(crowd.change.clone()).await);
+    crowd.assert_none_of_it(&h).await;
+    assert_eq!(h.store.result(id).await.expect("a read succeeds"), Some(first));
+}
+
+pub(super) async fn the_first_late_result_of_an_attempt_is_kept(h: Harness) {
+    let (id, other) = (h.submit("a").await, h.submit("a").await);
+    let late = |attempt, said| samples::late(id, attempt, said, h.now());
+    let commit = async |late_results| h.commit(Change { late_results, ..Change::default() }).await;
+    commit(vec![late(2, "first"), samples::late(other, 1, "another", h.now())]).await;
+    commit(vec![late(2, "second"), late(1, "first"), late(10, "first")]).await;
+    let kept = h.store.late_results(id).await.expect("a read succeeds");
+    assert_eq!(kept, [late(1, "first"), late(2, "first"), late(10, "first")]);
+}
+
+pub(super) async fn a_failed_change_leaves_its_neighbours_alone(h: Harness) {
+    let id = h.submit("stale").await;
+    let stale = h.stored(id).await;
+    h.apply(id, TaskEvent::Cancel { reason: None }).await;
+    let head = h.store.head().await.expect("a read succeeds").0;
+
+    let calls: Vec<_> = (0..24)
+        .map(|number| {
+            let (task, fails, store) = (h.task("new", |_| ()), number % 2 == 0, Arc::clone(&h.store));
+            let new = task.id();
+            let mut change = Change { events: samples::events(1, h.now()).events, ..inserting(task) };
+            if fails {
+                let (task, revision) = (stale.record.clone(), stale.revision);
+                change.tasks.push(TaskWrite::Update { task, revision });
+            }
+            async move { (new, fails, store.commit(change).await) }
+        })
+        .collect();
+    for (new, fails, answer) in h.race(calls).await {
+        let stored = h.store.task(new).await.expect("a read succeeds");
+        assert_eq!(stored.is_none(), fails);
+        if fails {
+            assert_conflict(&answer);
+        } else {
+            answer.expect("nothing is wrong with this change");
+        }
+    }
+    assert_eq!(h.store.head().await.expect("a read succeeds").0, head + 12, "a failed change numbers no events");
+}
+
+pub(super) async fn of_racing_updates_one_wins(h: Harness) {
+    let Stored { record, revision, .. } = h.stored(h.submit("a").await).await;
+    let calls: Vec<_> = (0..8)
+        .map(|seq| {
+            let (mut task, store) = (record.clone(), Arc::clone(&h.store));
+            task.state.progress = Some(Progress { seq, fraction: None, message: None });
+            let change = Change { tasks: vec![TaskWrite::Update { task, revision }], ..Change::default() };
+            async move { (seq, store.commit(change).await) }
+        })
+        .collect();
+    let (winners, losers): (Vec<_>, Vec<_>) = h.race(calls).await.into_iter().partition(|(_, answer)| answer.is_ok());
+    assert_eq!((winners.len(), losers.len()), (1, 7));
+    losers.iter().for_each(|(_, answer)| assert_conflict(answer));
+    let progress = h.stored(record.id()).await.record.state.progress.expect("somebody won");
+    assert_eq!(progress.seq, winners[0].0);
+}
+
+pub(super) async fn a_write_whose_caller_left_still_lands(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    let task = h.task("a", |_| ());
+    let id = task.id();
+    poll_once(h.store.commit(inserting(task))).await;
+    while h.store.task(id).await.expect("a read succeeds").is_none() {
+        tokio::task::yield_now().await;
+    }
+    let demand = Demand { asks: vec![h.ask(&agent, 1)] };
+    poll_once(h.store.claim(demand, h.granting())).await;
+    while h.stored(id).await.record.lease().is_none() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Hands a call over and hangs up.
+async fn poll_once<F: Future + Unpin>(mut call: F) {
+    poll_fn(|context| {
+        let _ = std::pin::Pin::new(&mut call).poll(context);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+pub(super) async fn a_closed_store_refuses_everything(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    let id = h.submit("a").await;
+    let filter =
+        TaskFilter { tenant: samples::tenant(0), status: None, agent: None, task_type: None, before: None, limit: 1 };
+    let cutoff = Timestamp::MIN;
+    let cutoffs =
+        Cutoffs { tasks: cutoff, events: cutoff, late_results: cutoff, idempotency_keys: cutoff, agents: cutoff };
+    let demand = Demand { asks: vec![h.ask(&agent, 1)] };
+    h.store.close().await.expect("an open store can be closed");
+    let refusals = [
+        h.store.task(id).await.err(),
+        h.store.result(id).await.err(),
+        h.store.late_results(id).await.err(),
+        h.store.tasks(&filter).await.err(),
+        h.store.leases(&agent.id).await.err(),
+        h.store.leased(None, 1).await.err(),
+        h.store.due(h.now(), 1).await.err(),
+        h.store.agents().await.err(),
+        h.store.idempotent(&samples::scope("key")).await.err(),
+        h.store.events(EventSeq(0), None, 1).await.err(),
+        h.store.head().await.err(),
+        h.store.pulse().await.err(),
+        h.store.commit(Change::default()).await.err(),
+        h.store.claim(demand, h.granting()).await.err(),
+        h.store.purge(&cutoffs, 1).await.err(),
+    ];
+    for (place, refusal) in refusals.into_iter().enumerate() {
+        assert!(matches!(refusal, Some(StoreError::Closed)), "call {place}: {refusal:?}");
+    }
+}

@@ -1,0 +1,277 @@
+//! One change: checked whole, then written whole.
+
+use std::collections::HashSet;
+
+use eap_core::Standing;
+use eap_types::{AgentId, InstanceId, RequestId, TaskId};
+use rusqlite::{OptionalExtension as _, params};
+
+use super::fault::{Fault, Setback};
+use super::ledger::Ledger;
+use super::rows::{Prepared, PreparedAgent, PreparedAgentWrite, PreparedTask, PreparedTaskWrite, number};
+use crate::store::{Committed, EventSeq, IdempotencyKeyRow, IdempotentTarget, RecordRef, StoreError};
+
+/// What the check of a task write found out for the write.
+#[derive(Clone, Copy)]
+enum TaskTarget {
+    New,
+    Stored { seq: i64, is_renewal: bool },
+}
+
+/// What the check of an agent write found out for the write.
+enum AgentTarget {
+    New,
+    Stored(i64),
+}
+
+impl Ledger {
+    /// Writes all of `change`, or says why nothing of it was written.
+    pub(super) fn apply(&mut self, change: &Prepared) -> Result<Committed, Setback> {
+        let tasks = self.check_tasks(change)?;
+        let agents = self.check_agents(change)?;
+        self.check_results(change, &tasks)?;
+        if let Some(row) = &change.idempotency
+            && self.is_taken(row)?
+        {
+            return Err(duplicate(RecordRef::IdempotencyKey));
+        }
+        self.write(change, &tasks, &agents)?;
+        Ok(Committed { head: EventSeq(self.head().unsigned_abs()) })
+    }
+
+    fn check_tasks(&self, change: &Prepared) -> Result<Vec<TaskTarget>, Setback> {
+        let mut seen = HashSet::new();
+        let check = |task: &PreparedTask| {
+            let is_first = change.tasks.len() == 1 || seen.insert(task.id);
+            self.check_task(task, is_first)
+        };
+        change.tasks.iter().map(check).collect()
+    }
+
+    fn check_task(&self, task: &PreparedTask, is_first: bool) -> Result<TaskTarget, Setback> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT seq, rev, status = ?2 AND holder IS ?3 AND request_id IS ?4 FROM task WHERE id = ?1")?;
+        let state = &task.state;
+        let holder = state.holder.as_ref().map(AgentId::as_str);
+        let request = state.request.as_ref().map(RequestId::as_str);
+        let stored: Option<(i64, i64, bool)> = statement
+            .query_row(params![task.id.as_bytes(), state.status, holder, request], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .optional()?;
+        match (&task.write, stored) {
+            (PreparedTaskWrite::Insert { .. }, None) if is_first => Ok(TaskTarget::New),
+            (PreparedTaskWrite::Insert { .. }, _) => Err(duplicate(RecordRef::Task(task.id))),
+            (PreparedTaskWrite::Update { revision }, Some((seq, rev, is_alike)))
+                if is_first && rev == number(revision.0) =>
+            {
+                Ok(TaskTarget::Stored { seq, is_renewal: is_alike && holder.is_some() })
+            }
+            (PreparedTaskWrite::Update { .. }, _) => Err(conflict(RecordRef::Task(task.id))),
+        }
+    }
+
+    fn check_agents(&self, change: &Prepared) -> Result<Vec<AgentTarget>, Setback> {
+        let (mut seen, mut identities) = (HashSet::new(), HashSet::new());
+        let mut targets = Vec::with_capacity(change.agents.len());
+        for write in &change.agents {
+            let agent = &write.agent;
+            targets.push(self.check_agent(write, seen.insert(&agent.id))?);
+            let identity = agent.instance_id.as_ref().map(|instance| (agent.tenant, &agent.name, instance));
+            if identity.is_some_and(|identity| !identities.insert(identity)) {
+                return Err(duplicate(RecordRef::Agent(agent.id.clone())));
+            }
+        }
+        Ok(targets)
+    }
+
+    fn check_agent(&self, write: &PreparedAgent, is_first: bool) -> Result<AgentTarget, Setback> {
+        let agent = &write.agent;
+        let record = RecordRef::Agent(agent.id.clone());
+        let stored: Option<(i64, i64)> = self
+            .connection
+            .prepare_cached("SELECT seq, rev FROM agent WHERE id = ?1")?
+            .query_row([agent.id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let target = match (&write.write, stored) {
+            (PreparedAgentWrite::Insert(_), None) if is_first => AgentTarget::New,
+            (PreparedAgentWrite::Insert(_), _) => return Err(duplicate(record)),
+            (PreparedAgentWrite::Update { revision }, Some((seq, rev))) if is_first && rev == number(revision.0) => {
+                AgentTarget::Stored(seq)
+            }
+            (PreparedAgentWrite::Update { .. }, _) => return Err(conflict(record)),
+        };
+        let Some(instance) = &agent.instance_id else { return Ok(target) };
+        let owner: Option<String> = self
+            .connection
+            .prepare_cached("SELECT id FROM agent WHERE tenant = ?1 AND name = ?2 AND instance_id = ?3")?
+            .query_row(params![agent.tenant.as_bytes(), agent.name.as_str(), instance.as_str()], |row| row.get(0))
+            .optional()?;
+        match owner {
+            Some(owner) if owner != agent.id.as_str() => {
+                let owner = owner.parse().map_err(Fault::nonsense)?;
+                Err(duplicate(RecordRef::Agent(owner)))
+            }
+            _ => Ok(target),
+        }
+    }
+
+    fn check_results(&self, change: &Prepared, tasks: &[TaskTarget]) -> Result<(), Setback> {
+        let mut seen = HashSet::new();
+        for row in &change.results {
+            let is_first = change.results.len() == 1 || seen.insert(row.task);
+            let is_recorded = match self.target_of(row.task, change, tasks)? {
+                TaskTarget::New => false,
+                TaskTarget::Stored { seq, .. } => {
+                    self.connection.prepare_cached("SELECT 1 FROM result WHERE seq = ?1")?.exists([seq])?
+                }
+            };
+            if is_recorded || !is_first {
+                return Err(duplicate(RecordRef::Task(row.task)));
+            }
+        }
+        for row in &change.late_results {
+            self.target_of(row.task, change, tasks)?;
+        }
+        Ok(())
+    }
+
+    /// Where the task of a result stands, which this change may write as well.
+    fn target_of(&self, id: TaskId, change: &Prepared, tasks: &[TaskTarget]) -> Result<TaskTarget, Setback> {
+        match change.tasks.iter().position(|write| write.id == id) {
+            Some(index) => Ok(tasks[index]),
+            None => match self.seq_of(id)? {
+                Some(seq) => Ok(TaskTarget::Stored { seq, is_renewal: false }),
+                // A result of nothing: its task was purged since it was read.
+                None => Err(conflict(RecordRef::Task(id))),
+            },
+        }
+    }
+
+    fn is_taken(&self, row: &IdempotencyKeyRow) -> Result<bool, Fault> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM idempotency WHERE principal = ?1 AND route = ?2 AND key = ?3")?;
+        Ok(statement.exists(params![row.scope.principal, row.scope.route, row.scope.key])?)
+    }
+
+    fn write(&mut self, change: &Prepared, tasks: &[TaskTarget], agents: &[AgentTarget]) -> Result<(), Fault> {
+        for (task, target) in change.tasks.iter().zip(tasks) {
+            match (&task.write, target) {
+                (PreparedTaskWrite::Insert { spec, task: record }, _) => self.insert_task(record, spec, &task.state)?,
+                (_, TaskTarget::Stored { seq, is_renewal }) => self.update_task(*seq, &task.state, *is_renewal)?,
+                (PreparedTaskWrite::Update { .. }, TaskTarget::New) => {}
+            }
+        }
+        for (write, target) in change.agents.iter().zip(agents) {
+            self.write_agent(write, target)?;
+        }
+        self.write_results(change, tasks)?;
+        if let Some(row) = &change.idempotency {
+            self.insert_key(row)?;
+        }
+        for (agent, vitals) in &change.vitals {
+            self.connection
+                .prepare_cached(
+                    "UPDATE vitals SET last_seen = ?2, vitals = ?3 WHERE seq = (SELECT seq FROM agent WHERE id = ?1)",
+                )?
+                .execute(params![agent.as_str(), vitals.last_seen, vitals.text])?;
+        }
+        if let Some(pulse) = change.pulse {
+            self.write_meta("pulse", pulse.as_micros())?;
+        }
+        self.insert_events(&change.events)
+    }
+
+    fn write_agent(&mut self, write: &PreparedAgent, target: &AgentTarget) -> Result<(), Fault> {
+        let agent = &write.agent;
+        self.routes.forget_agent(&agent.id);
+        let standing = agent.standing == Standing::Active;
+        let instance = agent.instance_id.as_ref().map(InstanceId::as_str);
+        let (tenant, epoch) = (agent.tenant.as_bytes(), number(agent.epoch));
+        match (target, &write.write) {
+            (AgentTarget::Stored(seq), _) => {
+                self.connection
+                    .prepare_cached(
+                        "UPDATE agent SET rev = rev + 1, tenant = ?2, name = ?3, instance_id = ?4, epoch = ?5, \
+                         is_active = ?6, gone_at = ?7, record = ?8 WHERE seq = ?1",
+                    )?
+                    .execute(params![
+                        seq, tenant, agent.name.as_str(), instance, epoch, standing, write.gone_at(), write.record
+                    ])?;
+            }
+            (AgentTarget::New, PreparedAgentWrite::Insert(vitals)) => {
+                let seq = self
+                    .connection
+                    .prepare_cached(
+                        "INSERT INTO agent (id, tenant, name, instance_id, epoch, is_active, gone_at, rev, record) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8)",
+                    )?
+                    .insert(params![
+                        agent.id.as_str(), tenant, agent.name.as_str(), instance, epoch, standing, write.gone_at(),
+                        write.record
+                    ])?;
+                self.connection
+                    .prepare_cached("INSERT INTO vitals (seq, last_seen, vitals) VALUES (?1, ?2, ?3)")?
+                    .execute(params![seq, vitals.last_seen, vitals.text])?;
+            }
+            (AgentTarget::New, PreparedAgentWrite::Update { .. }) => {}
+        }
+        Ok(())
+    }
+
+    fn write_results(&self, change: &Prepared, tasks: &[TaskTarget]) -> Result<(), Fault> {
+        let seq_of = |id: TaskId| -> Result<i64, Fault> {
+            let written = change.tasks.iter().position(|write| write.id == id).map(|index| tasks[index]);
+            match written {
+                Some(TaskTarget::Stored { seq, .. }) => Ok(seq),
+                _ => self.seq_of(id)?.ok_or_else(|| Fault::nonsense("a task that was there a moment ago is gone")),
+            }
+        };
+        for row in &change.results {
+            self.connection
+                .prepare_cached("INSERT INTO result (seq, attempt, recorded_at, result) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![seq_of(row.task)?, row.attempt, row.recorded_at, row.text])?;
+        }
+        for row in &change.late_results {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO late_result (seq, attempt, agent, received_at, result) \
+                     VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (seq, attempt) DO NOTHING",
+                )?
+                .execute(params![seq_of(row.task)?, row.attempt, row.agent.as_str(), row.received_at, row.text])?;
+        }
+        Ok(())
+    }
+
+    fn insert_key(&self, row: &IdempotencyKeyRow) -> Result<(), Fault> {
+        let (task, agent) = match &row.target {
+            IdempotentTarget::Task(id) => (Some(id.as_bytes()), None),
+            IdempotentTarget::Agent(id) => (None, Some(id.as_str())),
+        };
+        self.connection
+            .prepare_cached(
+                "INSERT INTO idempotency (principal, route, key, body_sha256, task, agent, created_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                row.scope.principal,
+                row.scope.route,
+                row.scope.key,
+                row.body_sha256,
+                task,
+                agent,
+                row.created_at.as_micros(),
+            ])?;
+        Ok(())
+    }
+}
+
+fn conflict(record: RecordRef) -> Setback {
+    Setback::Refused(StoreError::Conflict { record })
+}
+
+fn duplicate(record: RecordRef) -> Setback {
+    Setback::Refused(StoreError::Duplicate { record })
+}

@@ -1,0 +1,141 @@
+//! Ready tasks to those who ask, from the heads of the routes they may take from.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use eap_core::Task;
+use eap_types::{RequestId, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::fault::Fault;
+use super::ledger::Ledger;
+use super::rows::{StateColumns, number, stored_task};
+use crate::store::{Ask, Claimed, Decide, Demand, events_of};
+
+/// How many places of a route are read at once, at most.
+const PAGE: i64 = 64;
+
+/// The next places of a route; what waits behind them costs nothing.
+pub(super) const NEXT_PLACES: &str = "SELECT priority, seq FROM task INDEXED BY task_ready \
+     WHERE route = ?1 AND (priority, seq) > (?2, ?3) ORDER BY priority, seq LIMIT ?4";
+
+pub(super) const COUNT_HELD: &str = "SELECT count(*) FROM task INDEXED BY task_held WHERE holder = ?1";
+
+pub(super) const CLAIMED_BEFORE: &str = "SELECT t.rev, s.spec, t.state \
+     FROM task t INDEXED BY task_held JOIN task_spec s ON s.seq = t.seq \
+     WHERE t.holder = ?1 AND t.request_id = ?2 ORDER BY t.priority, t.seq";
+
+/// Where a ready task stands: its priority and its number.
+type Place = (i64, i64);
+
+/// A walk over the ready tasks of one route, in order.
+struct Walk {
+    route: i64,
+    page: VecDeque<Place>,
+    last: Place,
+    is_at_end: bool,
+}
+
+impl Walk {
+    fn new(route: i64) -> Self {
+        Self { route, page: VecDeque::new(), last: (i64::MIN, i64::MIN), is_at_end: false }
+    }
+
+    fn next(&mut self, connection: &Connection, page: i64) -> Result<Option<Place>, Fault> {
+        if self.page.is_empty() && !self.is_at_end {
+            let mut statement = connection.prepare_cached(NEXT_PLACES)?;
+            let mut rows = statement.query(params![self.route, self.last.0, self.last.1, page])?;
+            while let Some(row) = rows.next()? {
+                self.page.push_back((row.get(0)?, row.get(1)?));
+            }
+            self.is_at_end = self.page.len() < usize::try_from(page).unwrap_or(usize::MAX);
+            self.last = self.page.back().copied().unwrap_or(self.last);
+        }
+        Ok(self.page.pop_front())
+    }
+}
+
+impl Ledger {
+    /// Serves every ask in turn; see [`Repository::claim`](crate::store::Repository::claim).
+    pub(super) fn claim(&mut self, demand: &Demand, decide: &Decide) -> Result<Vec<Claimed>, Fault> {
+        let now = self.clock.now();
+        demand.asks.iter().map(|ask| self.serve(ask, now, decide)).collect()
+    }
+
+    fn serve(&mut self, ask: &Ask, now: Timestamp, decide: &Decide) -> Result<Claimed, Fault> {
+        let agent = &ask.agent;
+        let epoch: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT epoch FROM agent WHERE id = ?1 AND is_active")?
+            .query_row([agent.id.as_str()], |row| row.get(0))
+            .optional()?;
+        if epoch != Some(number(agent.epoch)) {
+            return Ok(Claimed::default());
+        }
+        if let Some(request) = &ask.request_id {
+            let tasks = self.claimed_before(ask, request, now)?;
+            if !tasks.is_empty() {
+                return Ok(Claimed { tasks, repeated: true });
+            }
+        }
+        let routes = self.routes.open_to(agent, ask.task_types.as_ref());
+        if routes.is_empty() {
+            return Ok(Claimed::default());
+        }
+        let held: u32 =
+            self.connection.prepare_cached(COUNT_HELD)?.query_row([agent.id.as_str()], |row| row.get(0))?;
+        let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(held));
+        let tasks = self.take(ask, routes, room as usize, now, decide)?;
+        Ok(Claimed { tasks, repeated: false })
+    }
+
+    fn claimed_before(&self, ask: &Ask, request: &RequestId, now: Timestamp) -> Result<Vec<Task>, Fault> {
+        let mut statement = self.connection.prepare_cached(CLAIMED_BEFORE)?;
+        let mut rows = statement.query([ask.agent.id.as_str(), request.as_str()])?;
+        let mut tasks = Vec::new();
+        while let Some(row) = rows.next()? {
+            tasks.push(stored_task(row, 0, now)?.record);
+        }
+        Ok(tasks)
+    }
+
+    /// Fills the room from all routes at once, in their common order.
+    fn take(
+        &mut self,
+        ask: &Ask,
+        routes: Vec<i64>,
+        room: usize,
+        now: Timestamp,
+        decide: &Decide,
+    ) -> Result<Vec<Task>, Fault> {
+        let mut taken = Vec::new();
+        if room == 0 {
+            return Ok(taken);
+        }
+        let page = i64::try_from(room).map_or(PAGE, |room| room.min(PAGE));
+        let mut walks: Vec<Walk> = routes.into_iter().map(Walk::new).collect();
+        let mut heads: BinaryHeap<Reverse<(Place, usize)>> = BinaryHeap::new();
+        for (index, walk) in walks.iter_mut().enumerate() {
+            match walk.next(&self.connection, page)? {
+                Some(place) => heads.push(Reverse((place, index))),
+                None => self.routes.cool(walk.route),
+            }
+        }
+        while taken.len() < room
+            && let Some(Reverse(((_, seq), index))) = heads.pop()
+        {
+            let task = self.ready_task(seq, now)?;
+            if let Ok(changed) = decide(&task, ask, now) {
+                let task = Task { spec: task.spec, state: changed.state };
+                self.update_task(seq, &StateColumns::of(&task)?, false)?;
+                self.insert_events(&events_of(&task, &changed.notes, now))?;
+                taken.push(task);
+            }
+            // Refused tasks are passed over: from here on, whole pages.
+            if let Some(place) = walks[index].next(&self.connection, PAGE)? {
+                heads.push(Reverse((place, index)));
+            }
+        }
+        Ok(taken)
+    }
+}

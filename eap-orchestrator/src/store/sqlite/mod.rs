@@ -1,0 +1,267 @@
+//! Durable storage in one SQLite file.
+//!
+//! One thread writes. It takes whatever requests are there, carries them out in one transaction and
+//! answers when that is on disk, so that many callers share an fsync and a lone one never waits for
+//! company. Other threads read, each with a connection of its own, and one moves the log into the file.
+//! What a claim costs is the reading of the index of ready tasks, whatever else is stored.
+
+mod batch;
+mod checkpoint;
+mod claim;
+mod fault;
+mod ledger;
+mod lock;
+mod migrations;
+mod open;
+#[cfg(test)]
+mod plans;
+mod purge;
+mod read;
+mod readers;
+mod routes;
+mod rows;
+mod writer;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use async_trait::async_trait;
+use eap_core::{Agent, Task, Vitals};
+use eap_types::{AgentId, TaskId, Timestamp};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use self::checkpoint::Checkpointer;
+use self::fault::Fault;
+use self::ledger::Ledger;
+use self::open::Database;
+use self::readers::Readers;
+use self::rows::Prepared;
+use self::writer::{Request, Shared, Writer};
+use super::{
+    Change, Claimed, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, Stored, TaskFilter,
+};
+use crate::clock::Clock;
+
+/// How many writes wait at most; who comes later waits to be let in.
+const QUEUE: usize = 1_024;
+
+/// How a [`SqliteStore`] is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SqliteOptions {
+    /// How many threads read, each with a connection; 2. Zero counts as one.
+    pub readers: usize,
+    /// How large the database file may grow, in bytes; `None`, the default, is as far as the disk goes.
+    /// A write beyond it fails with [`StoreError::Full`]. The log beside the file is not counted.
+    pub max_bytes: Option<u64>,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { readers: 2, max_bytes: None }
+    }
+}
+
+impl SqliteOptions {
+    /// Sets how many threads read.
+    #[must_use]
+    pub fn with_readers(mut self, readers: usize) -> Self {
+        self.readers = readers;
+        self
+    }
+
+    /// Sets how large the database file may grow, in bytes.
+    #[must_use]
+    pub fn with_max_bytes(mut self, max_bytes: u64) -> Self {
+        self.max_bytes = Some(max_bytes);
+        self
+    }
+}
+
+/// What a [`SqliteStore`] did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SqliteStats {
+    /// Changes that were committed.
+    pub commits: u64,
+    /// Claims that were served.
+    pub claims: u64,
+    /// Transactions that these shared.
+    pub transactions: u64,
+}
+
+/// Everything in one SQLite file, with what was acknowledged on disk (G1, G2, G6, G7).
+///
+/// The file belongs to one store at a time; `<file>.lock` beside it says to which. Write-ahead logging,
+/// `synchronous=FULL`; a weaker mode is not offered. After an I/O error or a failed fsync every further
+/// write fails with [`StoreError::Failed`], because what is on the disk is no longer known. On a full
+/// disk writes fail with [`StoreError::Full`] and succeed again once there is room.
+///
+/// Dropping the store lets its threads finish what they were handed and then give the file free;
+/// [`close`](Repository::close) does the same and waits for it.
+pub struct SqliteStore {
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+    writes: mpsc::Sender<Request>,
+    readers: Readers,
+    shared: Arc<Shared>,
+    /// Yields `None` when the last thread has ended.
+    ended: Mutex<mpsc::Receiver<Infallible>>,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, or makes it, readable by its owner alone. Times come from `clock`.
+    ///
+    /// Blocks for as long as the last moments before a crash take to be read back; how many tasks are
+    /// stored does not matter.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] if another store has the file, if it was written by a newer version or by
+    /// another program, or if its directory does not exist; the file is left as it was.
+    pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>, options: SqliteOptions) -> Result<Self, StoreError> {
+        let Database { lock, path, writer, checkpointer, readers } = Database::open(path.as_ref(), &options)?;
+        let shared = Arc::new(Shared::default());
+        let ledger = Ledger::load(writer, Arc::clone(&clock))?;
+        let (log, checkpointer) = Checkpointer::new(checkpointer, Arc::clone(&shared));
+        let (readers, reading) = Readers::new(readers);
+        let (writes, requests) = mpsc::channel(QUEUE);
+        let writer = Writer { requests, ledger, log, shared: Arc::clone(&shared) };
+        let (alive, ended) = mpsc::channel(1);
+        // The lock is held until the last thread let go of its connection.
+        let held = Held { _lock: Arc::new(lock), _alive: alive };
+        held.spawn("eap-sqlite-write", move || writer.run())?;
+        held.spawn("eap-sqlite-checkpoint", move || checkpointer.run())?;
+        for reader in reading {
+            held.spawn("eap-sqlite-read", move || reader.run())?;
+        }
+        Ok(Self { path, clock, writes, readers, shared, ended: Mutex::new(ended) })
+    }
+
+    /// What was done since it was opened.
+    #[must_use]
+    pub fn stats(&self) -> SqliteStats {
+        SqliteStats {
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            claims: self.shared.claims.load(Ordering::Relaxed),
+            transactions: self.shared.transactions.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn write<T>(&self, request: impl FnOnce(writer::Reply<T>) -> Request) -> Result<T, StoreError> {
+        let (reply, answered) = oneshot::channel();
+        self.writes.send(request(reply)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.unwrap_or_else(|_| Err(Fault::stopped().into()))
+    }
+}
+
+/// What every thread of a store holds until its work is dropped: first the lock goes, then the sign of life.
+#[derive(Clone)]
+struct Held {
+    _lock: Arc<lock::FileLock>,
+    _alive: mpsc::Sender<Infallible>,
+}
+
+impl Held {
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        let held = self.clone();
+        let run = move || {
+            work();
+            drop(held);
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+        thread.map(drop).map_err(|error| StoreError::Unavailable { source: error.into() })
+    }
+}
+
+#[async_trait]
+impl Repository for SqliteStore {
+    async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
+        let now = self.clock.now();
+        self.readers.read(move |connection| read::task(connection, id, now)).await
+    }
+
+    async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
+        self.readers.read(move |connection| read::result(connection, id)).await
+    }
+
+    async fn late_results(&self, id: TaskId) -> Result<Vec<LateResultRow>, StoreError> {
+        self.readers.read(move |connection| read::late_results(connection, id)).await
+    }
+
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError> {
+        let (filter, now) = (filter.clone(), self.clock.now());
+        self.readers.read(move |connection| read::tasks(connection, &filter, now)).await
+    }
+
+    async fn leases(&self, agent: &AgentId) -> Result<Vec<Stored<Task>>, StoreError> {
+        let (agent, now) = (agent.clone(), self.clock.now());
+        self.readers.read(move |connection| read::leases(connection, &agent, now)).await
+    }
+
+    async fn leased(&self, after: Option<TaskId>, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
+        let now = self.clock.now();
+        self.readers.read(move |connection| read::leased(connection, after, limit, now)).await
+    }
+
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
+        let now = self.clock.now();
+        self.readers.read(move |connection| read::due(connection, until, limit, now)).await
+    }
+
+    async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
+        let now = self.clock.now();
+        self.readers.read(move |connection| read::agents(connection, now)).await
+    }
+
+    async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {
+        let scope = scope.clone();
+        self.readers.read(move |connection| read::idempotent(connection, &scope)).await
+    }
+
+    async fn events(&self, after: EventSeq, task: Option<TaskId>, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.readers.read(move |connection| read::events(connection, after, task, limit)).await
+    }
+
+    async fn head(&self) -> Result<EventSeq, StoreError> {
+        self.readers.read(read::head).await
+    }
+
+    async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.readers.read(read::pulse).await
+    }
+
+    async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
+        let change = Box::new(Prepared::of(change)?);
+        self.write(|reply| Request::Commit(change, reply)).await
+    }
+
+    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Vec<Claimed>, StoreError> {
+        self.write(|reply| Request::Claim(demand, decide, reply)).await
+    }
+
+    async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {
+        let cutoffs = *cutoffs;
+        self.write(|reply| Request::Purge(cutoffs, limit, reply)).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        // Errors say that the threads have ended already.
+        let _ = self.writes.send(Request::Close).await;
+        self.readers.stop().await;
+        // No thread sends; `None` comes when all have ended.
+        let _ = self.ended.lock().await.recv().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! No query of the hot path walks what is queued or finished: SQLite's own plans, asked for.
+
+use std::sync::Arc;
+
+use eap_types::{AgentId, TaskStatus, TaskType, TenantId, Timestamp};
+use rusqlite::Connection;
+
+use super::ledger::{RENEW_STATE, UPDATE_STATE};
+use super::open::Database;
+use super::{SqliteOptions, claim, purge, read};
+use crate::clock::ManualClock;
+use crate::store::TaskFilter;
+
+fn database() -> (tempfile::TempDir, Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(&folder.path().join("eap.db"), &SqliteOptions::default()).unwrap();
+    (folder, database)
+}
+
+fn plan(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let mut rows = statement.raw_query();
+    let mut steps = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        steps.push(row.get(3).unwrap());
+    }
+    steps
+}
+
+#[track_caller]
+fn assert_searches(connection: &Connection, sql: &str, index: &str) {
+    let steps = plan(connection, sql);
+    assert!(steps.iter().any(|step| step.starts_with("SEARCH") && step.contains(index)), "{sql}\n{steps:?}");
+    let bad = |step: &&String| step.starts_with("SCAN") || step.contains("TEMP B-TREE");
+    assert_eq!(steps.iter().find(bad), None, "{sql}\n{steps:?}");
+}
+
+#[test]
+fn a_claim_searches_the_index_of_ready_tasks() {
+    let (_folder, database) = database();
+    let steps = plan(&database.writer, claim::NEXT_PLACES);
+    assert_eq!(steps, ["SEARCH task USING COVERING INDEX task_ready (route=? AND (priority,seq)>(?,?))"]);
+    assert_searches(&database.writer, claim::COUNT_HELD, "task_held (holder=?)");
+    assert_searches(&database.writer, UPDATE_STATE, "INTEGER PRIMARY KEY (rowid=?)");
+    assert_searches(&database.writer, RENEW_STATE, "INTEGER PRIMARY KEY (rowid=?)");
+}
+
+#[test]
+fn what_an_agent_holds_is_searched_by_its_id() {
+    let (_folder, database) = database();
+    for sql in [claim::CLAIMED_BEFORE, read::LEASES] {
+        // Sorted by priority: as many rows as the agent holds.
+        let steps = plan(&database.writer, sql);
+        assert!(steps[0].contains("task_held (holder=?)"), "{steps:?}");
+    }
+    // Every lease there is, but nothing that is queued or final.
+    let steps = plan(&database.writer, read::LEASED);
+    assert!(steps.iter().any(|step| step.contains("COVERING INDEX task_held")), "{steps:?}");
+    assert!(steps.iter().all(|step| !step.contains("SCAN t")|| step.contains("task_held")), "{steps:?}");
+}
+
+#[test]
+fn what_is_due_and_what_is_old_is_searched_by_time() {
+    let (_folder, database) = database();
+    assert_searches(&database.writer, read::DUE, "task_due (due_at<?)");
+    assert_searches(&database.writer, purge::ENDED, "task_ended (ended_at<?)");
+    assert_searches(&database.writer, read::EVENTS_OF_TASK, "event_by_task (task=? AND seq>?)");
+}
+
+#[test]
+fn every_list_walks_an_index_from_its_newest_end() {
+    let (_folder, database) = database();
+    let everything =
+        TaskFilter { tenant: TenantId::default(), status: None, agent: None, task_type: None, before: None, limit: 50 };
+    assert_searches(&database.writer, &read::tasks_sql(&everything), "INTEGER PRIMARY KEY (rowid<?)");
+    let agent = Some(AgentId::v7(Timestamp::UNIX_EPOCH, [1; 10]));
+    let task_type: Option<TaskType> = Some("text.translate".parse().unwrap());
+    for status in [None, Some(TaskStatus::Queued), Some(TaskStatus::Dead)] {
+        let by_agent = TaskFilter { status, agent: agent.clone(), ..everything.clone() };
+        assert_searches(&database.writer, &read::tasks_sql(&by_agent), "task_by_agent (tenant=? AND last_agent=? AND seq<?)");
+        let by_type = TaskFilter { status, task_type: task_type.clone(), ..everything.clone() };
+        let index = if status == Some(TaskStatus::Queued) { "task_by_status" } else { "task_by_type" };
+        assert_searches(&database.writer, &read::tasks_sql(&by_type), index);
+        let by_status = TaskFilter { status, ..everything.clone() };
+        let index = if status.is_some() { "task_by_status (tenant=? AND status=? AND seq<?)" } else { "PRIMARY KEY" };
+        assert_searches(&database.writer, &read::tasks_sql(&by_status), index);
+    }
+}
+
+#[test]
+fn a_store_opens_by_reading_the_ends_of_tables_alone() {
+    let (_folder, database) = database();
+    let steps = plan(&database.writer, read::HEAD);
+    assert!(steps.iter().all(|step| !step.starts_with("SCAN") || step.contains("CONSTANT ROW")), "{steps:?}");
+    let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+    drop(super::ledger::Ledger::load(database.writer, clock).unwrap());
+}

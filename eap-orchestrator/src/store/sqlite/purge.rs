@@ -1,0 +1,90 @@
+//! What is old goes.
+
+use eap_types::{TaskId, Timestamp};
+use rusqlite::params;
+
+use super::fault::Fault;
+use super::ledger::Ledger;
+use super::rows::{rows_at_most, word};
+use crate::store::{Cutoffs, Purged};
+
+pub(super) const ENDED: &str =
+    "SELECT seq, id FROM task INDEXED BY task_ended WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2";
+
+/// Rows come in order of time: only the oldest are looked at, and no index by age is needed.
+const OLD_EVENTS: &str =
+    "DELETE FROM event WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM event ORDER BY seq LIMIT ?2) WHERE at < ?1)";
+const OLD_KEYS: &str = "DELETE FROM idempotency WHERE seq IN \
+     (SELECT seq FROM (SELECT seq, created_at FROM idempotency ORDER BY seq LIMIT ?2) WHERE created_at < ?1)";
+const OLD_LATE_RESULTS: &str = "DELETE FROM late_result WHERE rowid IN \
+     (SELECT rowid FROM late_result WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)";
+
+const GONE_AGENTS: &str = "SELECT a.seq, a.id FROM agent a JOIN vitals v ON v.seq = a.seq \
+     WHERE ifnull(a.gone_at, v.last_seen) < ?1 AND NOT EXISTS (SELECT 1 FROM task WHERE holder = a.id) LIMIT ?2";
+
+impl Ledger {
+    /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys and agents each.
+    pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, Fault> {
+        self.keep_numbers()?;
+        let mut purged = Purged::default();
+        self.purge_tasks(cutoffs.tasks, limit, &mut purged)?;
+        let old = [
+            (OLD_EVENTS, cutoffs.events),
+            (OLD_LATE_RESULTS, cutoffs.late_results),
+            (OLD_KEYS, cutoffs.idempotency_keys),
+        ];
+        for (sql, cutoff) in old {
+            purged.rows += self.delete(sql, params![cutoff.as_micros(), rows_at_most(limit)])?;
+        }
+        self.purge_agents(cutoffs.agents, limit, &mut purged)?;
+        self.routes.forget_cold(&self.connection, limit)?;
+        Ok(purged)
+    }
+
+    fn purge_tasks(&self, cutoff: Timestamp, limit: usize, purged: &mut Purged) -> Result<(), Fault> {
+        let mut old: Vec<(i64, TaskId)> = Vec::new();
+        {
+            let mut statement = self.connection.prepare_cached(ENDED)?;
+            let mut rows = statement.query(params![cutoff.as_micros(), rows_at_most(limit)])?;
+            while let Some(row) = rows.next()? {
+                old.push((row.get(0)?, TaskId::from_bytes(row.get(1)?)));
+            }
+        }
+        for (seq, id) in old {
+            purged.rows += self.delete("DELETE FROM event WHERE task = ?1", [id.as_bytes()])?;
+            for sql in [
+                "DELETE FROM late_result WHERE seq = ?1",
+                "DELETE FROM result WHERE seq = ?1",
+                "DELETE FROM task WHERE seq = ?1",
+            ] {
+                purged.rows += self.delete(sql, [seq])?;
+            }
+            // Half of the task's own row, so not counted as another one.
+            self.delete("DELETE FROM task_spec WHERE seq = ?1", [seq])?;
+            purged.tasks.push(id);
+        }
+        Ok(())
+    }
+
+    fn purge_agents(&mut self, cutoff: Timestamp, limit: usize, purged: &mut Purged) -> Result<(), Fault> {
+        let mut old = Vec::new();
+        {
+            let mut statement = self.connection.prepare_cached(GONE_AGENTS)?;
+            let mut rows = statement.query(params![cutoff.as_micros(), rows_at_most(limit)])?;
+            while let Some(row) = rows.next()? {
+                old.push((row.get::<_, i64>(0)?, word(row, 1)?));
+            }
+        }
+        for (seq, id) in old {
+            purged.rows += self.delete("DELETE FROM agent WHERE seq = ?1", [seq])?;
+            self.delete("DELETE FROM vitals WHERE seq = ?1", [seq])?;
+            self.routes.forget_agent(&id);
+            purged.agents.push(id);
+        }
+        Ok(())
+    }
+
+    fn delete<P: rusqlite::Params>(&self, sql: &str, params: P) -> Result<u64, Fault> {
+        Ok(self.connection.prepare_cached(sql)?.execute(params)? as u64)
+    }
+}

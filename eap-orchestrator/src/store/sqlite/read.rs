@@ -1,0 +1,221 @@
+//! What is read, by which query.
+
+use eap_core::{Agent, Task, Vitals};
+use eap_types::{AgentId, TaskId, TaskStatus, TaskType, TenantId, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Params, ToSql, params};
+
+use super::fault::Fault;
+use super::rows::{count, event, json, number, rows_at_most, stored_task, time, word};
+use crate::store::{
+    Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, Insertion, LateResultRow, ResultRow,
+    Revision, Stored, TaskFilter,
+};
+
+const TASK: &str = "SELECT t.rev, s.spec, t.state FROM task t JOIN task_spec s ON s.seq = t.seq WHERE t.id = ?1";
+
+pub(super) const LEASES: &str = "SELECT t.rev, s.spec, t.state \
+     FROM task t INDEXED BY task_held JOIN task_spec s ON s.seq = t.seq WHERE t.holder = ?1 ORDER BY t.priority, t.seq";
+
+pub(super) const LEASED: &str = "SELECT t.rev, s.spec, t.state \
+     FROM (SELECT seq, id FROM task INDEXED BY task_held WHERE holder IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2) AS held \
+     JOIN task t ON t.seq = held.seq JOIN task_spec s ON s.seq = held.seq ORDER BY held.id";
+
+pub(super) const DUE: &str = "SELECT t.rev, s.spec, t.state \
+     FROM task t INDEXED BY task_due JOIN task_spec s ON s.seq = t.seq \
+     WHERE t.due_at <= ?1 ORDER BY t.due_at, t.seq LIMIT ?2";
+
+/// Counts on after the newest events were purged.
+pub(super) const HEAD: &str = "SELECT max(ifnull((SELECT max(seq) FROM event), 0), \
+     ifnull((SELECT value FROM meta WHERE key = 'last_event'), 0))";
+
+const EVENTS: &str =
+    "SELECT seq, tenant, at, kind, task, agent, attempt, detail FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+pub(super) const EVENTS_OF_TASK: &str = "SELECT seq, tenant, at, kind, task, agent, attempt, detail \
+     FROM event INDEXED BY event_by_task WHERE task = ?3 AND seq > ?1 ORDER BY seq LIMIT ?2";
+
+fn all<T, P: Params>(
+    connection: &Connection,
+    sql: &str,
+    params: P,
+    mut read: impl FnMut(&rusqlite::Row<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        records.push(read(row)?);
+    }
+    Ok(records)
+}
+
+fn one<T, P: Params>(
+    connection: &Connection,
+    sql: &str,
+    params: P,
+    read: impl FnOnce(&rusqlite::Row<'_>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    rows.next()?.map(read).transpose()
+}
+
+pub(super) fn task(connection: &Connection, id: TaskId, now: Timestamp) -> Result<Option<Stored<Task>>, Fault> {
+    one(connection, TASK, [id.as_bytes()], |row| stored_task(row, 0, now))
+}
+
+pub(super) fn result(connection: &Connection, id: TaskId) -> Result<Option<ResultRow>, Fault> {
+    let sql = "SELECT r.attempt, r.recorded_at, r.result FROM task t JOIN result r ON r.seq = t.seq WHERE t.id = ?1";
+    one(connection, sql, [id.as_bytes()], |row| {
+        Ok(ResultRow { task: id, attempt: row.get(0)?, recorded_at: time(row, 1)?, result: json(row, 2)? })
+    })
+}
+
+pub(super) fn late_results(connection: &Connection, id: TaskId) -> Result<Vec<LateResultRow>, Fault> {
+    let sql = "SELECT l.attempt, l.agent, l.received_at, l.result \
+         FROM task t JOIN late_result l ON l.seq = t.seq WHERE t.id = ?1 ORDER BY l.attempt";
+    all(connection, sql, [id.as_bytes()], |row| {
+        Ok(LateResultRow {
+            task: id,
+            attempt: row.get(0)?,
+            agent: word(row, 1)?,
+            received_at: time(row, 2)?,
+            result: json(row, 3)?,
+        })
+    })
+}
+
+/// The query for the filters that are given. Every combination walks one index from its newest end.
+pub(super) fn tasks_sql(filter: &TaskFilter) -> String {
+    let index = if filter.agent.is_some() {
+        "INDEXED BY task_by_agent"
+    } else if filter.status.is_some_and(|status| !status.is_final()) || filter.task_type.is_none() && filter.status.is_some()
+    {
+        "INDEXED BY task_by_status"
+    } else if filter.task_type.is_some() {
+        "INDEXED BY task_by_type"
+    } else {
+        "NOT INDEXED"
+    };
+    let mut sql = format!(
+        "SELECT t.rev, s.spec, t.state, t.seq FROM task t {index} CROSS JOIN task_spec s ON s.seq = t.seq \
+         WHERE t.tenant = ?1 AND t.seq < ?2"
+    );
+    let filters = [
+        (filter.status.is_some(), " AND t.status = ?4"),
+        (filter.agent.is_some(), " AND t.last_agent = ?5"),
+        (filter.task_type.is_some(), " AND t.task_type = ?6"),
+    ];
+    sql.extend(filters.into_iter().filter(|(is_given, _)| *is_given).map(|(_, condition)| condition));
+    sql.push_str(" ORDER BY t.seq DESC LIMIT ?3");
+    sql
+}
+
+pub(super) fn tasks(
+    connection: &Connection,
+    filter: &TaskFilter,
+    now: Timestamp,
+) -> Result<Vec<(Insertion, Stored<Task>)>, Fault> {
+    let before = filter.before.map_or(i64::MAX, |before| number(before.0));
+    let limit = rows_at_most(filter.limit);
+    let status = filter.status.map(TaskStatus::as_str);
+    let agent = filter.agent.as_ref().map(AgentId::as_str);
+    let task_type = filter.task_type.as_ref().map(TaskType::as_str);
+    let tenant: &TenantId = &filter.tenant;
+    let all_params: [(usize, &dyn ToSql); 6] =
+        [(1, tenant.as_bytes()), (2, &before), (3, &limit), (4, &status), (5, &agent), (6, &task_type)];
+    let mut statement = connection.prepare_cached(&tasks_sql(filter))?;
+    let known = statement.parameter_count();
+    for (index, value) in all_params {
+        // A filter that is not given has no place in the query; the places behind it keep their numbers.
+        if index <= known {
+            statement.raw_bind_parameter(index, value)?;
+        }
+    }
+    let mut rows = statement.raw_query();
+    let mut tasks = Vec::new();
+    while let Some(row) = rows.next()? {
+        tasks.push((Insertion(count(row, 3)?), stored_task(row, 0, now)?));
+    }
+    Ok(tasks)
+}
+
+pub(super) fn leases(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<Vec<Stored<Task>>, Fault> {
+    let mut tasks = all(connection, LEASES, [agent.as_str()], |row| stored_task(row, 0, now))?;
+    tasks.sort_by_key(|task| task.record.newest_attempt().map(|attempt| attempt.started_at));
+    Ok(tasks)
+}
+
+pub(super) fn leased(
+    connection: &Connection,
+    after: Option<TaskId>,
+    limit: usize,
+    now: Timestamp,
+) -> Result<Vec<Stored<Task>>, Fault> {
+    // No bytes at all sort before any id.
+    let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
+    all(connection, LEASED, params![after, rows_at_most(limit)], |row| stored_task(row, 0, now))
+}
+
+pub(super) fn due(
+    connection: &Connection,
+    until: Timestamp,
+    limit: usize,
+    now: Timestamp,
+) -> Result<Vec<Stored<Task>>, Fault> {
+    all(connection, DUE, params![until.as_micros(), rows_at_most(limit)], |row| stored_task(row, 0, now))
+}
+
+pub(super) fn agents(connection: &Connection, now: Timestamp) -> Result<Vec<(Stored<Agent>, Vitals)>, Fault> {
+    let sql = "SELECT a.rev, a.record, v.vitals FROM agent a JOIN vitals v ON v.seq = a.seq ORDER BY a.seq";
+    all(connection, sql, [], |row| {
+        let revision = Revision(count(row, 0)?);
+        Ok((Stored { record: json(row, 1)?, revision, now }, json(row, 2)?))
+    })
+}
+
+pub(super) fn idempotent(
+    connection: &Connection,
+    scope: &IdempotencyScope,
+) -> Result<Option<IdempotencyKeyRow>, Fault> {
+    let sql = "SELECT body_sha256, task, agent, created_at FROM idempotency \
+         WHERE principal = ?1 AND route = ?2 AND key = ?3";
+    one(connection, sql, params![scope.principal, scope.route, scope.key], |row| {
+        let target = match row.get::<_, Option<[u8; 16]>>(1)? {
+            Some(task) => IdempotentTarget::Task(TaskId::from_bytes(task)),
+            None => IdempotentTarget::Agent(word(row, 2)?),
+        };
+        Ok((row.get(0)?, target, time(row, 3)?))
+    })
+    .map(|found| {
+        found.map(|(body_sha256, target, created_at)| IdempotencyKeyRow {
+            scope: scope.clone(),
+            body_sha256,
+            target,
+            created_at,
+        })
+    })
+}
+
+pub(super) fn events(
+    connection: &Connection,
+    after: EventSeq,
+    task: Option<TaskId>,
+    limit: usize,
+) -> Result<Vec<Event>, Fault> {
+    let (after, limit) = (number(after.0), rows_at_most(limit));
+    match task {
+        Some(task) => all(connection, EVENTS_OF_TASK, params![after, limit, task.as_bytes()], event),
+        None => all(connection, EVENTS, params![after, limit], event),
+    }
+}
+
+pub(super) fn head(connection: &Connection) -> Result<EventSeq, Fault> {
+    let head: i64 = connection.prepare_cached(HEAD)?.query_row([], |row| row.get(0))?;
+    Ok(EventSeq(head.unsigned_abs()))
+}
+
+pub(super) fn pulse(connection: &Connection) -> Result<Option<Timestamp>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = 'pulse'")?;
+    let micros: Option<i64> = statement.query_row([], |row| row.get(0)).optional()?;
+    Ok(micros.map(Timestamp::from_micros))
+}

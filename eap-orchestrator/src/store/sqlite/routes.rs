@@ -1,0 +1,128 @@
+//! Which routing keys there are, which may have ready tasks, and which an agent may take from.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use eap_core::{Agent, RoutingKey};
+use eap_types::{AgentId, TaskType};
+use rusqlite::{Connection, params};
+
+use super::fault::Fault;
+use super::rows::json;
+
+/// How many agents' matches are remembered; beyond it, all are found out anew.
+const MAX_MATCHES: usize = 16_384;
+
+/// The routing keys in memory. What it knows is that of the current transaction: after a rollback it
+/// is loaded anew.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    keys: BTreeMap<i64, RoutingKey>,
+    ids: HashMap<String, i64>,
+    /// Routes that may have ready tasks. One that was found empty is left out until a task joins it,
+    /// so that a claim does not pay for the routes that were ever used.
+    hot: BTreeSet<i64>,
+    matches: HashMap<AgentId, Matches>,
+    newest: i64,
+}
+
+/// The routes that admit an agent as it was registered under `epoch`, of those up to `seen`.
+#[derive(Debug)]
+struct Matches {
+    epoch: u64,
+    seen: i64,
+    /// In rising order.
+    routes: Vec<i64>,
+}
+
+impl Routes {
+    pub(super) fn load(connection: &Connection) -> Result<Self, Fault> {
+        let mut routes = Self::default();
+        let mut statement = connection.prepare_cached("SELECT id, canonical, key FROM route")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = row.get(0)?;
+            routes.add(id, row.get(1)?, json(row, 2)?);
+        }
+        Ok(routes)
+    }
+
+    fn add(&mut self, id: i64, canonical: String, key: RoutingKey) {
+        self.ids.insert(canonical, id);
+        self.keys.insert(id, key);
+        self.hot.insert(id);
+        self.newest = self.newest.max(id);
+    }
+
+    /// The route of a task that becomes ready.
+    pub(super) fn join(&mut self, connection: &Connection, canonical: &str, key: &RoutingKey) -> Result<i64, Fault> {
+        if let Some(id) = self.ids.get(canonical) {
+            self.hot.insert(*id);
+            return Ok(*id);
+        }
+        let id = self.newest + 1;
+        let text = serde_json::to_string(key)?;
+        connection
+            .prepare_cached("INSERT INTO route (id, tenant, canonical, key) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![id, key.tenant.as_bytes(), canonical, text])?;
+        self.add(id, canonical.to_owned(), key.clone());
+        Ok(id)
+    }
+
+    /// Nothing on this route is ready.
+    pub(super) fn cool(&mut self, id: i64) {
+        self.hot.remove(&id);
+    }
+
+    /// The routes that may have ready tasks of these types for `agent`.
+    pub(super) fn open_to(&mut self, agent: &Agent, types: Option<&BTreeSet<TaskType>>) -> Vec<i64> {
+        self.match_up(agent);
+        let Some(Matches { routes: matching, .. }) = self.matches.get(&agent.id) else { return Vec::new() };
+        let hot: Vec<i64> = if matching.len() < self.hot.len() {
+            matching.iter().copied().filter(|id| self.hot.contains(id)).collect()
+        } else {
+            self.hot.iter().copied().filter(|id| matching.binary_search(id).is_ok()).collect()
+        };
+        let is_wanted = |id: &i64| {
+            types.is_none_or(|types| self.keys.get(id).is_some_and(|key| types.contains(&key.task_type)))
+        };
+        hot.into_iter().filter(is_wanted).collect()
+    }
+
+    /// Brings what is known of `agent` up to the newest route.
+    fn match_up(&mut self, agent: &Agent) {
+        if self.matches.len() >= MAX_MATCHES && !self.matches.contains_key(&agent.id) {
+            self.matches.clear();
+        }
+        let new = || Matches { epoch: agent.epoch, seen: 0, routes: Vec::new() };
+        let matches = self.matches.entry(agent.id.clone()).or_insert_with(new);
+        if matches.epoch != agent.epoch {
+            *matches = new();
+        }
+        let unseen = self.keys.range(matches.seen + 1..).filter(|(_, key)| key.admits(agent));
+        matches.routes.extend(unseen.map(|(id, _)| *id));
+        matches.seen = self.newest;
+    }
+
+    /// The record of `agent` changes: what it matches is found out anew.
+    pub(super) fn forget_agent(&mut self, agent: &AgentId) {
+        self.matches.remove(agent);
+    }
+
+    /// Forgets routes without ready tasks, at most `limit`: a task that becomes ready joins anew.
+    pub(super) fn forget_cold(&mut self, connection: &Connection, limit: usize) -> Result<(), Fault> {
+        let cold: BTreeSet<i64> = self.keys.keys().filter(|id| !self.hot.contains(id)).take(limit).copied().collect();
+        if cold.is_empty() {
+            return Ok(());
+        }
+        let mut delete = connection.prepare_cached("DELETE FROM route WHERE id = ?1")?;
+        for id in &cold {
+            delete.execute([id])?;
+            self.keys.remove(id);
+        }
+        self.ids.retain(|_, id| !cold.contains(id));
+        for matches in self.matches.values_mut() {
+            matches.routes.retain(|id| !cold.contains(id));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! Records as rows and rows as records.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use eap_core::{Agent, Standing, Task, TaskSpec, Vitals};
+use eap_types::{AgentId, IdError, JsonObject, RequestId, TaskId, TenantId, Timestamp};
+use rusqlite::Row;
+
+use super::fault::Fault;
+use crate::store::{
+    AgentWrite, Change, Event, EventSeq, IdempotencyKeyRow, LateResultRow, NewEvent, Revision, Stored, TaskWrite,
+};
+
+/// A change with its records already in JSON, which is work for the caller's thread, not for the writer's.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) tasks: Vec<PreparedTask>,
+    pub(super) agents: Vec<PreparedAgent>,
+    pub(super) results: Vec<PreparedResult>,
+    pub(super) late_results: Vec<PreparedLateResult>,
+    pub(super) idempotency: Option<IdempotencyKeyRow>,
+    pub(super) vitals: Vec<(AgentId, PreparedVitals)>,
+    pub(super) pulse: Option<Timestamp>,
+    pub(super) events: Vec<NewEvent>,
+    /// About how much it adds to the file.
+    pub(super) bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedTask {
+    pub(super) id: TaskId,
+    pub(super) write: PreparedTaskWrite,
+    pub(super) state: StateColumns,
+}
+
+#[derive(Debug)]
+pub(super) enum PreparedTaskWrite {
+    Insert { spec: String, task: Box<Task> },
+    Update { revision: Revision },
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedAgent {
+    pub(super) agent: Agent,
+    pub(super) record: String,
+    pub(super) write: PreparedAgentWrite,
+}
+
+#[derive(Debug)]
+pub(super) enum PreparedAgentWrite {
+    Insert(PreparedVitals),
+    Update { revision: Revision },
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedVitals {
+    pub(super) last_seen: i64,
+    pub(super) text: String,
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedResult {
+    pub(super) task: TaskId,
+    pub(super) attempt: u32,
+    pub(super) recorded_at: i64,
+    pub(super) text: String,
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedLateResult {
+    pub(super) task: TaskId,
+    pub(super) attempt: u32,
+    pub(super) agent: AgentId,
+    pub(super) received_at: i64,
+    pub(super) text: String,
+}
+
+/// The columns of a task that change with its state.
+#[derive(Debug)]
+pub(super) struct StateColumns {
+    pub(super) status: &'static str,
+    /// The canonical routing key and where it stands, while the task is ready.
+    pub(super) route: Option<(String, Arc<TaskSpec>)>,
+    pub(super) due_at: Option<i64>,
+    pub(super) holder: Option<AgentId>,
+    pub(super) request: Option<RequestId>,
+    pub(super) ended_at: Option<i64>,
+    pub(super) last_agent: Option<AgentId>,
+    pub(super) text: String,
+}
+
+impl StateColumns {
+    pub(super) fn of(task: &Task) -> Result<Self, Fault> {
+        let lease = task.lease();
+        Ok(Self {
+            status: task.status().as_str(),
+            route: task.is_ready().then(|| (task.spec.routing.canonical(), Arc::clone(&task.spec))),
+            due_at: task.due_at().map(Timestamp::as_micros),
+            holder: lease.map(|lease| lease.agent.clone()),
+            request: lease.and_then(|lease| lease.request_id.clone()),
+            ended_at: task.state.phase.is_final().then(|| task.state.updated_at.as_micros()),
+            last_agent: task.newest_attempt().map(|attempt| attempt.agent.clone()),
+            text: serde_json::to_string(&task.state)?,
+        })
+    }
+}
+
+impl PreparedVitals {
+    fn of(vitals: &Vitals) -> Result<Self, Fault> {
+        Ok(Self { last_seen: vitals.last_seen.as_micros(), text: serde_json::to_string(vitals)? })
+    }
+}
+
+impl Prepared {
+    pub(super) fn of(change: Change) -> Result<Self, Fault> {
+        let Change { tasks, agents, results, late_results, idempotency, vitals, pulse, events } = change;
+        let result = |task, attempt, recorded_at: Timestamp, result| -> Result<_, Fault> {
+            let text = serde_json::to_string(&result)?;
+            Ok(PreparedResult { task, attempt, recorded_at: recorded_at.as_micros(), text })
+        };
+        let late = |row: LateResultRow| -> Result<_, Fault> {
+            let text = serde_json::to_string(&row.result)?;
+            let LateResultRow { task, attempt, agent, received_at, .. } = row;
+            Ok(PreparedLateResult { task, attempt, agent, received_at: received_at.as_micros(), text })
+        };
+        let mut prepared = Self {
+            tasks: tasks.into_iter().map(PreparedTask::of).collect::<Result<_, _>>()?,
+            agents: agents.into_iter().map(PreparedAgent::of).collect::<Result<_, _>>()?,
+            results: results
+                .into_iter()
+                .map(|row| result(row.task, row.attempt, row.recorded_at, row.result))
+                .collect::<Result<_, _>>()?,
+            late_results: late_results.into_iter().map(late).collect::<Result<_, _>>()?,
+            idempotency,
+            vitals: vitals
+                .into_iter()
+                .map(|(agent, vitals)| Ok((agent, PreparedVitals::of(&vitals)?)))
+                .collect::<Result<_, Fault>>()?,
+            pulse,
+            events,
+            bytes: 0,
+        };
+        prepared.bytes = prepared.count_bytes();
+        Ok(prepared)
+    }
+
+    fn count_bytes(&self) -> usize {
+        let tasks = self.tasks.iter().map(|task| {
+            let spec = match &task.write {
+                PreparedTaskWrite::Insert { spec, .. } => spec.len(),
+                PreparedTaskWrite::Update { .. } => 0,
+            };
+            spec + task.state.text.len()
+        });
+        let agents = self.agents.iter().map(|agent| agent.record.len());
+        let results = self.results.iter().map(|row| row.text.len());
+        let late = self.late_results.iter().map(|row| row.text.len());
+        let vitals = self.vitals.iter().map(|(_, vitals)| vitals.text.len());
+        let events = self.events.iter().map(|event| event.detail.as_str().len());
+        tasks.chain(agents).chain(results).chain(late).chain(vitals).chain(events).sum()
+    }
+}
+
+impl PreparedTask {
+    fn of(write: TaskWrite) -> Result<Self, Fault> {
+        let (id, state) = (write.task().id(), StateColumns::of(write.task())?);
+        let write = match write {
+            TaskWrite::Insert(task) => PreparedTaskWrite::Insert { spec: serde_json::to_string(&*task.spec)?, task: Box::new(task) },
+            TaskWrite::Update { revision, .. } => PreparedTaskWrite::Update { revision },
+        };
+        Ok(Self { id, write, state })
+    }
+}
+
+impl PreparedAgent {
+    fn of(write: AgentWrite) -> Result<Self, Fault> {
+        let (agent, write) = match write {
+            AgentWrite::Insert(agent, vitals) => (agent, PreparedAgentWrite::Insert(PreparedVitals::of(&vitals)?)),
+            AgentWrite::Update { agent, revision } => (agent, PreparedAgentWrite::Update { revision }),
+        };
+        Ok(Self { record: serde_json::to_string(&agent)?, agent, write })
+    }
+
+    /// When it left or lost its place.
+    pub(super) fn gone_at(&self) -> Option<i64> {
+        match self.agent.standing {
+            Standing::Superseded { at } | Standing::Deregistered { at } => Some(at.as_micros()),
+            Standing::Active | Standing::Draining => None,
+        }
+    }
+}
+
+/// A counter as SQLite has it; none of ours comes near the end of an `i64`.
+pub(super) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A limit as SQLite has it.
+pub(super) fn rows_at_most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64, Fault> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(Fault::nonsense)
+}
+
+pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp, Fault> {
+    Ok(Timestamp::from_micros(row.get(column)?))
+}
+
+/// An id of another's choosing.
+pub(super) fn word<T: FromStr<Err = IdError>>(row: &Row<'_>, column: usize) -> Result<T, Fault> {
+    text(row, column)?.parse().map_err(Fault::nonsense)
+}
+
+/// The JSON text of a record.
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, Fault> {
+    Ok(serde_json::from_str(text(row, column)?)?)
+}
+
+fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, Fault> {
+    row.get_ref(column)?.as_str().map_err(Fault::nonsense)
+}
+
+/// A task from the columns `rev, spec, state`, of which `rev` stands at `first`.
+pub(super) fn stored_task(row: &Row<'_>, first: usize, now: Timestamp) -> Result<Stored<Task>, Fault> {
+    let record = Task { spec: Arc::new(json(row, first + 1)?), state: json(row, first + 2)? };
+    Ok(Stored { record, revision: Revision(count(row, first)?), now })
+}
+
+/// An event from the columns `seq, tenant, at, kind, task, agent, attempt, detail`.
+pub(super) fn event(row: &Row<'_>) -> Result<Event, Fault> {
+    let agent: Option<String> = row.get(5)?;
+    let detail: Option<String> = row.get(7)?;
+    let detail = detail.map(|text| JsonObject::parse(&text)).transpose().map_err(Fault::nonsense)?;
+    Ok(Event {
+        seq: EventSeq(count(row, 0)?),
+        tenant: TenantId::from_bytes(row.get(1)?),
+        at: time(row, 2)?,
+        kind: row.get(3)?,
+        task: row.get::<_, Option<[u8; 16]>>(4)?.map(TaskId::from_bytes),
+        agent: agent.map(AgentId::try_from).transpose().map_err(Fault::nonsense)?,
+        attempt: row.get(6)?,
+        detail: detail.unwrap_or_default(),
+    })
+}
