@@ -20,7 +20,9 @@ mod pull;
 mod registrar;
 mod report;
 mod session;
+mod running;
 mod shared;
+mod transport;
 
 pub use agent::{Agent, AgentHandle, Status};
 pub use builder::AgentBuilder;

@@ -34,6 +34,8 @@ struct Entry {
     backoff: Backoff,
     not_before: Instant,
     is_on_its_way: bool,
+    /// Whether an earlier process left it and this one has not sent it yet.
+    is_left_over: bool,
     /// Whether a batch with it was refused as a whole.
     travels_alone: bool,
     /// Whether it stands for a result that was too large.
@@ -89,6 +91,11 @@ impl Outbox {
 
     /// Takes a result in that is on disk already.
     pub(crate) fn restore(&mut self, result: TaskResult, now: Instant) {
+        self.put(result, now);
+        self.entries.back_mut().expect("an entry was just added").is_left_over = true;
+    }
+
+    fn put(&mut self, result: TaskResult, now: Instant) {
         self.last_id += 1;
         let size = serde_json::to_vec(&result).map_or(usize::MAX, |text| text.len());
         self.entries.push_back(Entry {
@@ -98,6 +105,7 @@ impl Outbox {
             backoff: Backoff::slow(),
             not_before: now,
             is_on_its_way: false,
+            is_left_over: false,
             travels_alone: false,
             is_replacement: false,
         });
@@ -106,7 +114,12 @@ impl Outbox {
     /// Takes a result in; it is on disk when this returns, if there is one to be on.
     pub(crate) async fn add(&mut self, result: TaskResult, now: Instant) {
         self.write(&result).await;
-        self.restore(result, now);
+        self.put(result, now);
+    }
+
+    /// Whether a result of an earlier process got no answer of any kind yet.
+    pub(crate) fn owes_a_first_try(&self) -> bool {
+        self.entries.iter().any(|entry| entry.is_left_over)
     }
 
     /// When the next result is due, unless one is on its way.
@@ -146,6 +159,7 @@ impl Outbox {
             let Some(place) = self.entries.iter().position(|entry| entry.id == id) else { continue };
             let entry = &mut self.entries[place];
             entry.is_on_its_way = false;
+            entry.is_left_over = false;
             match answer {
                 Answer::Recorded | Answer::Not { verdict: Verdict::Done, .. } => {
                     let status = entry.result.status;

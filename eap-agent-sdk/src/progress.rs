@@ -31,7 +31,7 @@ pub(crate) async fn send_reports(shared: Arc<Shared>, client: AgentClient) {
         let mut next = now + FAR;
         let access = shared.access.borrow().clone();
         for state in shared.leases.states() {
-            let Some(due) = due(&state) else { continue };
+            let Some(due) = due(&state, now) else { continue };
             match &access {
                 Some(access) if due <= now && on_their_way.len() < MOST_AT_ONCE => {
                     let report = take_report(&state, now);
@@ -50,10 +50,10 @@ pub(crate) async fn send_reports(shared: Arc<Shared>, client: AgentClient) {
     }
 }
 
-fn due(state: &TaskState) -> Option<Instant> {
+fn due(state: &TaskState, now: Instant) -> Option<Instant> {
     let note = state.progress();
     let is_of_use = note.is_news && !state.token.is_cancelled();
-    is_of_use.then(|| note.last_sent.map_or_else(Instant::now, |last| last + SHORTEST_GAP))
+    is_of_use.then(|| note.last_sent.map_or(now, |last| last + SHORTEST_GAP))
 }
 
 fn take_report(state: &TaskState, now: Instant) -> ProgressReport {

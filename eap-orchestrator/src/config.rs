@@ -325,9 +325,11 @@ mod tests {
 
     #[test]
     fn every_problem_is_named_at_once() {
-        let mut config = Config::default();
-        config.operator_key = Some(OperatorKey::new("short"));
-        config.public_url = Some("ftp://x".into());
+        let mut config = Config {
+            operator_key: Some(OperatorKey::new("short")),
+            public_url: Some("ftp://x".into()),
+            ..Config::default()
+        };
         config.timing.lease = Duration::ZERO;
         config.capacity.polls = 0;
         let problems = config.validate().expect_err("the configuration is broken in five places");

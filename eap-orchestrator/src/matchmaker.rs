@@ -163,7 +163,7 @@ impl Matching {
             passed_over.extend(refused);
         }
         for poll in passed_over {
-            self.park(poll);
+            self.waiting.park(poll);
         }
     }
 
@@ -183,7 +183,7 @@ impl Matching {
             polls.into_iter().partition(|poll| takes_work(&self.lifecycle, &poll.ask.agent.id));
         let (_, empty_handed) = self.claim(willing).await;
         for poll in unwilling.into_iter().chain(empty_handed) {
-            self.park(poll);
+            self.waiting.park(poll);
         }
     }
 
@@ -234,12 +234,6 @@ impl Matching {
                     debug!(task.id = %id, %error, "an unclaimed task waits for its lease to lapse");
                 }
             });
-        }
-    }
-
-    fn park(&mut self, poll: Poll) {
-        if let Err((poll, refusal)) = self.waiting.park(poll) {
-            let _ = poll.reply.send(Err(refusal));
         }
     }
 }

@@ -311,7 +311,6 @@ impl Orchestrator {
     /// Limits on connections (slow headers, idle ones, floods) hold under [`serve`](Self::serve) alone: a host that
     /// mounts the router sets its own. It must also choose who may call without a key, see
     /// [`Access`](crate::Access): the router cannot know its listener.
-    #[must_use]
     pub fn router(&self) -> axum::Router {
         crate::http::router(self.clone())
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use eap_core::{Agent, RoutingKey, Standing, Task, TaskEvent, TaskPolicy, TaskSpec, Vitals};
@@ -317,7 +318,7 @@ async fn a_commit_lands_though_nobody_waits_for_it() {
     {
         let mut commit = Box::pin(store.commit(inserting(task)));
         // Polled once: it is handed over, and then its caller hangs up.
-        assert!(futures_util::poll!(&mut commit).is_pending());
+        std::future::poll_fn(|context| Poll::Ready(commit.as_mut().poll(context).is_ready())).await;
     }
     // What is asked of the writer later is answered later.
     store.commit(Change::default()).await.unwrap();
@@ -391,6 +392,28 @@ async fn a_routing_key_that_was_forgotten_is_learned_again() {
     store.purge(&all_before(Timestamp::UNIX_EPOCH), 10).await.unwrap();
     store.commit(inserting(bench.task(2))).await.unwrap();
     assert_eq!(claim(&store, &agent, 1).await.tasks.len(), 1);
+}
+
+#[tokio::test]
+async fn a_panic_within_a_claim_fails_the_store_and_reads_go_on() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let agent = bench.agent();
+    store.commit(registering(&agent)).await.unwrap();
+    store.commit(inserting(bench.task(1))).await.unwrap();
+    let ask = Ask {
+        agent: Arc::new(agent),
+        max_tasks: 1,
+        request_id: None,
+        task_types: None,
+        lease: Duration::from_secs(60),
+    };
+    let panicking: Arc<Decide> = Arc::new(|_, _, _| panic!("a stranger's code"));
+    let claimed = store.claim(Demand { asks: vec![ask] }, panicking).await;
+    assert!(matches!(claimed, Err(StoreError::Failed { .. })), "{claimed:?}");
+    assert!(store.tasks(&everything()).await.unwrap()[0].1.record.is_ready());
+    store.close().await.unwrap();
+    assert!(bench.open().task(bench.task(1).id()).await.unwrap().is_some());
 }
 
 #[test]

@@ -88,16 +88,12 @@ where
 }
 
 /// Answers a path that is not there; `serve` uses it for paths outside the API too.
-pub(crate) async fn no_route(request: Request) -> Response {
-    refuse(&ApiError::NoRoute, &request)
+pub(crate) async fn no_route(State(orchestrator): State<Orchestrator>, request: Request) -> Response {
+    error::response(&ApiError::NoRoute, &request_id(&orchestrator, &request))
 }
 
-async fn no_method(request: Request) -> Response {
-    refuse(&ApiError::Method, &request)
-}
-
-fn refuse(why: &ApiError, request: &Request) -> Response {
-    error::response(why, &given_request_id(request).unwrap_or_default())
+async fn no_method(State(orchestrator): State<Orchestrator>, request: Request) -> Response {
+    error::response(&ApiError::Method, &request_id(&orchestrator, &request))
 }
 
 /// The caller's `X-Request-ID`, or one of ours.

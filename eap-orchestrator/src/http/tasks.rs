@@ -57,12 +57,13 @@ pub(super) async fn get(orchestrator: Orchestrator, request: Request) -> Result<
 pub(super) async fn list(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
     let call = OperatorCall::read(&orchestrator, request)?;
     let mut query = Query::of(&call.parts.uri);
-    let mut list = ListTasks::default();
-    list.status = query.get("status", "This is queued, leased, completed, failed, cancelled or dead.");
-    list.agent_id = query.get("agent_id", "This is an agent's id.");
-    list.task_type = query.get("task_type", "This is a task type.");
-    list.cursor = query.get("cursor", "This is the next_cursor of an earlier page.");
-    list.limit = query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok());
+    let list = ListTasks {
+        status: query.get("status", "This is queued, leased, completed, failed, cancelled or dead."),
+        agent_id: query.get("agent_id", "This is an agent's id."),
+        task_type: query.get("task_type", "This is a task type."),
+        cursor: query.get("cursor", "This is the next_cursor of an earlier page."),
+        limit: query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok()),
+    };
     query.finish()?;
     json(StatusCode::OK, &orchestrator.list(&call.operator, list).await?)
 }

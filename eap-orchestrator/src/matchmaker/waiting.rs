@@ -46,8 +46,9 @@ impl Waiting {
         }
     }
 
-    /// Lets a poll wait, or says why it cannot. The same request asked again takes the place of its first (G17).
-    pub(super) fn park(&mut self, poll: Poll) -> Result<(), (Poll, Error)> {
+    /// Lets a poll wait, or answers it with the reason why it cannot. The same request asked again takes the place of
+    /// its first (G17).
+    pub(super) fn park(&mut self, poll: Poll) {
         let agent = poll.ask.agent.id.clone();
         if let Some(request_id) = &poll.ask.request_id {
             let same = self.numbers_of(&agent).find(|number| {
@@ -57,14 +58,19 @@ impl Waiting {
                 let _ = replaced.reply.send(Ok(Vec::new()));
             }
         }
-        if self.of_agent.get(&agent).is_some_and(|numbers| numbers.len() >= self.limit_per_agent) {
+        if self.is_full(&agent) {
             self.forget_closed(&agent);
         }
-        if self.of_agent.get(&agent).is_some_and(|numbers| numbers.len() >= self.limit_per_agent) {
-            return Err((poll, Error::TooMany { reason: "the agent has too many polls waiting" }));
-        }
-        if self.polls.len() >= self.limit {
-            return Err((poll, Error::Busy { reason: "too many polls are waiting" }));
+        let refusal = if self.is_full(&agent) {
+            Some(Error::TooMany { reason: "the agent has too many polls waiting" })
+        } else if self.polls.len() >= self.limit {
+            Some(Error::Busy { reason: "too many polls are waiting" })
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            let _ = poll.reply.send(Err(refusal));
+            return;
         }
         let number = self.next;
         self.next += 1;
@@ -76,7 +82,6 @@ impl Waiting {
         self.of_agent.entry(agent).or_default().insert(number);
         self.deadlines.insert((poll.deadline, number));
         self.polls.insert(number, poll);
-        Ok(())
     }
 
     /// When the next poll's wait is over.
@@ -142,6 +147,10 @@ impl Waiting {
         self.of_agent.get(agent).into_iter().flatten().copied()
     }
 
+    fn is_full(&self, agent: &AgentId) -> bool {
+        self.of_agent.get(agent).is_some_and(|numbers| numbers.len() >= self.limit_per_agent)
+    }
+
     fn forget_closed(&mut self, agent: &AgentId) {
         let closed: Vec<u64> = self
             .numbers_of(agent)
@@ -192,7 +201,7 @@ mod tests {
             instance_id: None,
             version: "1".into(),
             agent_type: AgentType::Implementer,
-            capabilities: Capabilities::new([capability.parse().unwrap()]).unwrap(),
+            capabilities: Capabilities::new([capability.parse::<eap_types::Capability>().unwrap()]).unwrap(),
             labels: Labels::default(),
             endpoint_url: None,
             metadata: JsonObject::default(),
@@ -234,7 +243,7 @@ mod tests {
         let mut answers = Vec::new();
         for (name, capability) in [("a", "sum"), ("b", "count"), ("c", "count"), ("d", "count")] {
             let (poll, answer) = poll(&agent(name, capability), None);
-            waiting.park(poll).unwrap();
+            waiting.park(poll);
             answers.push(answer);
         }
         let taken = waiting.take_for(&key("count"), 9, 1, |agent, _| agent.as_str() != "b");
@@ -249,20 +258,22 @@ mod tests {
         let mut waiting = Waiting::new(10, 4);
         let agent = agent("a", "sum");
         let (first, mut first_answer) = poll(&agent, Some("r"));
-        waiting.park(first).unwrap();
+        waiting.park(first);
         let mut answers = Vec::new();
         for request in [Some("r"), None, None, None] {
             let (poll, answer) = poll(&agent, request);
-            waiting.park(poll).unwrap();
+            waiting.park(poll);
             answers.push(answer);
         }
         assert!(matches!(first_answer.try_recv(), Ok(Ok(tasks)) if tasks.is_empty()));
-        let (fifth, _answer) = poll(&agent, None);
-        assert!(matches!(waiting.park(fifth), Err((_, Error::TooMany { .. }))));
+        let (fifth, mut answer) = poll(&agent, None);
+        waiting.park(fifth);
+        assert!(matches!(answer.try_recv(), Ok(Err(Error::TooMany { .. }))));
         // One that hung up makes room.
         answers.pop();
-        let (fifth, _answer) = poll(&agent, None);
-        assert!(waiting.park(fifth).is_ok());
+        let (fifth, mut answer) = poll(&agent, None);
+        waiting.park(fifth);
+        assert!(answer.try_recv().is_err(), "it waits");
     }
 
     #[test]
@@ -271,11 +282,12 @@ mod tests {
         let mut answers = Vec::new();
         for name in ["a", "b"] {
             let (poll, answer) = poll(&agent(name, "sum"), None);
-            waiting.park(poll).unwrap();
+            waiting.park(poll);
             answers.push(answer);
         }
-        let (third, _answer) = poll(&agent("c", "sum"), None);
-        assert!(matches!(waiting.park(third), Err((_, Error::Busy { .. }))));
+        let (third, mut answer) = poll(&agent("c", "sum"), None);
+        waiting.park(third);
+        assert!(matches!(answer.try_recv(), Ok(Err(Error::Busy { .. }))));
         assert_eq!(waiting.drain().count(), 2);
     }
 }

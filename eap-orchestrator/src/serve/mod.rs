@@ -49,7 +49,7 @@ where
     info!(%address, "serving");
 
     let front = Arc::new(Front {
-        router: orchestrator.router().fallback(crate::http::no_route),
+        router: whole_server(orchestrator),
         capacity: orchestrator.config().capacity.clone(),
         listener: address.ip(),
         stop: orchestrator.stopping().clone(),
@@ -94,6 +94,12 @@ where
         Some(reason) => Err(StartError::StoreFailed { reason }),
         None => Ok(report),
     }
+}
+
+/// The API, and an answer of its own kind for every other path.
+fn whole_server(orchestrator: &Orchestrator) -> Router {
+    let fallback = Router::new().fallback(crate::http::no_route).with_state(orchestrator.clone());
+    orchestrator.router().merge(fallback)
 }
 
 /// A place first, then a connection: more than the capacity wait in the kernel's queue.

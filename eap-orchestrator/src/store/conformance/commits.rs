@@ -290,4 +290,5 @@ pub(super) async fn a_closed_store_refuses_everything(h: Harness) {
     for (place, refusal) in refusals.into_iter().enumerate() {
         assert!(matches!(refusal, Some(StoreError::Closed)), "call {place}: {refusal:?}");
     }
+    h.store.close().await.expect("what is closed already need not be closed");
 }

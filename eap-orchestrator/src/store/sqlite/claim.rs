@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use eap_core::Task;
 use eap_types::{RequestId, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 use super::fault::Fault;
 use super::ledger::Ledger;
@@ -15,9 +15,14 @@ use crate::store::{Ask, Claimed, Decide, Demand, events_of};
 /// How many places of a route are read at once, at most.
 const PAGE: i64 = 64;
 
-/// The next places of a route; what waits behind them costs nothing.
-pub(super) const NEXT_PLACES: &str = "SELECT priority, seq FROM task INDEXED BY task_ready \
-     WHERE route = ?1 AND (priority, seq) > (?2, ?3) ORDER BY priority, seq LIMIT ?4";
+/// The next places of a route at the priority that was reached; what waits behind them costs nothing.
+pub(super) const PLACES_AT: &str = "SELECT priority, seq FROM task INDEXED BY task_ready \
+     WHERE route = ?1 AND priority = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4";
+
+/// The first places behind a priority. Two queries, because one comparison of both columns would walk
+/// over every place of the priority that was reached.
+pub(super) const PLACES_BEHIND: &str = "SELECT priority, seq FROM task INDEXED BY task_ready \
+     WHERE route = ?1 AND priority > ?2 ORDER BY priority, seq LIMIT ?3";
 
 pub(super) const COUNT_HELD: &str = "SELECT count(*) FROM task INDEXED BY task_held WHERE holder = ?1";
 
@@ -32,26 +37,39 @@ type Place = (i64, i64);
 struct Walk {
     route: i64,
     page: VecDeque<Place>,
-    last: Place,
+    last: Option<Place>,
     is_at_end: bool,
 }
 
 impl Walk {
     fn new(route: i64) -> Self {
-        Self { route, page: VecDeque::new(), last: (i64::MIN, i64::MIN), is_at_end: false }
+        Self { route, page: VecDeque::new(), last: None, is_at_end: false }
     }
 
     fn next(&mut self, connection: &Connection, page: i64) -> Result<Option<Place>, Fault> {
         if self.page.is_empty() && !self.is_at_end {
-            let mut statement = connection.prepare_cached(NEXT_PLACES)?;
-            let mut rows = statement.query(params![self.route, self.last.0, self.last.1, page])?;
-            while let Some(row) = rows.next()? {
-                self.page.push_back((row.get(0)?, row.get(1)?));
+            let route = self.route;
+            if let Some((priority, seq)) = self.last {
+                self.read(connection, PLACES_AT, params![route, priority, seq, page])?;
             }
-            self.is_at_end = self.page.len() < usize::try_from(page).unwrap_or(usize::MAX);
-            self.last = self.page.back().copied().unwrap_or(self.last);
+            let room = page - self.page.len() as i64;
+            if room > 0 {
+                let priority = self.last.map_or(-1, |(priority, _)| priority);
+                self.read(connection, PLACES_BEHIND, params![route, priority, room])?;
+                self.is_at_end = (self.page.len() as i64) < page;
+            }
+            self.last = self.page.back().copied();
         }
         Ok(self.page.pop_front())
+    }
+
+    fn read(&mut self, connection: &Connection, sql: &str, params: impl Params) -> Result<(), Fault> {
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        while let Some(row) = rows.next()? {
+            self.page.push_back((row.get(0)?, row.get(1)?));
+        }
+        Ok(())
     }
 }
 

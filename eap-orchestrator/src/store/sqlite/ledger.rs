@@ -20,7 +20,7 @@ const MAX_FRESH_BYTES: usize = 16 << 20;
 pub(super) const UPDATE_STATE: &str = "UPDATE task SET rev = rev + 1, status = ?2, route = ?3, due_at = ?4, \
      holder = ?5, request_id = ?6, ended_at = ?7, last_agent = ?8, state = ?9 WHERE seq = ?1";
 /// For a state that is found under the same words as before: most indexes need no visit.
-const RENEW_STATE: &str = "UPDATE task SET rev = rev + 1, due_at = ?2, state = ?3 WHERE seq = ?1";
+pub(super) const RENEW_STATE: &str = "UPDATE task SET rev = rev + 1, due_at = ?2, state = ?3 WHERE seq = ?1";
 
 /// The one connection that writes.
 ///

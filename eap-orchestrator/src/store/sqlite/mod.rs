@@ -24,6 +24,7 @@ mod writer;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -141,7 +142,13 @@ impl SqliteStore {
         let (alive, ended) = mpsc::channel(1);
         // The lock is held until the last thread let go of its connection.
         let held = Held { _lock: Arc::new(lock), _alive: alive };
-        held.spawn("eap-sqlite-write", move || writer.run())?;
+        let failing = Arc::clone(&shared);
+        held.spawn("eap-sqlite-write", move || {
+            // The `decide` of a claim is a stranger's code.
+            if panic::catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+                failing.fail(Fault::stopped());
+            }
+        })?;
         held.spawn("eap-sqlite-checkpoint", move || checkpointer.run())?;
         for reader in reading {
             held.spawn("eap-sqlite-read", move || reader.run())?;
@@ -161,8 +168,13 @@ impl SqliteStore {
 
     async fn write<T>(&self, request: impl FnOnce(writer::Reply<T>) -> Request) -> Result<T, StoreError> {
         let (reply, answered) = oneshot::channel();
-        self.writes.send(request(reply)).await.map_err(|_| StoreError::Closed)?;
-        answered.await.unwrap_or_else(|_| Err(Fault::stopped().into()))
+        self.writes.send(request(reply)).await.map_err(|_| self.stopped(StoreError::Closed))?;
+        answered.await.unwrap_or_else(|_| Err(self.stopped(Fault::stopped().into())))
+    }
+
+    /// Why the writer takes no more, or else what seemed to be the reason.
+    fn stopped(&self, otherwise: StoreError) -> StoreError {
+        self.shared.failure.get().map_or(otherwise, |fault| fault.clone().into())
     }
 }
 

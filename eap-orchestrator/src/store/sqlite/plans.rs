@@ -38,8 +38,12 @@ fn assert_searches(connection: &Connection, sql: &str, index: &str) {
 #[test]
 fn a_claim_searches_the_index_of_ready_tasks() {
     let (_folder, database) = database();
-    let steps = plan(&database.writer, claim::NEXT_PLACES);
-    assert_eq!(steps, ["SEARCH task USING COVERING INDEX task_ready (route=? AND (priority,seq)>(?,?))"]);
+    for (sql, search) in [
+        (claim::PLACES_AT, "COVERING INDEX task_ready (route=? AND priority=? AND seq>?)"),
+        (claim::PLACES_BEHIND, "COVERING INDEX task_ready (route=? AND priority>?)"),
+    ] {
+        assert_searches(&database.writer, sql, search);
+    }
     assert_searches(&database.writer, claim::COUNT_HELD, "task_held (holder=?)");
     assert_searches(&database.writer, UPDATE_STATE, "INTEGER PRIMARY KEY (rowid=?)");
     assert_searches(&database.writer, RENEW_STATE, "INTEGER PRIMARY KEY (rowid=?)");

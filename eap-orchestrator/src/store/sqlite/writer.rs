@@ -225,3 +225,170 @@ impl Request {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use eap_core::{Agent, RoutingKey, Standing, Task, TaskEvent, TaskPolicy, TaskSpec, Vitals};
+    use eap_types::{
+        AgentId, AgentType, Capabilities, Capability, JsonObject, Labels, LeaseId, Priority, SessionId, TaskId, TenantId,
+        Timestamp,
+    };
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::store::sqlite::SqliteOptions;
+    use crate::store::sqlite::checkpoint::Checkpointer;
+    use crate::store::sqlite::open::Database;
+    use crate::store::{AgentWrite, Ask, Change, TaskWrite};
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    /// A writer without a thread: its batches are made by hand.
+    fn writer() -> (tempfile::TempDir, Writer) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("eap.db"), &SqliteOptions::default()).unwrap();
+        let shared = Arc::new(Shared::default());
+        let (log, _) = Checkpointer::new(database.checkpointer, Arc::clone(&shared));
+        let ledger = Ledger::load(database.writer, Arc::new(ManualClock::at(NOW))).unwrap();
+        (folder, Writer { requests: mpsc::channel(1).1, ledger, log, shared })
+    }
+
+    fn task(number: u8) -> Task {
+        Task::submitted(TaskSpec {
+            id: TaskId::v7(NOW, [number; 10]),
+            routing: RoutingKey::of_type(TenantId::default(), "translate".parse().unwrap()),
+            session_id: SessionId::v7(NOW, [number; 10]),
+            input: String::new(),
+            context: JsonObject::default(),
+            requirements: Vec::new(),
+            priority: Priority::default(),
+            timeout: Duration::from_secs(3600),
+            max_attempts: 3,
+            run_at: None,
+            expires_at: None,
+            created_at: NOW,
+            traceparent: None,
+        })
+    }
+
+    fn agent() -> Agent {
+        Agent {
+            id: AgentId::v7(NOW, [0; 10]),
+            tenant: TenantId::default(),
+            name: "translator".parse().unwrap(),
+            instance_id: None,
+            version: "1.0.0".to_owned(),
+            agent_type: AgentType::default(),
+            capabilities: Capabilities::new(["translate".parse::<Capability>().unwrap()]).unwrap(),
+            labels: Labels::default(),
+            endpoint_url: None,
+            metadata: JsonObject::default(),
+            features: None,
+            max_concurrent_tasks: 5,
+            registered_with: None,
+            token_sha256: None,
+            epoch: 1,
+            registered_at: NOW,
+            standing: Standing::Active,
+        }
+    }
+
+    type Answered<T> = oneshot::Receiver<Result<T, StoreError>>;
+
+    fn commit(change: Change) -> (Request, Answered<Committed>) {
+        let (reply, answered) = oneshot::channel();
+        (Request::Commit(Box::new(Prepared::of(change).unwrap()), reply), answered)
+    }
+
+    fn submit(number: u8) -> (Request, Answered<Committed>) {
+        commit(Change { tasks: vec![TaskWrite::Insert(task(number))], ..Change::default() })
+    }
+
+    fn register() -> (Request, Answered<Committed>) {
+        let write = AgentWrite::Insert(agent(), Vitals::registered(1, NOW));
+        commit(Change { agents: vec![write], ..Change::default() })
+    }
+
+    fn claim() -> (Request, Answered<Vec<Claimed>>) {
+        let (reply, answered) = oneshot::channel();
+        let ask = Ask {
+            agent: Arc::new(agent()),
+            max_tasks: 5,
+            request_id: None,
+            task_types: None,
+            lease: Duration::from_secs(60),
+        };
+        let decide: Arc<Decide> = Arc::new(|task, ask, now| {
+            let event = TaskEvent::Assign {
+                agent: ask.agent.id.clone(),
+                epoch: ask.agent.epoch,
+                lease_id: LeaseId::v7(now, [1; 10]),
+                request_id: None,
+                length: ask.lease,
+            };
+            Ok(task.apply(event, now, &TaskPolicy::default())?.changed().unwrap())
+        });
+        (Request::Claim(Demand { asks: vec![ask] }, decide, reply), answered)
+    }
+
+    #[test]
+    fn a_task_finds_the_agent_that_waits_in_the_same_batch() {
+        let (_folder, mut writer) = writer();
+        writer.serve(vec![register().0]);
+        let ((claim, mut claimed), (submit, mut submitted)) = (claim(), submit(1));
+        writer.serve(vec![claim, submit]);
+        assert!(submitted.try_recv().unwrap().is_ok());
+        assert_eq!(claimed.try_recv().unwrap().unwrap()[0].tasks.len(), 1);
+        assert_eq!(writer.shared.transactions.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_request_that_breaks_its_batch_leaves_the_others_alone() {
+        let (_folder, mut writer) = writer();
+        writer.serve(vec![register().0, submit(1).0]);
+        writer.ledger.connection.execute_batch("UPDATE task_spec SET spec = '{}'").unwrap();
+        // So that the claim reads what is stored.
+        writer.ledger.rollback().unwrap();
+        let ((claim, mut claimed), (submit, mut submitted)) = (claim(), submit(2));
+        writer.serve(vec![claim, submit]);
+        assert!(matches!(claimed.try_recv().unwrap(), Err(StoreError::Unavailable { .. })));
+        assert!(submitted.try_recv().unwrap().is_ok());
+        assert!(writer.ledger.seq_of(task(2).id()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_failed_commit_is_no_success_for_anyone_and_what_is_known_is_undone() {
+        let (_folder, mut writer) = writer();
+        writer.serve(vec![register().0]);
+        // No commit can succeed, as on a disk that fills up at the last moment.
+        let deferred = "PRAGMA foreign_keys = ON; CREATE TABLE parent (id INTEGER PRIMARY KEY);
+             CREATE TABLE child (id INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
+             CREATE TRIGGER orphan AFTER INSERT ON task BEGIN INSERT INTO child VALUES (7); END;";
+        writer.ledger.connection.execute_batch(deferred).unwrap();
+        let ((first, mut one), (second, mut two)) = (submit(1), submit(2));
+        writer.serve(vec![first, second]);
+        for answer in [&mut one, &mut two] {
+            assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::Unavailable { .. })));
+        }
+        assert_eq!(writer.ledger.seq_of(task(1).id()).unwrap(), None);
+        writer.ledger.connection.execute_batch("DROP TRIGGER orphan").unwrap();
+        let ((claim, mut claimed), (submit, mut submitted)) = (claim(), submit(3));
+        writer.serve(vec![submit, claim]);
+        assert!(submitted.try_recv().unwrap().is_ok());
+        assert_eq!(claimed.try_recv().unwrap().unwrap()[0].tasks.len(), 1);
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_written_any_more() {
+        let (_folder, mut writer) = writer();
+        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+        writer.shared.fail(rusqlite::Error::SqliteFailure(error, None).into());
+        let ((submit, mut submitted), (claim, mut claimed)) = (submit(1), claim());
+        writer.serve(vec![submit, claim]);
+        assert!(matches!(submitted.try_recv().unwrap(), Err(StoreError::Failed { .. })));
+        assert!(matches!(claimed.try_recv().unwrap(), Err(StoreError::Failed { .. })));
+        assert_eq!(writer.ledger.seq_of(task(1).id()).unwrap(), None);
+    }
+}

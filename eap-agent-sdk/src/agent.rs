@@ -1,0 +1,159 @@
+//! An agent, ready to run and running.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use eap_types::AgentId;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::builder::AgentBuilder;
+use crate::driver::{Driver, DriverParts};
+use crate::error::Error;
+use crate::heart::{self, HeartParts};
+use crate::report::Report;
+use crate::shared::Shared;
+
+/// An agent that is put together and does not run yet.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), eap_agent_sdk::Error> {
+/// use eap_agent_sdk::{Agent, Task, TaskContext};
+///
+/// let agent = Agent::builder("http://127.0.0.1:8080", "AGENT-SHOUT-01")
+///     .handle("shout", |task: Task<String>, _: TaskContext| async move { Ok(task.input.to_uppercase()) })
+///     .build()?;
+/// let report = agent.run_until(tokio::signal::ctrl_c()).await?;
+/// println!("stopped: {report}");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Agent {
+    pub(crate) driver: DriverParts,
+    pub(crate) heart: HeartParts,
+}
+
+/// How an agent is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// Not registered yet, or registering again.
+    Connecting,
+    /// Registered, and the last heartbeat was answered.
+    Online,
+    /// Registered, and the last heartbeat got no answer; handlers go on.
+    Uncertain,
+    /// Stopping: takes nothing new.
+    Draining,
+    /// Ended.
+    Stopped,
+}
+
+impl Agent {
+    /// Starts to describe an agent that works for the orchestrator at `url` under this name.
+    ///
+    /// The URL may have a path that the protocol's own paths stand behind.
+    pub fn builder(url: impl Into<String>, name: impl Into<String>) -> AgentBuilder {
+        AgentBuilder::new(url.into(), name.into())
+    }
+
+    /// Runs until `stop` ends, then finishes or hands back what is running, within `drain_grace`.
+    ///
+    /// What `stop` gives is ignored, so that `tokio::signal::ctrl_c()` fits. When the returned future
+    /// is dropped halfway, the agent stops in the background.
+    ///
+    /// # Errors
+    ///
+    /// The orchestrator refuses the agent for good, its identity is in use elsewhere, or the
+    /// heartbeat thread cannot run. A server that does not answer is no error: the agent goes on
+    /// trying.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with time enabled.
+    pub async fn run_until(self, stop: impl Future) -> Result<Report, Error> {
+        let mut handle = self.start();
+        tokio::select! {
+            biased;
+            outcome = handle.join() => return outcome,
+            _ = stop => {}
+        }
+        handle.drain();
+        handle.join().await
+    }
+
+    /// Starts the agent in the background.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start(self) -> AgentHandle {
+        let Self { driver, heart } = self;
+        let (shared, stop) = (driver.shared.clone(), driver.stop.clone());
+        let task = match heart::spawn(heart) {
+            Ok(end) => tokio::spawn(Driver::new(driver, end).run()),
+            Err(error) => tokio::spawn(async { Err(Error::Heartbeat { source: error.into() }) }),
+        };
+        AgentHandle { task, shared, stop }
+    }
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent").field("heart", &self.heart).finish_non_exhaustive()
+    }
+}
+
+/// An agent that runs. Dropping it stops the agent in the background.
+#[derive(Debug)]
+pub struct AgentHandle {
+    task: JoinHandle<Result<Report, Error>>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+}
+
+impl AgentHandle {
+    /// Tells the agent to take nothing new, finish or hand back what is running, and end.
+    pub fn drain(&self) {
+        self.stop.cancel();
+    }
+
+    /// The id that the orchestrator gave the agent; `None` until it is registered.
+    pub fn agent_id(&self) -> Option<AgentId> {
+        self.shared.access.borrow().as_ref().map(|access| access.agent_id.clone())
+    }
+
+    /// How the agent is doing now.
+    pub fn status(&self) -> Status {
+        *self.shared.status.borrow()
+    }
+
+    /// How the agent is doing, to be watched.
+    pub fn watch_status(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
+    }
+
+    /// Waits for the agent to end and says what it did.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Agent::run_until`].
+    pub async fn wait(mut self) -> Result<Report, Error> {
+        self.join().await
+    }
+
+    async fn join(&mut self) -> Result<Report, Error> {
+        match (&mut self.task).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Error::CutOff { source: error.into() }),
+        }
+    }
+}
+
+impl Drop for AgentHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
