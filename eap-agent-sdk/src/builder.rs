@@ -241,10 +241,10 @@ impl AgentBuilder {
     pub fn build(self) -> Result<Agent, Error> {
         let mut problems = Vec::new();
         let name: Option<AgentName> = noted(&mut problems, self.name.parse());
-        let handlers = self.handlers(&mut problems);
-        let capabilities = self.capabilities(&mut problems);
+        let handlers = self.checked_handlers(&mut problems);
+        let capabilities = self.checked_capabilities(&mut problems);
         let labels = noted(&mut problems, Labels::new(self.labels.iter().cloned()));
-        let metadata = self.metadata(&mut problems);
+        let metadata = self.checked_metadata(&mut problems);
         let instance_id: Option<Option<InstanceId>> =
             noted(&mut problems, self.instance_id.as_ref().map(|id| id.parse()).transpose());
         let http = match &self.http {
@@ -273,7 +273,7 @@ impl AgentBuilder {
         self.assemble(registration, instance_id, client, handlers)
     }
 
-    fn handlers(&self, problems: &mut Vec<String>) -> HashMap<TaskType, Arc<dyn Handler>> {
+    fn checked_handlers(&self, problems: &mut Vec<String>) -> HashMap<TaskType, Arc<dyn Handler>> {
         let mut handlers = HashMap::new();
         for (task_type, handler) in &self.handlers {
             match task_type.parse::<TaskType>() {
@@ -292,7 +292,7 @@ impl AgentBuilder {
         handlers
     }
 
-    fn capabilities(&self, problems: &mut Vec<String>) -> Option<Capabilities> {
+    fn checked_capabilities(&self, problems: &mut Vec<String>) -> Option<Capabilities> {
         let mut words: Vec<Capability> =
             self.handlers.iter().filter_map(|(task_type, _)| task_type.parse().ok()).collect();
         for word in &self.capabilities {
@@ -308,7 +308,7 @@ impl AgentBuilder {
         noted(problems, Capabilities::new(words))
     }
 
-    fn metadata(&self, problems: &mut Vec<String>) -> Option<JsonObject> {
+    fn checked_metadata(&self, problems: &mut Vec<String>) -> Option<JsonObject> {
         let Some(metadata) = &self.metadata else { return Some(JsonObject::default()) };
         let metadata = RawJson::from_serialize(metadata).and_then(JsonObject::try_from);
         match metadata {
@@ -379,7 +379,7 @@ impl AgentBuilder {
             registration: registration.with_instance_id(instance_id),
             secret: self.registration_secret,
             live_token,
-            data_dir,
+            data_dir: data_dir.clone(),
             tenure_window: self.poll_wait.max(limits::HEARTBEAT_INTERVAL) + TENURE_MARGIN,
             patience: self.outage_grace,
         };
@@ -397,6 +397,7 @@ impl AgentBuilder {
             handlers,
             outbox,
             on_refused: self.on_refused,
+            data_dir,
             drain_grace: self.drain_grace,
             stop: CancellationToken::new(),
             heart_stop,

@@ -19,6 +19,7 @@ use crate::agent::Status;
 use crate::context::CancelReason;
 use crate::error::Error;
 use crate::handler::Handler;
+use crate::identity::DataDir;
 use crate::leases::LeaseKey;
 use crate::outbox::{Delivered, Outbox, Settled, deliver};
 use crate::outbox_file::key_of;
@@ -52,6 +53,8 @@ pub(crate) struct DriverParts {
     pub(crate) transport: Box<dyn Transport>,
     pub(crate) outbox: Outbox,
     pub(crate) on_refused: Option<OnRefused>,
+    /// Locked until the loop is through.
+    pub(crate) data_dir: Option<Arc<DataDir>>,
     pub(crate) drain_grace: Duration,
     pub(crate) stop: CancellationToken,
     pub(crate) heart_stop: CancellationToken,
@@ -73,6 +76,7 @@ pub(crate) struct Driver {
     link: Option<(Arc<Access>, AgentSession)>,
     report: Report,
     phase: Phase,
+    _data_dir: Option<Arc<DataDir>>,
     drain_grace: Duration,
     stop: CancellationToken,
     heart_end: HeartEnd,
@@ -118,6 +122,7 @@ impl Driver {
             link: None,
             report: Report::default(),
             phase: Phase::Working,
+            _data_dir: parts.data_dir,
             drain_grace: parts.drain_grace,
             stop: parts.stop,
             heart_end,

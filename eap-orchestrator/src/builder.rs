@@ -19,12 +19,7 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn over(store: Option<Arc<dyn Repository>>) -> Self {
-        Self {
-            store,
-            config: Config::default(),
-            clock: Arc::new(SystemClock::new()),
-            entropy: Arc::new(SystemEntropy),
-        }
+        Self { store, config: Config::default(), clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy) }
     }
 
     /// Takes a whole configuration; what is set after this changes it.

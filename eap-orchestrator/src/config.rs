@@ -290,7 +290,8 @@ impl Config {
             );
         }
         if let Some(url) = &self.public_url {
-            let usable = url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            let usable =
+                url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
             expect(usable, "public_url is not an http or https URL");
         }
         let timing = &self.timing;

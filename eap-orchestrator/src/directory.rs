@@ -105,15 +105,8 @@ impl Directory {
     }
 
     /// The agent of this identity, deregistered or not.
-    pub(crate) fn of_identity(
-        &self,
-        tenant: TenantId,
-        name: &AgentName,
-        instance: &InstanceId,
-    ) -> Option<Arc<Entry>> {
-        self.find(|agent| {
-            agent.tenant == tenant && agent.name == *name && agent.instance_id.as_ref() == Some(instance)
-        })
+    pub(crate) fn of_identity(&self, tenant: TenantId, name: &AgentName, instance: &InstanceId) -> Option<Arc<Entry>> {
+        self.find(|agent| agent.tenant == tenant && agent.name == *name && agent.instance_id.as_ref() == Some(instance))
     }
 
     /// Whom a registration without instance takes the place of: same name, same endpoint, none of them empty.
@@ -141,9 +134,7 @@ impl Directory {
 
     /// The agents of a tenant that are not deregistered, newest first.
     pub(crate) fn of_tenant(&self, tenant: TenantId) -> Vec<Arc<Entry>> {
-        let shown = |agent: &Agent| {
-            agent.tenant == tenant && !matches!(agent.standing, Standing::Deregistered { .. })
-        };
+        let shown = |agent: &Agent| agent.tenant == tenant && !matches!(agent.standing, Standing::Deregistered { .. });
         let mut entries: Vec<_> = self.read().values().filter(|entry| shown(&entry.agent)).cloned().collect();
         entries.sort_by(|a, b| {
             b.agent.registered_at.cmp(&a.agent.registered_at).then_with(|| b.agent.id.cmp(&a.agent.id))

@@ -240,9 +240,10 @@ impl Matching {
 
 /// Whether the agent's own word lets it take work now.
 fn takes_work(lifecycle: &Lifecycle, agent: &AgentId) -> bool {
-    lifecycle.directory.get(agent).is_some_and(|entry| {
-        entry.agent.standing == eap_core::Standing::Active && entry.vitals().takes_work()
-    })
+    lifecycle
+        .directory
+        .get(agent)
+        .is_some_and(|entry| entry.agent.standing == eap_core::Standing::Active && entry.vitals().takes_work())
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -5,9 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use eap_types::{
-    AgentDetail, AgentId, AgentPage, IdempotencyKey, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView,
-};
+use eap_types::{AgentDetail, AgentId, AgentPage, IdempotencyKey, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -273,12 +271,7 @@ impl Orchestrator {
     /// # Errors
     ///
     /// [`Error::Invalid`] for a limit out of range or a cursor that is none.
-    pub fn agents(
-        &self,
-        operator: &Operator,
-        cursor: Option<&str>,
-        limit: Option<usize>,
-    ) -> Result<AgentPage, Error> {
+    pub fn agents(&self, operator: &Operator, cursor: Option<&str>, limit: Option<usize>) -> Result<AgentPage, Error> {
         let limit = page_limit(limit)?;
         let entries = self.lifecycle().directory.of_tenant(operator.tenant);
         let begin = match cursor {
@@ -323,7 +316,11 @@ impl Orchestrator {
     ///
     /// [`StartError::Exposed`] if others can reach the listener and a key, the registration secret or the decision on
     /// TLS is missing; any other reason not to start.
-    pub async fn serve<L>(&self, listener: L, stop: impl Future<Output = ()> + Send) -> Result<ShutdownReport, StartError>
+    pub async fn serve<L>(
+        &self,
+        listener: L,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<ShutdownReport, StartError>
     where
         L: axum::serve::Listener<Addr = std::net::SocketAddr>,
     {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use eap_core::{Agent, RoutingKey, Standing, Task, TaskEvent, TaskPolicy, TaskSpec, Vitals};
 use eap_orchestrator::store::{
     AgentWrite, Ask, Change, Claimed, Committed, Cutoffs, Decide, Demand, EventKind, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, IdempotentTarget, NewEvent, Repository, ResultRow, SqliteOptions, SqliteStore, StoreError, Stored,
-    TaskFilter, TaskWrite,
+    IdempotencyScope, IdempotentTarget, NewEvent, Repository, ResultRow, SqliteOptions, SqliteStore, StoreError,
+    Stored, TaskFilter, TaskWrite,
 };
 use eap_orchestrator::{Clock, ManualClock};
 use eap_types::{
@@ -257,7 +257,10 @@ async fn everything_is_there_after_reopening() {
         target: IdempotentTarget::Task(done.id()),
         created_at: bench.clock.now(),
     };
-    store.commit(Change { idempotency: Some(key.clone()), pulse: Some(bench.clock.now()), ..Change::default() }).await.unwrap();
+    store
+        .commit(Change { idempotency: Some(key.clone()), pulse: Some(bench.clock.now()), ..Change::default() })
+        .await
+        .unwrap();
     let claimed = claim(&store, &agent, 1).await;
     assert_eq!(claimed.tasks[0].id(), done.id());
     let row = ResultRow {
@@ -267,7 +270,8 @@ async fn everything_is_there_after_reopening() {
         result: TaskResult::completed(done.id(), JsonObject::parse(r#"{"n":  1e3}"#).unwrap()),
     };
     store.commit(Change { results: vec![row.clone()], ..Change::default() }).await.unwrap();
-    let (tasks, events) = (store.tasks(&everything()).await.unwrap(), store.events(EventSeq(0), None, 100).await.unwrap());
+    let (tasks, events) =
+        (store.tasks(&everything()).await.unwrap(), store.events(EventSeq(0), None, 100).await.unwrap());
     store.close().await.unwrap();
 
     let store = bench.open();

@@ -79,7 +79,7 @@ impl Directive {
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DirectiveKind {
-    /// Stop working on a task; sent only when `cancel.v1` was agreed.
+    /// Stop working on a task: it was cancelled, or its attempt ran out of time.
     Cancel {
         /// The task to stop.
         task_id: TaskId,

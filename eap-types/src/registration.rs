@@ -6,13 +6,12 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde::de::IgnoredAny;
 use url::Url;
 
 pub use self::feature::{Feature, Features};
 use crate::limits::{DEFAULT_CONCURRENT_TASKS, MAX_CONCURRENT_TASKS, MAX_ENDPOINT_URL_CHARS, MAX_METADATA_BYTES};
 use crate::macros::{decode_via_fields, words};
-use crate::{AgentName, AgentType, Capabilities, Decode, Fields, InstanceId, JsonObject, Labels};
+use crate::{AgentName, AgentType, Capabilities, Decode, Fields, InstanceId, JsonObject, Labels, RawJson};
 
 /// The protocol version that this crate speaks, as registrations state it.
 pub const PROTOCOL_VERSION: &str = "1.0";
@@ -67,7 +66,8 @@ pub struct Registration {
     #[schemars(length(max = 2048), extend("format" = "uri"))]
     pub endpoint_url: Option<String>,
     /// Anything else about the agent, at most 16 KiB (ADR 001). The keys `is_external`, `endpoint_url`,
-    /// `protocol_version`, `auth_token` and `version` are the server's.
+    /// `protocol_version`, `auth_token` and `version` are the server's:
+    /// they are left out on reading, as OpenCode's server overwrites them.
     #[serde(default, skip_serializing_if = "JsonObject::is_empty")]
     pub metadata: JsonObject,
     /// What the agent understands beyond the base; without the key it is an older peer
@@ -250,13 +250,18 @@ fn decode_metadata(fields: &mut Fields<'_>) -> JsonObject {
     if metadata.as_str().len() > MAX_METADATA_BYTES {
         fields.problem("metadata", "value_error", "must not be larger than 16 KiB");
     }
-    let keys: BTreeMap<String, IgnoredAny> = metadata.decode().unwrap_or_default();
-    for key in SERVER_KEYS {
-        if keys.contains_key(key) {
-            fields.problem(&format!("metadata.{key}"), "value_error", "belongs to the server");
-        }
+    without_server_keys(metadata)
+}
+
+/// OpenCode's agents may send keys that its server then overwrites: ours leaves them out.
+fn without_server_keys(metadata: JsonObject) -> JsonObject {
+    let mut members: BTreeMap<String, RawJson> = metadata.decode().unwrap_or_default();
+    let before = members.len();
+    members.retain(|key, _| !SERVER_KEYS.contains(&key.as_str()));
+    if members.len() == before {
+        return metadata;
     }
-    metadata
+    JsonObject::from_serialize(&members).unwrap_or_default()
 }
 
 fn decode_transports(fields: &mut Fields<'_>) -> Vec<TransportKind> {

@@ -26,9 +26,8 @@ pub(crate) fn is_local_call(listener: IpAddr, peer: IpAddr, headers: &HeaderMap)
         && headers.get_all(header::HOST).iter().count() == 1
         && text(header::HOST).is_some_and(is_loopback_host)
         && FORWARDED.iter().all(|name| !headers.contains_key(*name))
-        && text(header::ORIGIN).is_none_or(|origin| {
-            origin.split_once("://").is_some_and(|(_, host)| is_loopback_host(host))
-        })
+        && text(header::ORIGIN)
+            .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| is_loopback_host(host)))
         && text(header::HeaderName::from_static("sec-fetch-site"))
             .is_none_or(|site| matches!(site, "same-origin" | "none"))
 }

@@ -55,9 +55,10 @@ pub(crate) struct Keys {
 impl Keys {
     pub(crate) fn of(config: &Config) -> Self {
         Self {
-            operator: config.operator_key.as_ref().map(|key| {
-                (sha256(key.secret.expose()), Operator { name: key.name.clone(), tenant: key.tenant })
-            }),
+            operator: config
+                .operator_key
+                .as_ref()
+                .map(|key| (sha256(key.secret.expose()), Operator { name: key.name.clone(), tenant: key.tenant })),
             registration: config.registration_secret.as_ref().map(|secret| {
                 let admission = Admission { secret: Some(secret.name.clone()), tenant: secret.tenant };
                 (sha256(secret.secret.expose()), admission, secret.expires_at)

@@ -84,9 +84,7 @@ impl ApiError {
                 problem.status = 400;
                 problem
             }
-            Self::Core(Error::Store(_)) => {
-                ProblemBody::new(code, "the store cannot answer now; try again", request_id)
-            }
+            Self::Core(Error::Store(_)) => ProblemBody::new(code, "the store cannot answer now; try again", request_id),
             _ => ProblemBody::new(code, self.to_string(), request_id),
         }
     }

@@ -20,7 +20,9 @@ pub(super) async fn ready(State(orchestrator): State<Orchestrator>) -> Response 
         Some("starting")
     } else if orchestrator.stopping().is_cancelled() {
         Some("stopping")
-    } else if orchestrator.lifecycle().failure().borrow().is_some() || orchestrator.lifecycle().store.head().await.is_err() {
+    } else if orchestrator.lifecycle().failure().borrow().is_some()
+        || orchestrator.lifecycle().store.head().await.is_err()
+    {
         Some("storage")
     } else {
         None

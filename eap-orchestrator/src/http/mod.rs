@@ -16,7 +16,7 @@ use std::future::Future;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, on, MethodFilter};
+use axum::routing::{MethodFilter, MethodRouter, get, on};
 use eap_types::{header, path};
 use http::HeaderValue;
 

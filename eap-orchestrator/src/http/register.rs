@@ -70,7 +70,9 @@ fn reply(orchestrator: &Orchestrator, welcome: Welcome, base: &str) -> Registere
         return reply;
     }
     let of = |fill: fn(&eap_types::AgentId) -> String| format!("{base}{}", fill(&agent.id));
-    let of_task = |template: &str| format!("{base}{}", template.replace("{agent_id}", path::agent(&agent.id).trim_start_matches('/')));
+    let of_task = |template: &str| {
+        format!("{base}{}", template.replace("{agent_id}", path::agent(&agent.id).trim_start_matches('/')))
+    };
     let mut endpoints = Endpoints::new();
     endpoints.heartbeat = of(path::heartbeat);
     endpoints.lease = of(path::lease);

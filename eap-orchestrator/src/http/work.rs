@@ -14,8 +14,7 @@ use crate::orchestrator::Orchestrator;
 
 /// An agent asks for work and waits for it; repeating the request gives the same tasks.
 pub(super) async fn lease(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let call: AgentCall<LeaseRequest> =
-        AgentCall::read(&orchestrator, request, |_| limits::MAX_SMALL_BYTES).await?;
+    let call: AgentCall<LeaseRequest> = AgentCall::read(&orchestrator, request, |_| limits::MAX_SMALL_BYTES).await?;
     let wish = Wish {
         max_tasks: call.body.max_tasks,
         wait: Duration::from_secs(call.body.wait_seconds),

@@ -19,11 +19,7 @@ use crate::store::{AgentWrite, Change, EventKind, Revision, StoreError};
 
 impl Lifecycle {
     /// Takes a heartbeat in; the answer is for agents that agreed on directives.
-    pub(crate) async fn beat(
-        self: &Arc<Self>,
-        entry: &Arc<Entry>,
-        beat: Heartbeat,
-    ) -> Result<HeartbeatReply, Error> {
+    pub(crate) async fn beat(self: &Arc<Self>, entry: &Arc<Entry>, beat: Heartbeat) -> Result<HeartbeatReply, Error> {
         let agent = &entry.agent;
         let news = self.hear(entry, &beat);
         if !news.stale {
@@ -40,9 +36,7 @@ impl Lifecycle {
         }
         let meant: Vec<(TaskId, LeaseId)> = match &beat.tasks {
             Some(listed) => listed.iter().map(|held| (held.task_id, held.lease_id)).collect(),
-            None => {
-                self.leases.of(&agent.id).into_iter().map(|(task, lease)| (task, lease.lease_id)).collect()
-            }
+            None => self.leases.of(&agent.id).into_iter().map(|(task, lease)| (task, lease.lease_id)).collect(),
         };
         let renewals = meant.into_iter().map(|(task, lease)| self.renew(agent, task, lease));
         let renewed: Vec<Renewal> = join_all(renewals).await.into_iter().collect::<Result<_, _>>()?;
@@ -208,9 +202,7 @@ fn cancel_directive(task: &Task, agent: &Agent, lease_id: LeaseId) -> Option<Dir
         task.state.attempts.iter().find(|attempt| attempt.lease_id == lease_id && attempt.agent == agent.id)?;
     let reason = match &task.state.phase {
         Phase::Cancelled { reason } => reason.clone(),
-        _ if attempt.error_code == Some(FailureCode::Timeout) && attempt.reported.is_none() => {
-            attempt.message.clone()
-        }
+        _ if attempt.error_code == Some(FailureCode::Timeout) && attempt.reported.is_none() => attempt.message.clone(),
         _ => return None,
     };
     let id: DirectiveId = lease_id.to_string().parse().ok()?;

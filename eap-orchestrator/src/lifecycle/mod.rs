@@ -31,9 +31,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::leases::LeaseBook;
-use crate::store::{
-    Change, LateResultRow, Repository, ResultRow, Stored, StoreError, TaskWrite, events_of,
-};
+use crate::store::{Change, LateResultRow, Repository, ResultRow, StoreError, Stored, TaskWrite, events_of};
 
 /// How often a decision is made anew because another writer was faster.
 const MAX_CONFLICTS: usize = 16;
@@ -122,12 +120,7 @@ impl Lifecycle {
     /// Loads a task, decides, commits, announces; again while other writers are faster.
     ///
     /// `reported` is the body behind a report: it becomes the task's result, or a late result.
-    async fn apply(
-        &self,
-        id: TaskId,
-        event: &TaskEvent,
-        reported: Option<&TaskResult>,
-    ) -> Result<Applied, Error> {
+    async fn apply(&self, id: TaskId, event: &TaskEvent, reported: Option<&TaskResult>) -> Result<Applied, Error> {
         for _ in 0..MAX_CONFLICTS {
             let stored = self.store.task(id).await?.ok_or(Error::UnknownTask)?;
             match self.apply_to(stored, event.clone(), reported).await {

@@ -50,9 +50,9 @@ impl Lifecycle {
         let Registering { registration, admission, live, key } = registering;
         self.config.name_policy.check(&registration.name).map_err(|refusal| match refusal {
             NameRefusal::Prefix => Error::NameWithoutPrefix,
-            refusal => Error::Invalid {
-                problems: vec![FieldProblem::new("body.name", "value_error", refusal.to_string())],
-            },
+            refusal => {
+                Error::Invalid { problems: vec![FieldProblem::new("body.name", "value_error", refusal.to_string())] }
+            }
         })?;
         let admission = admit(admission, live.as_deref())?;
         let body_sha256 = fingerprint(&registration);
@@ -230,9 +230,7 @@ fn served() -> Features {
 fn admit(admission: Result<Admission, Error>, live: Option<&Entry>) -> Result<Admission, Error> {
     match (admission, live) {
         (Ok(admission), _) => Ok(admission),
-        (Err(_), Some(live)) => {
-            Ok(Admission { secret: live.agent.registered_with.clone(), tenant: live.agent.tenant })
-        }
+        (Err(_), Some(live)) => Ok(Admission { secret: live.agent.registered_with.clone(), tenant: live.agent.tenant }),
         (Err(denied), None) => Err(denied),
     }
 }
@@ -259,4 +257,3 @@ pub(super) fn agent_event(agent: &Agent, kind: EventKind, at: Timestamp) -> NewE
         detail: JsonObject::default(),
     }
 }
-

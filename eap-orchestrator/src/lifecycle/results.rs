@@ -31,8 +31,7 @@ impl Lifecycle {
             chance: self.chance(),
         };
         let this = Arc::clone(self);
-        let applied =
-            self.detached(Share::Running, async move { this.apply(id, &event, Some(&result)).await }).await?;
+        let applied = self.detached(Share::Running, async move { this.apply(id, &event, Some(&result)).await }).await?;
         Ok(ResultAccepted::new(id, applied.duplicate))
     }
 
@@ -43,6 +42,11 @@ impl Lifecycle {
         id: TaskId,
         report: ProgressReport,
     ) -> Result<ProgressReply, Error> {
+        if report.output_delta.is_some() {
+            let message = "output_delta is not served by this version";
+            let problems = vec![FieldProblem::new("body.output_delta", "not_supported", message)];
+            return Err(Error::Invalid { problems });
+        }
         let event = TaskEvent::Progress {
             agent: agent.id.clone(),
             quote: Quote { lease_id: report.lease_id, attempt: report.attempt },

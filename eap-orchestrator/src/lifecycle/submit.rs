@@ -13,8 +13,8 @@ use crate::auth::{Operator, sha256};
 use crate::clock::draw;
 use crate::error::Error;
 use crate::store::{
-    Change, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, Insertion, Stored, StoreError,
-    TaskFilter, TaskWrite, events_of,
+    Change, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, Insertion, StoreError, Stored, TaskFilter,
+    TaskWrite, events_of,
 };
 
 /// How many events of one task its history shows.
@@ -80,12 +80,7 @@ impl Lifecycle {
         .await
     }
 
-    fn task_of(
-        &self,
-        operator: &Operator,
-        submission: SubmitTask,
-        traceparent: Option<String>,
-    ) -> Result<Task, Error> {
+    fn task_of(&self, operator: &Operator, submission: SubmitTask, traceparent: Option<String>) -> Result<Task, Error> {
         let now = self.clock.now();
         if submission.expires_at.is_some_and(|at| at <= now || submission.run_at.is_some_and(|run| run >= at)) {
             let message = "The task would expire before an attempt could start.";

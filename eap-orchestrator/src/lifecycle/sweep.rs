@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::{Lifecycle, Share};
 use crate::error::Error;
-use crate::store::{Change, Cutoffs, Stored, StoreError};
+use crate::store::{Change, Cutoffs, StoreError, Stored};
 
 /// How many due tasks are taken up at once; their commits share transactions.
 const BATCH: usize = 256;
@@ -101,11 +101,8 @@ impl Lifecycle {
     pub(crate) async fn write_vitals(self: &Arc<Self>) -> Result<(), Error> {
         let this = Arc::clone(self);
         self.detached(Share::Running, async move {
-            let change = Change {
-                vitals: this.directory.take_unwritten(),
-                pulse: Some(this.clock.now()),
-                ..Change::default()
-            };
+            let change =
+                Change { vitals: this.directory.take_unwritten(), pulse: Some(this.clock.now()), ..Change::default() };
             Ok(this.commit(change).await?)
         })
         .await

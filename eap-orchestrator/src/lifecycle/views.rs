@@ -32,10 +32,8 @@ impl Lifecycle {
         view.expires_at = spec.expires_at;
         view.attempt = task.newest_attempt().map_or(0, |attempt| attempt.number);
         view.agent_id = task.newest_attempt().map(|attempt| attempt.agent.clone());
-        view.progress = state
-            .progress
-            .as_ref()
-            .map(|progress| ProgressView::new(progress.fraction, progress.message.clone()));
+        view.progress =
+            state.progress.as_ref().map(|progress| ProgressView::new(progress.fraction, progress.message.clone()));
         view.lease_expires_at = task.lease().map(|lease| lease.expires_at);
         view.reason = state.phase.reason().map(str::to_owned);
         view.result = result.map(|row| row.result);
@@ -116,12 +114,8 @@ pub(super) fn history(task: &Task, late: Vec<LateResultRow>, events: Vec<Event>)
         .attempts
         .iter()
         .map(|attempt| {
-            let mut view = AttemptView::new(
-                attempt.number,
-                attempt.agent.clone(),
-                attempt.lease_id,
-                attempt.started_at,
-            );
+            let mut view =
+                AttemptView::new(attempt.number, attempt.agent.clone(), attempt.lease_id, attempt.started_at);
             view.outcome = attempt.outcome;
             view.ended_at = attempt.ended_at;
             view.error_code = attempt.error_code;
@@ -129,10 +123,8 @@ pub(super) fn history(task: &Task, late: Vec<LateResultRow>, events: Vec<Event>)
             view
         })
         .collect();
-    history.late_results = late
-        .into_iter()
-        .map(|row| LateResult::new(row.attempt, row.agent, row.received_at, row.result))
-        .collect();
+    history.late_results =
+        late.into_iter().map(|row| LateResult::new(row.attempt, row.agent, row.received_at, row.result)).collect();
     history.events = events
         .into_iter()
         .map(|event| {

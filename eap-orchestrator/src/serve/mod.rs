@@ -23,8 +23,8 @@ use tracing::{debug, info, warn};
 
 use self::deadline::{Pace, WithDeadlines};
 use crate::announce::lock;
-use crate::auth::is_local_call;
 use crate::auth::Origin;
+use crate::auth::is_local_call;
 use crate::config::{Access, Capacity, Tls};
 use crate::error::StartError;
 use crate::orchestrator::{Orchestrator, ShutdownReport};

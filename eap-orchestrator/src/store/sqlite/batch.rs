@@ -49,9 +49,9 @@ impl Ledger {
     }
 
     fn check_task(&self, task: &PreparedTask, is_first: bool) -> Result<TaskTarget, Setback> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT seq, rev, status = ?2 AND holder IS ?3 AND request_id IS ?4 FROM task WHERE id = ?1")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT seq, rev, status = ?2 AND holder IS ?3 AND request_id IS ?4 FROM task WHERE id = ?1",
+        )?;
         let state = &task.state;
         let holder = state.holder.as_ref().map(AgentId::as_str);
         let request = state.request.as_ref().map(RequestId::as_str);
@@ -198,7 +198,14 @@ impl Ledger {
                          is_active = ?6, gone_at = ?7, record = ?8 WHERE seq = ?1",
                     )?
                     .execute(params![
-                        seq, tenant, agent.name.as_str(), instance, epoch, standing, write.gone_at(), write.record
+                        seq,
+                        tenant,
+                        agent.name.as_str(),
+                        instance,
+                        epoch,
+                        standing,
+                        write.gone_at(),
+                        write.record
                     ])?;
             }
             (AgentTarget::New, PreparedAgentWrite::Insert(vitals)) => {
@@ -209,7 +216,13 @@ impl Ledger {
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8)",
                     )?
                     .insert(params![
-                        agent.id.as_str(), tenant, agent.name.as_str(), instance, epoch, standing, write.gone_at(),
+                        agent.id.as_str(),
+                        tenant,
+                        agent.name.as_str(),
+                        instance,
+                        epoch,
+                        standing,
+                        write.gone_at(),
                         write.record
                     ])?;
                 self.connection

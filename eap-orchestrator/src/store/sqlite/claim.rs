@@ -100,8 +100,7 @@ impl Ledger {
         if routes.is_empty() {
             return Ok(Claimed::default());
         }
-        let held: u32 =
-            self.connection.prepare_cached(COUNT_HELD)?.query_row([agent.id.as_str()], |row| row.get(0))?;
+        let held: u32 = self.connection.prepare_cached(COUNT_HELD)?.query_row([agent.id.as_str()], |row| row.get(0))?;
         let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(held));
         let tasks = self.take(ask, routes, room as usize, now, decide)?;
         Ok(Claimed { tasks, repeated: false })

@@ -75,7 +75,8 @@ impl Ledger {
     }
 
     fn reload(&mut self) -> Result<(), Fault> {
-        let newest = |sql| -> Result<i64, Fault> { Ok(self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
+        let newest =
+            |sql| -> Result<i64, Fault> { Ok(self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
         // The numbers of rows that were purged are not given again.
         self.last_task = newest(
             "SELECT max(ifnull((SELECT max(seq) FROM task), 0), \
@@ -117,7 +118,8 @@ impl Ledger {
     }
 
     pub(super) fn write_meta(&self, key: &str, value: i64) -> Result<(), Fault> {
-        let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        let sql =
+            "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         self.connection.prepare_cached(sql)?.execute(params![key, value])?;
         Ok(())
     }

@@ -35,7 +35,8 @@ impl FileLock {
             }
             Err(TryLockError::Error(error)) => return Err(refused(&error)),
         }
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let written =
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(|error| refused(&error))?;
         Ok(Self { _file: file })
     }

@@ -45,8 +45,7 @@ impl Database {
         // Looked at before anything is set: a file that is not ours stays as it is.
         let mut writer = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let origin = inspect(&writer, &name)?;
-        let mode: String =
-            writer.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(Fault::from)?;
+        let mode: String = writer.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(Fault::from)?;
         if mode != "wal" {
             let reason = format!("{name} lies on a file system without shared memory, which write-ahead logging needs");
             return Err(StoreError::Refused { reason });

@@ -60,7 +60,7 @@ fn what_an_agent_holds_is_searched_by_its_id() {
     // Every lease there is, but nothing that is queued or final.
     let steps = plan(&database.writer, read::LEASED);
     assert!(steps.iter().any(|step| step.contains("COVERING INDEX task_held")), "{steps:?}");
-    assert!(steps.iter().all(|step| !step.contains("SCAN t")|| step.contains("task_held")), "{steps:?}");
+    assert!(steps.iter().all(|step| !step.contains("SCAN t") || step.contains("task_held")), "{steps:?}");
 }
 
 #[test]
@@ -81,7 +81,11 @@ fn every_list_walks_an_index_from_its_newest_end() {
     let task_type: Option<TaskType> = Some("text.translate".parse().unwrap());
     for status in [None, Some(TaskStatus::Queued), Some(TaskStatus::Dead)] {
         let by_agent = TaskFilter { status, agent: agent.clone(), ..everything.clone() };
-        assert_searches(&database.writer, &read::tasks_sql(&by_agent), "task_by_agent (tenant=? AND last_agent=? AND seq<?)");
+        assert_searches(
+            &database.writer,
+            &read::tasks_sql(&by_agent),
+            "task_by_agent (tenant=? AND last_agent=? AND seq<?)",
+        );
         let by_type = TaskFilter { status, task_type: task_type.clone(), ..everything.clone() };
         let index = if status == Some(TaskStatus::Queued) { "task_by_status" } else { "task_by_type" };
         assert_searches(&database.writer, &read::tasks_sql(&by_type), index);

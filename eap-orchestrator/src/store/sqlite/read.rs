@@ -88,7 +88,8 @@ pub(super) fn late_results(connection: &Connection, id: TaskId) -> Result<Vec<La
 pub(super) fn tasks_sql(filter: &TaskFilter) -> String {
     let index = if filter.agent.is_some() {
         "INDEXED BY task_by_agent"
-    } else if filter.status.is_some_and(|status| !status.is_final()) || filter.task_type.is_none() && filter.status.is_some()
+    } else if filter.status.is_some_and(|status| !status.is_final())
+        || filter.task_type.is_none() && filter.status.is_some()
     {
         "INDEXED BY task_by_status"
     } else if filter.task_type.is_some() {

@@ -82,9 +82,8 @@ impl Routes {
         } else {
             self.hot.iter().copied().filter(|id| matching.binary_search(id).is_ok()).collect()
         };
-        let is_wanted = |id: &i64| {
-            types.is_none_or(|types| self.keys.get(id).is_some_and(|key| types.contains(&key.task_type)))
-        };
+        let is_wanted =
+            |id: &i64| types.is_none_or(|types| self.keys.get(id).is_some_and(|key| types.contains(&key.task_type)));
         hot.into_iter().filter(is_wanted).collect()
     }
 

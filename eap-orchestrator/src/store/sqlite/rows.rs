@@ -166,7 +166,9 @@ impl PreparedTask {
     fn of(write: TaskWrite) -> Result<Self, Fault> {
         let (id, state) = (write.task().id(), StateColumns::of(write.task())?);
         let write = match write {
-            TaskWrite::Insert(task) => PreparedTaskWrite::Insert { spec: serde_json::to_string(&*task.spec)?, task: Box::new(task) },
+            TaskWrite::Insert(task) => {
+                PreparedTaskWrite::Insert { spec: serde_json::to_string(&*task.spec)?, task: Box::new(task) }
+            }
             TaskWrite::Update { revision, .. } => PreparedTaskWrite::Update { revision },
         };
         Ok(Self { id, write, state })

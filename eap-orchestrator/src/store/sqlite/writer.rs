@@ -232,8 +232,8 @@ mod tests {
 
     use eap_core::{Agent, RoutingKey, Standing, Task, TaskEvent, TaskPolicy, TaskSpec, Vitals};
     use eap_types::{
-        AgentId, AgentType, Capabilities, Capability, JsonObject, Labels, LeaseId, Priority, SessionId, TaskId, TenantId,
-        Timestamp,
+        AgentId, AgentType, Capabilities, Capability, JsonObject, Labels, LeaseId, Priority, SessionId, TaskId,
+        TenantId, Timestamp,
     };
 
     use super::*;
