@@ -1,1 +1,83 @@
-fn main() {}
+//! The `eap` command: serve an orchestrator, run agents, submit and follow tasks.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod demo;
+mod exit;
+mod logging;
+mod output;
+mod secrets;
+mod serve;
+mod server;
+mod stop;
+mod task;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::{Exit, Failure};
+
+/// Hand tasks to agents outside your process, and never lose one that was acknowledged.
+///
+/// Start with `eap demo README.md`, which shows the whole way of a task. Then run `eap serve` in one terminal,
+/// `eap agent run --name AGENT-WC-01 --capability word_count -- wc -w` in a second, and
+/// `eap task submit --capability word_count --input-file README.md --wait` in a third.
+#[derive(Debug, Parser)]
+#[command(name = "eap", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 the task failed, died or was cancelled; 2 usage or configuration; \
+                          3 refused by the server; 4 unreachable; 5 the wait was over.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::ServeArgs>),
+    /// Run an agent, or look at those there are.
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+    /// Submit tasks, follow them, cancel them.
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    Demo(demo::DemoArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(Box::pin(run(cli.command))),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("cannot start threads: {error}"))),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("eap: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Serve(args) => serve::run(*args).await,
+        Command::Agent(command) => agent::run(command).await,
+        Command::Task(command) => {
+            logging::start(logging::LogFormat::Text, "warn")?;
+            task::run(command).await
+        }
+        Command::Demo(args) => demo::run(args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_options_do_not_contradict_each_other() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -393,7 +393,7 @@ fn whatever_the_network_does_the_invariants_hold_and_the_task_ends() {
     };
     let mut runner = TestRunner::new(config);
     let seen = std::cell::RefCell::new(Seen::new());
-    let histories = (setting(), prop::collection::vec(op(), 1..150));
+    let histories = (setting(), prop::collection::vec(op(), 1..120));
     let outcome = runner.run(&histories, |(setting, ops)| {
         let seen = &mut *seen.borrow_mut();
         let mut world = World::new(&setting, seen);

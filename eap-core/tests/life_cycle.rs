@@ -4,8 +4,8 @@
 //! 2 was beta's and was released without fault, attempt 3 is alpha's and is the newest. Gamma is able but
 //! never held the task. The columns are named in [`phases`], the rows in [`events`].
 //!
-//! The cells were judged one by one against docs/reliability.md, section 1, and nothing regenerates them. A cell says
-//! what follows:
+//! The cells were reviewed row by row against docs/reliability.md, section 1, and nothing regenerates them:
+//! a cell changes by hand. It says what follows:
 //!
 //! | cell | meaning |
 //! |---|---|

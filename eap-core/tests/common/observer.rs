@@ -4,7 +4,8 @@
 //! knows the invariants I1–I6 and the table of answers of docs/reliability.md in its own words.
 
 use eap_core::{
-    AttemptOutcome, Phase, Quote, RecordedResult, Refusal, ResultDigest, Step, Task, TaskEvent, TaskPolicy, TaskState,
+    AttemptOutcome, Note, NoteKind, Phase, Quote, RecordedResult, Refusal, ResultDigest, Step, Task, TaskEvent,
+    TaskPolicy, TaskState,
 };
 use eap_types::{AgentId, FailureCode, LeaseId, ResultStatus, TaskId, TaskStatus, Timestamp};
 
@@ -103,6 +104,7 @@ impl Observer {
         self.follow(before, event, &after, now);
         self.check_attempts(before, event, &after)?;
         self.check_result(event, &after, change.result.as_ref())?;
+        check_notes(before, event, &after, &change.notes)?;
         self.check_lease(&after, now)?;
         check_counts(&after, policy)?;
         check_sweep(&after, now, policy)?;
@@ -266,6 +268,51 @@ impl Observer {
         hold!(held.expires_at <= now + held.length, "more than the length of a lease was granted");
         Ok(())
     }
+}
+
+/// The history tells each step in its own words, of the right attempt and agent.
+fn check_notes(before: &Task, event: &TaskEvent, after: &Task, notes: &[Note]) -> Result<(), String> {
+    let was_leased = before.lease().is_some();
+    let moved_on = before.state.progress != after.state.progress;
+    let ended = after.state.phase.is_final();
+    let last = after.newest_attempt().map(|attempt| attempt.outcome);
+    let told = match event.name() {
+        "assign" => NoteKind::Leased,
+        "cancel" => NoteKind::Cancelled,
+        "progress" if moved_on => NoteKind::Progress,
+        "report" | "due" if last == Some(AttemptOutcome::Completed) => NoteKind::Completed,
+        "report" | "due" if last == Some(AttemptOutcome::Failed) && (was_leased || event.name() == "report") => {
+            if ended { NoteKind::Failed } else { NoteKind::AttemptFailed }
+        }
+        "report" | "release" => NoteKind::Released,
+        "forget" => NoteKind::Expired,
+        "due" if was_leased => NoteKind::Expired,
+        "due" if ended => NoteKind::Dead,
+        "due" => NoteKind::Ready,
+        _ => {
+            hold!(notes.is_empty(), "nothing to tell of {}, told {notes:?}", event.name());
+            return Ok(());
+        }
+    };
+    let mut due = vec![told];
+    if after.status() == TaskStatus::Dead && told != NoteKind::Dead {
+        due.push(NoteKind::Dead);
+    }
+    let kinds: Vec<NoteKind> = notes.iter().map(|note| note.kind).collect();
+    hold!(kinds == due, "the history tells {kinds:?}, must tell {due:?}");
+    for note in notes {
+        let names_one = match note.kind {
+            NoteKind::Ready | NoteKind::Dead => false,
+            NoteKind::Cancelled => was_leased,
+            _ => true,
+        };
+        hold!(note.attempt.is_some() == names_one, "{:?} is told of attempt {:?}", note.kind, note.attempt);
+        let of = note.attempt.and_then(|number| after.attempt(number));
+        hold!(note.attempt.is_none() || of == after.newest_attempt(), "{:?} is told of an older attempt", note.kind);
+        hold!(note.agent.as_ref() == of.map(|attempt| &attempt.agent), "{:?} is told of another agent", note.kind);
+    }
+    hold!(!moved_on || matches!(event.name(), "assign" | "progress"), "progress moved by {}", event.name());
+    Ok(())
 }
 
 fn check_counts(after: &Task, policy: &TaskPolicy) -> Result<(), String> {

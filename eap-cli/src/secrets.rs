@@ -1,0 +1,35 @@
+//! Keys and secrets, from the environment or from a file: never from the command line, which every user of the machine
+//! can read.
+
+use std::fs;
+use std::path::Path;
+
+use eap_types::Secret;
+
+use crate::exit::Failure;
+
+/// What operators call with.
+pub(crate) const OPERATOR_KEY: &str = "EAP_OPERATOR_KEY";
+/// What agents register with.
+pub(crate) const REGISTRATION_SECRET: &str = "EAP_REGISTRATION_SECRET";
+
+/// Reads a secret from `file` if one is named, else from the environment variable `variable`. An empty one is none.
+pub(crate) fn read(variable: &str, file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+    let text = match file {
+        Some(file) => fs::read_to_string(file)
+            .map_err(|error| Failure::usage(format!("cannot read a secret from {}: {error}", file.display())))?,
+        None => match std::env::var(variable) {
+            Ok(text) => text,
+            Err(std::env::VarError::NotPresent) => return Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => {
+                return Err(Failure::usage(format!("{variable} is not valid UTF-8")));
+            }
+        },
+    };
+    let text = text.trim();
+    match (text.is_empty(), file) {
+        (false, _) => Ok(Some(Secret::new(text))),
+        (true, None) => Ok(None),
+        (true, Some(file)) => Err(Failure::usage(format!("{} holds no secret: it is empty", file.display()))),
+    }
+}

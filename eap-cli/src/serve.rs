@@ -1,0 +1,140 @@
+//! `eap serve`: an orchestrator behind a listener, from its settings to its last word.
+
+mod database;
+mod settings;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{ArgGroup, Args, ValueEnum};
+use eap_orchestrator::{Orchestrator, StartError, SystemClock};
+use eap_types::NamePolicy;
+use tokio::net::TcpListener;
+use tracing::{error, info};
+
+pub(crate) use self::database::Database;
+use crate::exit::{Exit, Failure, chain};
+use crate::logging::{self, LogFormat};
+use crate::stop;
+
+/// Run an orchestrator.
+///
+/// On loopback it needs no keys: programs on this machine may submit tasks and register agents. On any other address it
+/// starts only with an operator key, a registration secret and a decision on TLS, and names what is missing.
+///
+/// SIGTERM or SIGINT stops it in order; a second one at once. Exit codes: 0 stopped as asked, 1 the storage failed,
+/// 2 the settings do not allow a start.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("tls").args(["tls_cert", "behind_tls_proxy", "allow_plaintext"]))]
+pub(crate) struct ServeArgs {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, env = "EAP_LISTEN", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    listen: String,
+
+    /// Where to keep everything: sqlite:FILE, or memory: to forget it at the end.
+    #[arg(long, env = "EAP_DATABASE_URL", default_value = "sqlite:eap.db", value_name = "URL")]
+    database: Database,
+
+    /// File with the key that operators call with, at least 24 bytes [default: the environment variable
+    /// EAP_OPERATOR_KEY].
+    #[arg(long, value_name = "FILE")]
+    operator_key_file: Option<PathBuf>,
+
+    /// File with the secret that agents register with, at least 24 bytes [default: the environment variable
+    /// EAP_REGISTRATION_SECRET].
+    #[arg(long, value_name = "FILE")]
+    registration_secret_file: Option<PathBuf>,
+
+    /// PEM file with the certificate chain: serve HTTPS.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// PEM file with the certificate's private key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// A proxy in front of this server ends TLS.
+    #[arg(long)]
+    behind_tls_proxy: bool,
+
+    /// Serve plain HTTP to a network, knowing that tokens and tasks can be read on the way.
+    #[arg(long)]
+    allow_plaintext: bool,
+
+    /// Where clients reach the server, if not under the address that they call.
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+
+    /// Which agent names are taken [default: open, or what --config says].
+    #[arg(long, value_name = "POLICY")]
+    name_policy: Option<Names>,
+
+    /// JSON file with settings that have no option here: timing, limits, retention. Options win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// How log lines are written; EAP_LOG or RUST_LOG says which (default: info).
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// Which agent names are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Names {
+    /// The protocol's own grammar.
+    Open,
+    /// What OpenCode demands: AGENT- in front, capital letters.
+    Opencode,
+}
+
+impl From<Names> for NamePolicy {
+    fn from(names: Names) -> Self {
+        match names {
+            Names::Open => Self::Open,
+            Names::Opencode => Self::OpenCode,
+        }
+    }
+}
+
+/// Serves until a signal or a failure of the storage.
+pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
+    logging::start(args.log_format, "info")?;
+    // Before anything takes time: a signal during the start stops in order, too.
+    let stop = stop::on_signals(|| {})?;
+    let address = resolve(&args.listen).await?;
+    let config = settings::config_for(&args, address)?;
+    let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
+    let cannot_listen =
+        |error: std::io::Error| Failure::usage(format!("cannot listen on {address}: {error}; choose another --listen"));
+    let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
+    let bound = listener.local_addr().map_err(cannot_listen)?;
+
+    let clock = Arc::new(SystemClock::new());
+    let store = args.database.open(clock.clone()).await?;
+    let orchestrator = Orchestrator::builder(store)
+        .config(config)
+        .clock(clock)
+        .build()
+        .map_err(|problems| Failure::usage(problems.to_string()))?;
+    let _running = orchestrator.start().await.map_err(|error| failed(&error))?;
+    eprintln!("eap: serving on {scheme}://{bound} (database {})", args.database);
+    let report = orchestrator.serve(listener, stop.cancelled_owned()).await.map_err(|error| failed(&error))?;
+    info!(%report, "stopped");
+    Ok(Exit::Done)
+}
+
+/// The address behind `listen`, which may be a name.
+async fn resolve(listen: &str) -> Result<SocketAddr, Failure> {
+    let wrong = |why: String| Failure::usage(format!("--listen {listen}: {why}; give HOST:PORT, as in 127.0.0.1:8080"));
+    let mut addresses = tokio::net::lookup_host(listen).await.map_err(|error| wrong(error.to_string()))?;
+    addresses.next().ok_or_else(|| wrong("has no address".to_owned()))
+}
+
+fn failed(error: &StartError) -> Failure {
+    error!(error = error as &dyn std::error::Error, "the orchestrator cannot go on");
+    match error {
+        StartError::Config(_) | StartError::Exposed { .. } | StartError::Tls(_) => Failure::usage(chain(error)),
+        _ => Failure::new(Exit::Failed, format!("{}; nothing acknowledged is lost: start again", chain(error))),
+    }
+}

@@ -1,0 +1,108 @@
+"""How do I write an agent in Python, with nothing but its standard library?
+
+    EAP_URL=http://127.0.0.1:8080 python3 examples/python/agent.py
+
+It registers, beats, asks for tasks by long-poll, counts words and reports. It goes on through restarts of the
+orchestrator, and leaves in good order when it is told to stop (SIGINT, SIGTERM).
+"""
+
+import http.client, json, os, random, signal, sys, threading, time, urllib.parse, urllib.request, uuid
+
+URL = os.environ.get("EAP_URL", "http://127.0.0.1:8080").rstrip("/")
+SECRET = os.environ.get("EAP_REGISTRATION_SECRET")
+CARD = {"name": "AGENT-PYTHON-01", "instance_id": str(uuid.uuid4()), "capabilities": ["word_count"],
+        "max_concurrent_tasks": 1, "features": ["pull.v1", "directives.v1"]}
+
+
+def word_count(text):
+    return {"words": len(text.split()), "language": "python"}
+
+
+class EveryAnswer(urllib.request.HTTPErrorProcessor):
+    """A refusal is an answer, and a redirect is not followed: requests carry a token."""
+    def http_response(self, request, response):
+        return response
+    https_response = http_response
+
+
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), EveryAnswer)
+
+
+def post(path, body, headers, timeout=10):
+    """One exchange: the status and the JSON that came. Without an answer the status is 0."""
+    headers = {"Content-Type": "application/json", **headers}
+    request = urllib.request.Request(urllib.parse.urljoin(URL, path), json.dumps(body).encode(), headers)
+    try:
+        with OPENER.open(request, timeout=timeout) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
+    except (OSError, http.client.HTTPException, ValueError):
+        return 0, None
+
+
+def until_definitive(exchange):
+    """Repeats until the answer will not change, with pauses that grow to half a minute, with full jitter."""
+    longest = 0.5
+    while True:
+        status, answer = exchange()
+        if 200 <= status < 500 and status not in (401, 408, 425, 429):
+            return status, answer
+        time.sleep(random.uniform(0, longest))
+        longest = min(30, longest * 2)
+
+
+class Agent:
+    def __init__(self):
+        self.held, self.lock, self.me = {}, threading.Lock(), None
+        self.register(None)
+
+    def register(self, refused):
+        """Joins, or comes back: the same name and instance keep their id. One thread does it for both."""
+        with self.lock:
+            if self.me is refused:
+                headers = {"X-Registration-Token": SECRET} if SECRET else {}
+                register = URL + "/api/v1/agents/external/register"
+                status, answer = until_definitive(lambda: post(register, CARD, headers))
+                if status != 201:
+                    sys.exit(f"not registered: {answer['detail']}")
+                self.me = answer
+
+    def call(self, name, body, task="", timeout=10):
+        me = self.me
+        path = me["endpoints"][name].replace("{task_id}", task)
+        status, answer = post(path, body, {"X-Agent-Token": me["auth_token"]}, timeout)
+        if status == 401:  # the orchestrator does not know us, or not any more
+            self.register(me)
+        return status, answer
+
+    def beat(self):
+        while True:
+            tasks = [{"task_id": task, "lease_id": lease} for task, lease in list(self.held.items())]
+            self.call("heartbeat", {"status": "healthy", "tasks_in_progress": len(tasks), "tasks": tasks})
+            time.sleep(self.me["lease_seconds"] / 3)
+
+    def work(self):
+        # Asked again under the same id, a lost answer is given again.
+        ask = {"request_id": str(uuid.uuid4()), "wait_seconds": 25}
+        _, answer = until_definitive(lambda: self.call("lease", ask, timeout=40))
+        for task in (answer or {}).get("tasks", []):
+            result = {key: task[key] for key in ("task_id", "lease_id", "attempt")}
+            self.held[task["task_id"]] = task["lease_id"]  # renewed by heartbeats until the result is answered
+            try:
+                result |= {"status": "completed", "output_data": word_count(task["input_data"])}
+            except Exception as error:
+                result |= {"status": "failed", "error_code": "HANDLER_ERROR", "error_message": repr(error)}
+            until_definitive(lambda: self.call("result", result, task["task_id"]))
+            del self.held[task["task_id"]]
+
+
+if __name__ == "__main__":
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: sys.exit())
+    agent = Agent()
+    threading.Thread(target=agent.beat, daemon=True).start()
+    try:
+        while True:
+            agent.work()
+    finally:  # what is held goes back to the queue
+        me = agent.me
+        post(me["endpoints"]["deregister"], {"reason": "stopped"}, {"X-Agent-Token": me["auth_token"]})
