@@ -28,9 +28,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The agent: it could as well be another program on another machine.
     let agent = Agent::builder(url, "AGENT-COUNTER-01")
-        .handle("word_count", |task: Task<String>, _: TaskContext| async move {
-            Ok(task.input.split_whitespace().count())
-        })
+        .handle(
+            "word_count",
+            |task: Task<String>, _: TaskContext| async move { Ok(task.input.split_whitespace().count()) },
+        )
         .build()?
         .start();
 

@@ -14,12 +14,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use eap_orchestrator::{Operator, Orchestrator};
-use eap_types::{SubmitTask, TaskType};
+use eap_types::SubmitTask;
 
 /// A route of the app: it submits in process and waits, as any part of the app may.
 async fn count(State(orchestrator): State<Orchestrator>, text: String) -> (StatusCode, String) {
     let counted = async {
-        let task = SubmitTask::text(TaskType::new("word_count")?, &text);
+        let task = SubmitTask::text("word_count".parse()?, &text);
         let me = Operator::host();
         let id = orchestrator.submit(&me, task, None).await?.task_id;
         orchestrator.wait(&me, id, Duration::from_secs(30)).await.map_err(Box::<dyn std::error::Error>::from)

@@ -76,7 +76,8 @@ async function beat() {
 async function work() {
   // Asked again under the same id, a lost answer is given again.
   const ask = { request_id: randomUUID(), wait_seconds: 25 };
-  const { answer } = await untilDefinitive(() => call("lease", ask, { seconds: 40 }));
+  const { status, answer } = await untilDefinitive(() => call("lease", ask, { seconds: 40 }));
+  if (status >= 300) throw new Error(`no tasks: ${answer?.detail}`);
   for (const { task_id, lease_id, attempt, input_data } of answer?.tasks ?? []) {
     held.set(task_id, lease_id);
     const result = { task_id, lease_id, attempt, status: "completed", output_data: wordCount(input_data) };
@@ -87,6 +88,7 @@ async function work() {
 
 for (const name of ["SIGINT", "SIGTERM"]) process.once(name, () => stop.abort());
 await register();
+if (!me) process.exit();
 // Work that blocks the event loop would starve this timer: do such work in a worker thread.
 const beating = setInterval(beat, (me.lease_seconds * 1000) / 3);
 while (!stop.signal.aborted) await work();

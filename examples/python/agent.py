@@ -6,10 +6,10 @@ It registers, beats, asks for tasks by long-poll, counts words and reports. It g
 orchestrator, and leaves in good order when it is told to stop (SIGINT, SIGTERM).
 """
 
-import http.client, json, os, random, signal, sys, threading, time, urllib.parse, urllib.request, uuid
+import http.client, json, os, random, signal, sys, threading, time, urllib.parse, uuid
 
-URL = os.environ.get("EAP_URL", "http://127.0.0.1:8080").rstrip("/")
-SECRET = os.environ.get("EAP_REGISTRATION_SECRET")
+URL = urllib.parse.urlsplit(os.environ.get("EAP_URL", "http://127.0.0.1:8080"))
+SECRET = {"X-Registration-Token": os.environ.get("EAP_REGISTRATION_SECRET", "")}
 CARD = {"name": "AGENT-PYTHON-01", "instance_id": str(uuid.uuid4()), "capabilities": ["word_count"],
         "max_concurrent_tasks": 1, "features": ["pull.v1", "directives.v1"]}
 
@@ -18,30 +18,22 @@ def word_count(text):
     return {"words": len(text.split()), "language": "python"}
 
 
-class EveryAnswer(urllib.request.HTTPErrorProcessor):
-    """A refusal is an answer, and a redirect is not followed: requests carry a token."""
-    def http_response(self, request, response):
-        return response
-    https_response = http_response
-
-
-OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), EveryAnswer)
-
-
 def post(path, body, headers, timeout=10):
     """One exchange: the status and the JSON that came. Without an answer the status is 0."""
-    headers = {"Content-Type": "application/json", **headers}
-    request = urllib.request.Request(urllib.parse.urljoin(URL, path), json.dumps(body).encode(), headers)
+    connect = http.client.HTTPSConnection if URL.scheme == "https" else http.client.HTTPConnection
+    connection = connect(URL.netloc, timeout=timeout)
     try:
-        with OPENER.open(request, timeout=timeout) as answer:
-            return answer.status, json.loads(answer.read() or b"null")
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read() or b"null")
     except (OSError, http.client.HTTPException, ValueError):
         return 0, None
+    finally:
+        connection.close()
 
 
-def until_definitive(exchange):
+def until_definitive(exchange, longest=0.5):
     """Repeats until the answer will not change, with pauses that grow to half a minute, with full jitter."""
-    longest = 0.5
     while True:
         status, answer = exchange()
         if 200 <= status < 500 and status not in (401, 408, 425, 429):
@@ -59,9 +51,8 @@ class Agent:
         """Joins, or comes back: the same name and instance keep their id. One thread does it for both."""
         with self.lock:
             if self.me is refused:
-                headers = {"X-Registration-Token": SECRET} if SECRET else {}
-                register = URL + "/api/v1/agents/external/register"
-                status, answer = until_definitive(lambda: post(register, CARD, headers))
+                path = URL.path.rstrip("/") + "/api/v1/agents/external/register"
+                status, answer = until_definitive(lambda: post(path, CARD, SECRET))
                 if status != 201:
                     sys.exit(f"not registered: {answer['detail']}")
                 self.me = answer
@@ -81,9 +72,10 @@ class Agent:
             time.sleep(self.me["lease_seconds"] / 3)
 
     def work(self):
-        # Asked again under the same id, a lost answer is given again.
-        ask = {"request_id": str(uuid.uuid4()), "wait_seconds": 25}
-        _, answer = until_definitive(lambda: self.call("lease", ask, timeout=40))
+        ask = {"request_id": str(uuid.uuid4()), "wait_seconds": 25}  # the same id gets a lost answer again
+        status, answer = until_definitive(lambda: self.call("lease", ask, timeout=40))
+        if status >= 300:
+            sys.exit(f"no tasks: {answer['detail']}")
         for task in (answer or {}).get("tasks", []):
             result = {key: task[key] for key in ("task_id", "lease_id", "attempt")}
             self.held[task["task_id"]] = task["lease_id"]  # renewed by heartbeats until the result is answered
@@ -104,5 +96,4 @@ if __name__ == "__main__":
         while True:
             agent.work()
     finally:  # what is held goes back to the queue
-        me = agent.me
-        post(me["endpoints"]["deregister"], {"reason": "stopped"}, {"X-Agent-Token": me["auth_token"]})
+        post(agent.me["endpoints"]["deregister"], {"reason": "stopped"}, {"X-Agent-Token": agent.me["auth_token"]})

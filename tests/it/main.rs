@@ -1,1 +1,22 @@
-//! .
+//! End to end, through the public API: a real server on a port of its own, raw JSON over HTTP.
+//!
+//! Names of tests are promises. The G and A numbers are those of docs/reliability.md.
+
+mod harness;
+
+mod bad_input;
+mod bad_query;
+mod by_the_clock;
+mod framing;
+mod hang_ups;
+mod heartbeats;
+mod identity;
+mod leases;
+mod loopback;
+mod registration;
+mod reports;
+mod restart;
+mod results;
+mod secrets;
+mod starting_and_stopping;
+mod tasks;

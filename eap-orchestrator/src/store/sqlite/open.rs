@@ -108,6 +108,8 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
     connection.set_prepared_statement_cache_capacity(64);
     // `close` checkpoints when all is well. After a failed fsync nothing may be written any more.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Plans do not look at bound values: otherwise a statement is parsed again whenever one changes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(connection)

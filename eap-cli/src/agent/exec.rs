@@ -1,0 +1,169 @@
+//! A command as a handler: what a task becomes on the way into a process, and what its end becomes on the way out.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eap_agent_sdk::{Handler, HandlerError, Output, TaskContext};
+use eap_types::{Artifact, Assignment, FailureCode};
+use nix::unistd::{AccessFlags, access};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::artifacts;
+use super::process::{End, Finished, Groups, Job, MAX_STDOUT_BYTES};
+use crate::exit::Failure;
+use crate::secrets;
+
+/// Does each task by running a command once.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    timeout: Option<Duration>,
+    groups: Arc<Groups>,
+}
+
+impl Exec {
+    /// Looks the command up; `timeout` bounds each task beside its own time.
+    pub(crate) fn new(command: &[OsString], timeout: Option<Duration>) -> Result<Self, Failure> {
+        let Some((name, arguments)) = command.split_first() else {
+            return Err(Failure::usage("no command is given: add -- COMMAND [ARGUMENTS]"));
+        };
+        let Some(program) = find(Path::new(name)) else {
+            let name = name.to_string_lossy();
+            return Err(Failure::usage(format!("the command `{name}` is not found or cannot be executed; check PATH")));
+        };
+        Ok(Self { program, arguments: arguments.to_vec(), timeout, groups: Arc::default() })
+    }
+
+    /// The processes that run, to be killed when there is no time for anything else.
+    pub(crate) fn groups(&self) -> Arc<Groups> {
+        Arc::clone(&self.groups)
+    }
+
+    fn job(&self, task: &Assignment, ctx: &TaskContext, dir: &Path) -> Job {
+        let variables = [
+            ("EAP_TASK_ID", task.task_id.to_string().into()),
+            ("EAP_ATTEMPT", ctx.attempt().to_string().into()),
+            ("EAP_TASK_TYPE", task.task_type.to_string().into()),
+            ("EAP_ARTIFACTS_DIR", dir.as_os_str().to_owned()),
+        ];
+        Job {
+            program: self.program.clone(),
+            arguments: self.arguments.clone(),
+            set: variables.map(|(name, value)| (OsString::from(name), value)).to_vec(),
+            // A command has no business with the agent's own credentials.
+            unset: vec![secrets::OPERATOR_KEY.into(), secrets::REGISTRATION_SECRET.into()],
+            input: task.input_data.clone().into_bytes(),
+            timeout: self.timeout,
+        }
+    }
+}
+
+#[async_trait]
+impl Handler for Exec {
+    async fn run(&self, task: Assignment, ctx: TaskContext) -> Result<Output, HandlerError> {
+        let dir = tempfile::Builder::new().prefix("eap-artifacts-").tempdir()?;
+        let job = self.job(&task, &ctx, dir.path());
+        let finished = match job.run(&self.groups, &ctx.cancellation()).await {
+            Ok(finished) => finished,
+            Err(error) => return Err(not_started(&self.program, &error)),
+        };
+        match finished.end {
+            End::Exited(status) if status.success() => {
+                let data = output_of(&finished, status);
+                let artifacts = collect(dir).await?;
+                let mut output = Output::of(&data)?;
+                output.artifacts = artifacts;
+                Ok(output)
+            }
+            End::Exited(status) => {
+                Err(HandlerError::retry(reason(&finished, status)).with_output(output_of(&finished, status)))
+            }
+            End::TimedOut => {
+                let seconds = self.timeout.unwrap_or_default().as_secs();
+                Err(HandlerError::retry(format!("the command took longer than this agent's {seconds} s"))
+                    .with_code(FailureCode::Timeout))
+            }
+            End::TooLong => Err(HandlerError::fatal(format!(
+                "the command printed more than {MAX_STDOUT_BYTES} bytes; write large output to $EAP_ARTIFACTS_DIR"
+            ))
+            .with_code(FailureCode::ResourceExhausted)),
+            End::Cancelled => {
+                Err(HandlerError::retry("the command was stopped").with_code(FailureCode::Cancelled))
+            }
+        }
+    }
+}
+
+/// Reads what the command wrote, and removes it.
+async fn collect(dir: TempDir) -> Result<Vec<Artifact>, HandlerError> {
+    let reading = tokio::task::spawn_blocking(move || artifacts::collect(dir.path()));
+    reading.await.map_err(|_| HandlerError::retry("reading the artifacts was cut off"))?
+}
+
+fn output_of(finished: &Finished, status: ExitStatus) -> serde_json::Value {
+    json!({ "output": String::from_utf8_lossy(&finished.stdout), "exit_code": exit_code(status) })
+}
+
+/// The exit code, or what a shell makes of a signal.
+fn exit_code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+fn reason(finished: &Finished, status: ExitStatus) -> String {
+    let stderr = String::from_utf8_lossy(&finished.stderr_tail);
+    match (stderr.trim(), status.signal()) {
+        ("", Some(signal)) => format!("the command was ended by signal {signal}"),
+        ("", None) => format!("the command exited with code {}", exit_code(status)),
+        (words, _) => words.to_owned(),
+    }
+}
+
+/// Another agent may have the command; a system that is short of something may recover.
+fn not_started(program: &Path, error: &io::Error) -> HandlerError {
+    let message = format!("cannot run {}: {error}", program.display());
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => HandlerError::reject(message),
+        _ => HandlerError::retry(message),
+    }
+}
+
+/// The file behind a command, as a shell finds it.
+fn find(name: &Path) -> Option<PathBuf> {
+    let is_program = |path: &PathBuf| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    if name.components().count() > 1 {
+        return Some(name.to_owned()).filter(is_program);
+    }
+    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(is_program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_found_as_a_shell_finds_it_or_named_as_missing() {
+        assert!(find(Path::new("sh")).is_some_and(|path| path.is_absolute()));
+        assert!(find(Path::new("/bin/sh")).is_some());
+        assert!(find(Path::new("/etc/passwd")).is_none(), "a file that cannot be executed is no command");
+        let failure = Exec::new(&["no-such-command-anywhere".into()], None).unwrap_err();
+        assert!(failure.to_string().contains("`no-such-command-anywhere`"), "{failure}");
+        assert!(Exec::new(&[], None).is_err());
+    }
+
+    #[test]
+    fn a_command_that_is_gone_is_for_another_agent() {
+        let error = not_started(Path::new("/x"), &io::ErrorKind::NotFound.into());
+        assert_eq!(error.code(), FailureCode::Rejected);
+        let error = not_started(Path::new("/x"), &io::ErrorKind::OutOfMemory.into());
+        assert_eq!(error.code(), FailureCode::HandlerError);
+    }
+}

@@ -1,0 +1,37 @@
+//! `eap agent`: run an agent that is a command, and look at the agents of a server.
+
+mod artifacts;
+mod capture;
+mod exec;
+mod process;
+mod run;
+mod show;
+
+use clap::Subcommand;
+
+pub(crate) use self::exec::Exec;
+use crate::exit::{Exit, Failure};
+use crate::logging::{self, LogFormat};
+
+/// What can be done with agents.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    Run(Box<run::RunArgs>),
+    List(show::ListArgs),
+    Get(show::GetArgs),
+}
+
+/// Carries out one of them.
+pub(crate) async fn run(command: AgentCommand) -> Result<Exit, Failure> {
+    match command {
+        AgentCommand::Run(args) => run::run(*args).await,
+        AgentCommand::List(args) => {
+            logging::start(LogFormat::Text, "warn")?;
+            show::list(args).await
+        }
+        AgentCommand::Get(args) => {
+            logging::start(LogFormat::Text, "warn")?;
+            show::get(args).await
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `eap agent list` and `eap agent get`.
+
+use clap::Args;
+use eap_client::AgentQuery;
+use eap_types::{AgentDetail, AgentId, AgentPage, AgentView};
+
+use crate::exit::{Exit, Failure};
+use crate::output::{Table, age, print, print_json};
+use crate::server::ServerArgs;
+
+/// List agents, newest first.
+#[derive(Args, Debug)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// How many to show, at most 500 [default: 50].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=500))]
+    limit: Option<u32>,
+
+    /// Go on where an earlier list ended.
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+
+    /// Show all there are.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+
+    /// Print the answer as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show one agent with the tasks it holds.
+#[derive(Args, Debug)]
+pub(super) struct GetArgs {
+    /// The agent's id, as `eap agent list` shows it.
+    agent_id: AgentId,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the answer as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists agents.
+pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let mut query = AgentQuery::new();
+    query.limit = if args.all { Some(500) } else { args.limit };
+    query.cursor = args.cursor;
+    let mut page = AgentPage::default();
+    loop {
+        let next = client.agents(query.clone()).await.map_err(|error| args.server.failed(&error))?;
+        page.agents.extend(next.agents);
+        page.next_cursor = next.next_cursor;
+        query.cursor = page.next_cursor.clone();
+        if !args.all || query.cursor.is_none() {
+            break;
+        }
+    }
+    if args.json {
+        print_json(&page)?;
+    } else {
+        print(&listed(&page))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows one agent.
+pub(super) async fn get(args: GetArgs) -> Result<Exit, Failure> {
+    let agent = args.server.client()?.agent(&args.agent_id).await.map_err(|error| args.server.failed(&error))?;
+    if args.json {
+        print_json(&agent)?;
+    } else {
+        print(&shown(&agent))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn listed(page: &AgentPage) -> String {
+    if page.agents.is_empty() {
+        return "no agents\n".to_owned();
+    }
+    let mut table = Table::with_header(&["ID", "NAME", "STATE", "TASKS", "SEEN", "CAPABILITIES"]);
+    for agent in &page.agents {
+        table.row([
+            agent.agent_id.to_string(),
+            agent.name.to_string(),
+            agent.state.to_string(),
+            format!("{}/{}", agent.leases, agent.max_concurrent_tasks),
+            agent.last_seen_at.map_or_else(|| "-".to_owned(), age),
+            words(agent.capabilities.iter()),
+        ]);
+    }
+    let mut text = table.render();
+    if let Some(cursor) = &page.next_cursor {
+        text.push_str(&format!("more: --cursor {cursor}\n"));
+    }
+    text
+}
+
+fn shown(detail: &AgentDetail) -> String {
+    let agent: &AgentView = &detail.agent;
+    let mut table = Table::new();
+    table.row(["agent", agent.agent_id.as_str()]);
+    table.row(["name", agent.name.as_str()]);
+    table.row(["state", &agent.state.to_string()]);
+    if let Some(status) = agent.status {
+        table.row(["says", &status.to_string()]);
+    }
+    table.row(["version", agent.version.as_str()]);
+    table.row(["capabilities", &words(agent.capabilities.iter())]);
+    if !agent.labels.is_empty() {
+        table.row(["labels", &words(agent.labels.iter().map(|(key, value)| format!("{key}={value}")))]);
+    }
+    if let Some(instance) = &agent.instance_id {
+        table.row(["instance", instance.as_str()]);
+    }
+    table.row(["registered", &format!("{} ago, epoch {}", age(agent.registered_at), detail.epoch)]);
+    if let Some(seen) = agent.last_seen_at {
+        table.row(["seen", &format!("{} ago", age(seen))]);
+    }
+    table.row(["tasks", &format!("{} of {}", agent.leases, agent.max_concurrent_tasks)]);
+    for held in &detail.held {
+        table.row(["", &format!("{} attempt {}", held.task_id, held.attempt)]);
+    }
+    table.render()
+}
+
+fn words<T: ToString>(words: impl Iterator<Item = T>) -> String {
+    words.map(|word| word.to_string()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,118 @@
+//! A store whose commits wait at a gate, so that a test can do something while one is under way.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eap_core::{Agent, Task, Vitals};
+use eap_orchestrator::store::{
+    Change, Claimed, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StoreError, Stored, TaskFilter,
+};
+use eap_orchestrator::SystemClock;
+use eap_types::{AgentId, TaskId, Timestamp};
+use tokio::sync::watch;
+
+/// The memory store behind a gate for commits that write tasks.
+#[derive(Debug)]
+pub(crate) struct GatedStore {
+    inner: MemoryStore,
+    is_open: watch::Sender<bool>,
+    waiting: watch::Sender<usize>,
+}
+
+impl GatedStore {
+    /// Open until it is closed.
+    pub(crate) fn new() -> Arc<Self> {
+        let inner = MemoryStore::new(Arc::new(SystemClock::new()));
+        Arc::new(Self { inner, is_open: watch::Sender::new(true), waiting: watch::Sender::new(0) })
+    }
+
+    pub(crate) fn close_gate(&self) {
+        self.is_open.send_replace(false);
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.is_open.send_replace(true);
+    }
+
+    /// How many commits wait.
+    pub(crate) fn waiting(&self) -> usize {
+        *self.waiting.borrow()
+    }
+
+    async fn pass(&self) {
+        self.waiting.send_modify(|count| *count += 1);
+        let _ = self.is_open.subscribe().wait_for(|open| *open).await;
+        self.waiting.send_modify(|count| *count -= 1);
+    }
+}
+
+#[async_trait]
+impl Repository for GatedStore {
+    async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
+        self.inner.task(id).await
+    }
+
+    async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
+        self.inner.result(id).await
+    }
+
+    async fn late_results(&self, id: TaskId) -> Result<Vec<LateResultRow>, StoreError> {
+        self.inner.late_results(id).await
+    }
+
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError> {
+        self.inner.tasks(filter).await
+    }
+
+    async fn leases(&self, agent: &AgentId) -> Result<Vec<Stored<Task>>, StoreError> {
+        self.inner.leases(agent).await
+    }
+
+    async fn leased(&self, after: Option<TaskId>, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
+        self.inner.leased(after, limit).await
+    }
+
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
+        self.inner.due(until, limit).await
+    }
+
+    async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
+        self.inner.agents().await
+    }
+
+    async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {
+        self.inner.idempotent(scope).await
+    }
+
+    async fn events(&self, after: EventSeq, task: Option<TaskId>, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.inner.events(after, task, limit).await
+    }
+
+    async fn head(&self) -> Result<EventSeq, StoreError> {
+        self.inner.head().await
+    }
+
+    async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.pulse().await
+    }
+
+    async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
+        if !change.tasks.is_empty() {
+            self.pass().await;
+        }
+        self.inner.commit(change).await
+    }
+
+    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Vec<Claimed>, StoreError> {
+        self.inner.claim(demand, decide).await
+    }
+
+    async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {
+        self.inner.purge(cutoffs, limit).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.inner.close().await
+    }
+}
