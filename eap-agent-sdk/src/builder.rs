@@ -383,13 +383,8 @@ impl AgentBuilder {
             tenure_window: self.poll_wait.max(limits::HEARTBEAT_INTERVAL) + TENURE_MARGIN,
             patience: self.outage_grace,
         };
-        let heart = HeartParts {
-            url: self.url,
-            http: self.http,
-            papers,
-            shared: shared.clone(),
-            stop: heart_stop.clone(),
-        };
+        let heart =
+            HeartParts { url: self.url, http: self.http, papers, shared: shared.clone(), stop: heart_stop.clone() };
         let driver = DriverParts {
             transport: Box::new(Pull::new(shared.clone(), self.poll_wait)),
             shared,

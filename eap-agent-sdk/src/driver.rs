@@ -88,9 +88,14 @@ pub(crate) struct Driver {
 enum Phase {
     Working,
     /// Taking nothing new; handlers are told to stop at the first time and given up at the second.
-    Draining { cancel_at: Instant, give_up_at: Instant },
+    Draining {
+        cancel_at: Instant,
+        give_up_at: Instant,
+    },
     /// No handler is left; the last results are sent until then.
-    Flushing { until: Instant },
+    Flushing {
+        until: Instant,
+    },
 }
 
 enum Wake {

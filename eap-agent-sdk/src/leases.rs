@@ -214,8 +214,7 @@ mod tests {
 
     fn assignment(task: u8, lease: u8) -> Assignment {
         let session = SessionId::from_bytes([0; 16]);
-        let mut assignment =
-            Assignment::new(TaskId::from_bytes([task; 16]), session, "work".parse().unwrap(), "input");
+        let mut assignment = Assignment::new(TaskId::from_bytes([task; 16]), session, "work".parse().unwrap(), "input");
         assignment.lease_id = Some(LeaseId::from_bytes([lease; 16]));
         assignment.attempt = Some(1);
         assignment

@@ -19,8 +19,8 @@ mod progress;
 mod pull;
 mod registrar;
 mod report;
-mod session;
 mod running;
+mod session;
 mod shared;
 mod transport;
 

@@ -67,7 +67,11 @@ pub(crate) struct Delivered {
 #[derive(Debug)]
 enum Answer {
     Recorded,
-    Not { verdict: Verdict, status: u16, problem: Option<ProblemBody> },
+    Not {
+        verdict: Verdict,
+        status: u16,
+        problem: Option<ProblemBody>,
+    },
     /// The batch was refused, which says nothing about this result.
     Alone,
 }
@@ -256,18 +260,13 @@ fn outcome(outcome: ResultOutcome) -> Answer {
 }
 
 fn refusal(error: &ClientError) -> Answer {
-    Answer::Not {
-        verdict: judge(error),
-        status: error.status().unwrap_or_default(),
-        problem: error.problem().cloned(),
-    }
+    Answer::Not { verdict: judge(error), status: error.status().unwrap_or_default(), problem: error.problem().cloned() }
 }
 
 /// What is reported instead of a result that no request can carry (RELIABILITY.md A31).
 fn too_large(result: &TaskResult, size: usize) -> TaskResult {
     let message = format!("the result is too large for the orchestrator: {size} bytes");
-    let mut failed =
-        TaskResult::failed(result.task_id, FailureCode::ResourceExhausted, message).with_retryable(false);
+    let mut failed = TaskResult::failed(result.task_id, FailureCode::ResourceExhausted, message).with_retryable(false);
     failed.lease_id = result.lease_id;
     failed.attempt = result.attempt;
     failed.execution_time_ms = result.execution_time_ms;
@@ -308,8 +307,7 @@ mod tests {
         let mut outbox = filled(3, now).await;
         assert_eq!(outbox.pack(now, LIMIT).len(), 3);
         assert!(outbox.pack(now, LIMIT).is_empty());
-        let answers =
-            vec![(1, not(ErrorCode::LeaseLost)), (2, Answer::Recorded), (3, not(ErrorCode::Unavailable))];
+        let answers = vec![(1, not(ErrorCode::LeaseLost)), (2, Answer::Recorded), (3, not(ErrorCode::Unavailable))];
         let settlement = outbox.settle(Delivered { epoch: 1, answers }, now, chance).await;
         assert!(matches!(settlement.settled[0], Settled::Refused(..)));
         assert!(matches!(settlement.settled[1], Settled::Recorded(..)));

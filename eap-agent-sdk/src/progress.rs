@@ -69,13 +69,7 @@ fn take_report(state: &TaskState, now: Instant) -> ProgressReport {
     report
 }
 
-async fn send(
-    shared: Arc<Shared>,
-    session: AgentSession,
-    epoch: u64,
-    state: Arc<TaskState>,
-    report: ProgressReport,
-) {
+async fn send(shared: Arc<Shared>, session: AgentSession, epoch: u64, state: Arc<TaskState>, report: ProgressReport) {
     let sent = Instant::now();
     match session.progress(state.key.task, &report).await {
         Ok(reply) => {
@@ -86,10 +80,8 @@ async fn send(
         }
         Err(error) => {
             debug!(task.id = %state.key.task, error = &error as &dyn std::error::Error, "progress was not reported");
-            let is_over = matches!(
-                error.code(),
-                Some(ErrorCode::LeaseLost | ErrorCode::TaskFinal | ErrorCode::TaskNotFound)
-            );
+            let is_over =
+                matches!(error.code(), Some(ErrorCode::LeaseLost | ErrorCode::TaskFinal | ErrorCode::TaskNotFound));
             if judge(&error) == Verdict::Register {
                 shared.refuse(epoch);
             } else if is_over {

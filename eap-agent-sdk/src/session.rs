@@ -63,9 +63,7 @@ pub(crate) fn is_denied(error: &ClientError) -> bool {
     // By code and not by status: a proxy in front of a server that is starting answers 404 too.
     matches!(
         error.code(),
-        Some(
-            RegistrationDenied | Forbidden | ValidationError | MalformedJson | UnsupportedVersion | PayloadTooLarge
-        )
+        Some(RegistrationDenied | Forbidden | ValidationError | MalformedJson | UnsupportedVersion | PayloadTooLarge)
     ) || matches!(error, ClientError::Header { .. } | ClientError::BaseUrl { .. })
 }
 
@@ -236,8 +234,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_their_cap_and_are_never_nothing() {
         let mut backoff = Backoff::slow();
-        let longest: Vec<f64> =
-            (0..9).map(|_| backoff.fail(Chance::new(1.0), None).as_secs_f64().round()).collect();
+        let longest: Vec<f64> = (0..9).map(|_| backoff.fail(Chance::new(1.0), None).as_secs_f64().round()).collect();
         assert_eq!(longest, [1., 1., 2., 4., 8., 16., 30., 30., 30.]);
         assert_eq!(backoff.fail(Chance::new(0.0), None), SHORTEST_PAUSE);
         assert!(backoff.fail(Chance::new(0.0), Some(Duration::from_secs(7))) >= Duration::from_secs(7));

@@ -22,7 +22,8 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Writes one JSON document: indented for a terminal, in one line for a program.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = if io::stdout().is_terminal() { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    let text =
+        if io::stdout().is_terminal() { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
     let text = text.map_err(|error| Failure::new(Exit::Failed, format!("the answer has no JSON form: {error}")))?;
     print(&format!("{text}\n"))
 }

@@ -50,8 +50,7 @@ impl ReqwestCall {
     }
 
     async fn exchange(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, CallError> {
-        let request =
-            reqwest::Request::try_from(request).map_err(|error| CallError::Setup { source: cause(error) })?;
+        let request = reqwest::Request::try_from(request).map_err(|error| CallError::Setup { source: cause(error) })?;
         let mut response = self.client.execute(request).await.map_err(classify)?;
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(classify)? {
@@ -74,9 +73,7 @@ impl HttpCall for ReqwestCall {
         request: http::Request<Bytes>,
         deadline: Duration,
     ) -> Result<http::Response<Bytes>, CallError> {
-        tokio::time::timeout(deadline, self.exchange(request))
-            .await
-            .unwrap_or(Err(CallError::Timeout { deadline }))
+        tokio::time::timeout(deadline, self.exchange(request)).await.unwrap_or(Err(CallError::Timeout { deadline }))
     }
 }
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use eap_client::{AgentClient, AgentQuery, CallError, ClientError, Credentials, HttpCall, OperatorClient};
 use eap_types::{
-    Endpoints, ErrorCode, HealthStatus, Heartbeat, IdempotencyKey, JsonObject, LeaseRequest, ProblemBody,
-    Registration, ResultOutcome, Secret, SubmitTask, TaskId, TaskQuery, TaskResult, TaskStatus,
+    Endpoints, ErrorCode, HealthStatus, Heartbeat, IdempotencyKey, JsonObject, LeaseRequest, ProblemBody, Registration,
+    ResultOutcome, Secret, SubmitTask, TaskId, TaskQuery, TaskResult, TaskStatus,
 };
 use serde_json::{Value, json};
 

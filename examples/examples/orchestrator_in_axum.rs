@@ -3,7 +3,7 @@
 //! ```text
 //! export EAP_OPERATOR_KEY=$(openssl rand -hex 16) EAP_REGISTRATION_SECRET=$(openssl rand -hex 16)
 //! cargo run -p eap-examples --example orchestrator_in_axum
-//! EAP_URL=http://127.0.0.1:8080/work eap agent run --name AGENT-WC-01 --capability word_count -- wc -w
+//! EAP_URL=http://127.0.0.1:8080/orchestrator eap agent run --name AGENT-WC-01 --capability word_count -- wc -w
 //! curl --data 'to be or not to be' http://127.0.0.1:8080/count
 //! ```
 
@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = Router::new()
         .route("/count", post(count))
         .with_state(orchestrator.clone())
-        .nest("/work", orchestrator.router());
+        .nest("/orchestrator", orchestrator.router());
 
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
     let listener = tokio::net::TcpListener::bind(address).await?;

@@ -59,16 +59,8 @@ pub struct Seen {
     pub headers: http::HeaderMap,
 }
 
-const ROUTES: [&str; 8] = [
-    "/register",
-    "/heartbeat",
-    "/tasks/lease",
-    "/result",
-    "/results",
-    "/progress",
-    "/release",
-    "/deregister",
-];
+const ROUTES: [&str; 8] =
+    ["/register", "/heartbeat", "/tasks/lease", "/result", "/results", "/progress", "/release", "/deregister"];
 
 impl Fake {
     pub fn new() -> Arc<Self> {
@@ -240,12 +232,15 @@ impl State {
         match route {
             "/register" => {
                 self.token += 1;
-                Some((201, json!({
-                    "agent_id": self.agent_id, "status": "registered", "auth_token": self.token_text(),
-                    "heartbeat_interval_seconds": self.interval_seconds, "lease_seconds": self.lease_ms.div_ceil(1000),
-                    "features": ["pull.v1", "progress.v1", "directives.v1", "cancel.v1"],
-                    "limits": { "max_body_bytes": self.max_body_bytes },
-                })))
+                Some((
+                    201,
+                    json!({
+                        "agent_id": self.agent_id, "status": "registered", "auth_token": self.token_text(),
+                        "heartbeat_interval_seconds": self.interval_seconds, "lease_seconds": self.lease_ms.div_ceil(1000),
+                        "features": ["pull.v1", "progress.v1", "directives.v1", "cancel.v1"],
+                        "limits": { "max_body_bytes": self.max_body_bytes },
+                    }),
+                ))
             }
             "/heartbeat" => Some((200, self.heartbeat(body))),
             "/tasks/lease" => self.lease(body),

@@ -27,7 +27,9 @@ pub(super) fn collect(dir: &Path) -> Result<Vec<Artifact>, HandlerError> {
     for file in files {
         let path = path_of(&file, dir)?;
         let mut bytes = Vec::new();
-        File::open(&file).and_then(|file| file.take(room + 1).read_to_end(&mut bytes)).map_err(|error| failed(&error))?;
+        File::open(&file)
+            .and_then(|file| file.take(room + 1).read_to_end(&mut bytes))
+            .map_err(|error| failed(&error))?;
         room = room
             .checked_sub(bytes.len() as u64)
             .ok_or_else(|| exhausted(format!("the artifacts have more than {MAX_BYTES} bytes")))?;

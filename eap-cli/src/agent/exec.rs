@@ -17,7 +17,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::artifacts;
-use super::process::{End, Finished, Groups, Job, MAX_STDOUT_BYTES};
+use super::process::{End, Finished, Groups, Job, MAX_STDOUT_BYTES, TERM_GRACE};
 use crate::exit::Failure;
 use crate::secrets;
 
@@ -63,6 +63,7 @@ impl Exec {
             unset: vec![secrets::OPERATOR_KEY.into(), secrets::REGISTRATION_SECRET.into()],
             input: task.input_data.clone().into_bytes(),
             timeout: self.timeout,
+            grace: TERM_GRACE,
         }
     }
 }
@@ -96,9 +97,7 @@ impl Handler for Exec {
                 "the command printed more than {MAX_STDOUT_BYTES} bytes; write large output to $EAP_ARTIFACTS_DIR"
             ))
             .with_code(FailureCode::ResourceExhausted)),
-            End::Cancelled => {
-                Err(HandlerError::retry("the command was stopped").with_code(FailureCode::Cancelled))
-            }
+            End::Cancelled => Err(HandlerError::retry("the command was stopped").with_code(FailureCode::Cancelled)),
         }
     }
 }

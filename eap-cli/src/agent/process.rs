@@ -22,8 +22,8 @@ use super::capture::{Capture, Keep, TooLong};
 pub(super) const MAX_STDOUT_BYTES: usize = 8 * 1024 * 1024;
 /// How much of the end of standard error is kept, in bytes (docs/protocol.md section 5a).
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
-/// How long a process has between SIGTERM and SIGKILL.
-const TERM_GRACE: Duration = Duration::from_secs(2);
+/// How long a process has between SIGTERM and SIGKILL, unless a job says otherwise.
+pub(super) const TERM_GRACE: Duration = Duration::from_secs(2);
 /// How long pipes are read once nobody of the process group can write to them any more: what has left the group may
 /// hold them open for ever.
 const LAST_READ: Duration = Duration::from_secs(1);
@@ -43,6 +43,8 @@ pub(super) struct Job {
     pub(super) input: Vec<u8>,
     /// How long it may take.
     pub(super) timeout: Option<Duration>,
+    /// How long it has between SIGTERM and SIGKILL.
+    pub(super) grace: Duration,
 }
 
 /// How a process ended.
@@ -90,7 +92,15 @@ impl Job {
             // Together: a process may print before it has read everything, and the other way round.
             let feeding = feed(child.stdin.take(), &self.input);
             let pipes = async {
-                tokio::try_join!(async { feeding.await; Ok(()) }, stdout.read(), stderr.read()).map(drop)
+                tokio::try_join!(
+                    async {
+                        feeding.await;
+                        Ok(())
+                    },
+                    stdout.read(),
+                    stderr.read()
+                )
+                .map(drop)
             };
             tokio::pin!(pipes);
             let mut are_open = true;
@@ -109,15 +119,14 @@ impl Job {
         };
         if !matches!(end, End::Exited(_)) {
             group.signal(Signal::SIGTERM);
-            if timeout(TERM_GRACE, child.wait()).await.is_err() {
+            if timeout(self.grace, child.wait()).await.is_err() {
                 debug!("a command does not end on SIGTERM");
             }
         }
         // Also after an end in order: what the command left running is not part of any task. The system gives out an id
         // again only after all the others, so the group is still this one.
-        group.signal(Signal::SIGKILL);
-        let _ = child.wait().await?;
         drop(group);
+        let _ = child.wait().await?;
         let rest = async { tokio::join!(stdout.read(), stderr.read()) };
         let end = match (timeout(LAST_READ, rest).await, end) {
             (Ok((Err(TooLong), _)), End::Exited(_)) => End::TooLong,
@@ -200,6 +209,7 @@ mod tests {
             unset: Vec::new(),
             input: Vec::new(),
             timeout: Some(Duration::from_secs(60)),
+            grace: Duration::from_millis(200),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::{secrets, stop};
 /// second one kills what runs and exits at once.
 #[derive(Args, Debug)]
 #[command(after_help = "Example: eap agent run --name AGENT-WC-01 --capability word_count -- wc -w")]
-pub(super) struct RunArgs {
+pub(crate) struct RunArgs {
     /// The agent's name, as in AGENT-WC-01.
     #[arg(long)]
     name: String,

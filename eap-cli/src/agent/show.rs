@@ -10,7 +10,7 @@ use crate::server::ServerArgs;
 
 /// List agents, newest first.
 #[derive(Args, Debug)]
-pub(super) struct ListArgs {
+pub(crate) struct ListArgs {
     #[command(flatten)]
     server: ServerArgs,
 
@@ -33,7 +33,7 @@ pub(super) struct ListArgs {
 
 /// Show one agent with the tasks it holds.
 #[derive(Args, Debug)]
-pub(super) struct GetArgs {
+pub(crate) struct GetArgs {
     /// The agent's id, as `eap agent list` shows it.
     agent_id: AgentId,
 

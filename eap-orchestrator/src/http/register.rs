@@ -38,8 +38,12 @@ pub(super) async fn register(orchestrator: Orchestrator, request: Request) -> Re
     let bytes = collect(&orchestrator, headers, body, limits::MAX_REGISTER_BYTES).await?;
     let registration: Registration = from_json(&bytes)?;
     let key = checked_header(headers, header::IDEMPOTENCY_KEY)?;
-    if let Ok(admission) = &admission {
-        same_tenant(headers, admission.tenant)?;
+    let tenant = match (&admission, &live) {
+        (Ok(admission), _) => Some(admission.tenant),
+        (Err(_), live) => live.as_ref().map(|live| live.agent.tenant),
+    };
+    if let Some(tenant) = tenant {
+        same_tenant(headers, tenant)?;
     }
     let welcome = lifecycle.register(Registering { registration, admission, live, key }).await?;
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);

@@ -72,6 +72,11 @@ impl Waiting {
             let _ = poll.reply.send(Err(refusal));
             return;
         }
+        if poll.deadline <= Instant::now() {
+            // One that does not wait takes no place from those that do.
+            let _ = poll.reply.send(Ok(Vec::new()));
+            return;
+        }
         let number = self.next;
         self.next += 1;
         for (key, numbers) in &mut self.index {
@@ -273,6 +278,19 @@ mod tests {
         answers.pop();
         let (fifth, mut answer) = poll(&agent, None);
         waiting.park(fifth);
+        assert!(answer.try_recv().is_err(), "it waits");
+    }
+
+    #[test]
+    fn a_poll_that_does_not_wait_takes_no_place() {
+        let mut waiting = Waiting::new(10, 1);
+        let agent = agent("a", "sum");
+        let (mut over, mut over_answer) = poll(&agent, None);
+        over.deadline = Instant::now();
+        waiting.park(over);
+        assert!(matches!(over_answer.try_recv(), Ok(Ok(tasks)) if tasks.is_empty()));
+        let (next, mut answer) = poll(&agent, None);
+        waiting.park(next);
         assert!(answer.try_recv().is_err(), "it waits");
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Answer, Api, Call};
 
 /// The features that our agents announce.
-pub(crate) const FEATURES: [&str; 4] = ["cancel.v1", "directives.v1", "progress.v1", "pull.v1"];
+pub(crate) const FEATURES: [&str; 4] = ["pull.v1", "progress.v1", "directives.v1", "cancel.v1"];
 
 /// A registration of our own time, its name as its instance; `members` replaces and adds, null leaves out.
 pub(crate) fn registration(name: &str, members: Value) -> Value {

@@ -83,6 +83,12 @@ impl Call {
         Self { request: self.request.body(body.into()) }
     }
 
+    /// The answer's body as it came, for what a parser would change.
+    pub(crate) async fn text(self) -> String {
+        let response = self.request.send().await.expect("the server answers");
+        response.text().await.expect("the answer is whole")
+    }
+
     pub(crate) async fn send(self) -> Answer {
         let response = self.request.send().await.expect("the server answers");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

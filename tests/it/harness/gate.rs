@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use eap_core::{Agent, Task, Vitals};
+use eap_orchestrator::SystemClock;
 use eap_orchestrator::store::{
     Change, Claimed, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
     Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StoreError, Stored, TaskFilter,
 };
-use eap_orchestrator::SystemClock;
 use eap_types::{AgentId, TaskId, Timestamp};
 use tokio::sync::watch;
 

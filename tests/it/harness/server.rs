@@ -119,8 +119,7 @@ impl Setup {
                 .await
         });
         let api = Api::at(format!("http://{address}"));
-        let server =
-            Server { api, address, orchestrator, clock, stop: Some(stop), serving: Some(serving), _dir: dir };
+        let server = Server { api, address, orchestrator, clock, stop: Some(stop), serving: Some(serving), _dir: dir };
         // The port takes connections before the store is loaded.
         super::eventually("the server is ready", async || {
             (server.api.get("/health/ready").send().await.status == 200).then_some(())

@@ -28,11 +28,11 @@ fn compare(given: &Value, shape: &Value, at: &str) -> Result<(), String> {
             }
             Ok(())
         }
-        (Value::Array(given), Value::Array(shape)) if given.len() == shape.len() => {
-            given.iter().zip(shape).enumerate().try_for_each(|(index, (given, shape))| {
-                compare(given, shape, &format!("{at}[{index}]"))
-            })
-        }
+        (Value::Array(given), Value::Array(shape)) if given.len() == shape.len() => given
+            .iter()
+            .zip(shape)
+            .enumerate()
+            .try_for_each(|(index, (given, shape))| compare(given, shape, &format!("{at}[{index}]"))),
         (given, shape) if given == shape => Ok(()),
         (given, shape) => Err(format!("{at} is {given}, not {shape}")),
     }

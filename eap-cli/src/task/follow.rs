@@ -1,0 +1,151 @@
+//! `eap task get`, `list`, `cancel` and `history`: tasks that are with the server.
+
+use clap::Args;
+use eap_types::{AgentId, TaskId, TaskPage, TaskQuery, TaskStatus, TaskType};
+
+use super::show;
+use super::wait::{Wait, finished};
+use crate::exit::{Exit, Failure};
+use crate::output::{print, print_json};
+use crate::server::ServerArgs;
+
+/// Show a task, with its result if it has one.
+///
+/// Exit code 1 says that the task failed, died or was cancelled; 0 that it is done, or not over yet.
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    /// The task.
+    task_id: TaskId,
+
+    #[command(flatten)]
+    wait: Wait,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the task as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// List tasks, newest first, without their results.
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Only tasks that stand here: queued, leased, completed, failed, cancelled or dead.
+    #[arg(long, value_name = "STATUS")]
+    status: Option<TaskStatus>,
+
+    /// Only tasks of this type.
+    #[arg(long = "type", value_name = "WORD")]
+    task_type: Option<TaskType>,
+
+    /// Only tasks whose newest attempt is this agent's.
+    #[arg(long, value_name = "ID")]
+    agent: Option<AgentId>,
+
+    /// How many to show, at most 500 [default: 50].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=500))]
+    limit: Option<u32>,
+
+    /// Go on where an earlier list ended.
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+
+    /// Show all there are.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the answer as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Cancel a task, at once and for good.
+#[derive(Args, Debug)]
+pub(crate) struct CancelArgs {
+    /// The task.
+    task_id: TaskId,
+
+    /// Why, for people.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the task as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show the attempts at a task, reports that came too late, and all that happened to it.
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    /// The task.
+    task_id: TaskId,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the answer as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows a task, or waits for its end first.
+pub(super) async fn get(args: GetArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let mut task = client.task(args.task_id, None).await.map_err(|error| args.server.failed(&error))?;
+    if args.wait.is_wanted() {
+        task = args.wait.follow(&client, &args.server, task).await?;
+    }
+    if args.json { print_json(&task) } else { print(&show::task(&task)) }?;
+    let unfinished = if args.wait.is_wanted() { Exit::WaitOver } else { Exit::Done };
+    Ok(finished(&task).unwrap_or(unfinished))
+}
+
+/// Lists tasks.
+pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let mut query = TaskQuery::new();
+    query.status = args.status;
+    query.task_type = args.task_type;
+    query.agent_id = args.agent;
+    query.limit = if args.all { Some(500) } else { args.limit };
+    query.cursor = args.cursor;
+    let mut page = TaskPage::default();
+    loop {
+        let next = client.tasks(&query).await.map_err(|error| args.server.failed(&error))?;
+        page.tasks.extend(next.tasks);
+        page.next_cursor = next.next_cursor;
+        query.cursor = page.next_cursor.clone();
+        if !args.all || query.cursor.is_none() {
+            break;
+        }
+    }
+    if args.json { print_json(&page) } else { print(&show::tasks(&page)) }?;
+    Ok(Exit::Done)
+}
+
+/// Cancels a task.
+pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let task = args.server.repeat(|| client.cancel(args.task_id, args.reason.as_deref())).await?;
+    if args.json {
+        print_json(&task)?;
+    } else {
+        print(&format!("{} {}\n", task.task_id, task.status))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows what happened to a task.
+pub(super) async fn history(args: HistoryArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let history = client.history(args.task_id).await.map_err(|error| args.server.failed(&error))?;
+    if args.json { print_json(&history) } else { print(&show::history(&history)) }?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,180 @@
+//! `eap task submit`: from options and a file to a task that the server keeps.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::{ArgGroup, Args};
+use eap_types::{
+    AgentId, Capability, IdempotencyKey, JsonObject, Labels, Priority, RawJson, SessionId, SubmitTask, TaskType,
+    Timestamp,
+};
+
+use super::show;
+use super::wait::{Wait, finished};
+use crate::exit::{Exit, Failure};
+use crate::output::{print, print_json};
+use crate::server::{ServerArgs, new_id};
+
+/// The longest input that is read, in bytes. The server has a limit of its own, usually lower.
+const MAX_INPUT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Submit a task.
+///
+/// Prints the task's id; with --wait, the task and its result once it is over. An answer that was lost is asked for
+/// again: the task is submitted once, however often the call is made.
+#[derive(Args, Debug)]
+#[command(
+    group = ArgGroup::new("what").args(["capabilities", "task_type"]).required(true).multiple(true),
+    group = ArgGroup::new("work").args(["input", "input_file"]).required(true),
+    after_help = "Example: eap task submit --capability word_count --input-file README.md --wait"
+)]
+pub(crate) struct SubmitArgs {
+    /// What an agent must be able to do; may be given several times. The first is the type, unless --type says it.
+    #[arg(long = "capability", value_name = "WORD")]
+    capabilities: Vec<Capability>,
+
+    /// The kind of task; alone, it is also the capability.
+    #[arg(long = "type", value_name = "WORD")]
+    task_type: Option<TaskType>,
+
+    /// The input as text.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    input: Option<String>,
+
+    /// File that holds the input, or - for standard input.
+    #[arg(long, value_name = "FILE")]
+    input_file: Option<PathBuf>,
+
+    /// The input is JSON, and travels as such rather than as text.
+    #[arg(long)]
+    json_input: bool,
+
+    /// What else the agent is to know: a JSON object.
+    #[arg(long, value_name = "JSON", value_parser = |text: &str| JsonObject::parse(text))]
+    context: Option<JsonObject>,
+
+    /// A label that the agent must have, as in region=eu; may be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = super::pair)]
+    labels: Vec<(String, String)>,
+
+    /// The one agent that may do it.
+    #[arg(long, value_name = "ID")]
+    agent: Option<AgentId>,
+
+    /// What the task belongs to [default: a new session].
+    #[arg(long, value_name = "ID")]
+    session: Option<SessionId>,
+
+    /// How urgent it is: 0 first, 4 last [default: 2].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=4))]
+    priority: Option<u8>,
+
+    /// How long one attempt may take, in seconds [default: 3600].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    timeout: Option<u64>,
+
+    /// How often it is tried [default: 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    max_attempts: Option<u32>,
+
+    /// When it may start, as in 2030-01-31T08:00:00Z [default: now].
+    #[arg(long, value_name = "TIME")]
+    run_at: Option<Timestamp>,
+
+    /// After this no attempt starts any more.
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<Timestamp>,
+
+    /// Makes a repeated submit the same one, also tomorrow and from another machine [default: a new key].
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<IdempotencyKey>,
+
+    #[command(flatten)]
+    wait: Wait,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the task as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Submits the task, and waits for it if that was asked for.
+pub(super) async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
+    let task = task_of(&args)?;
+    let key = match &args.idempotency_key {
+        Some(key) => key.clone(),
+        None => new_id().parse().map_err(|error| Failure::usage(format!("no idempotency key: {error}")))?,
+    };
+    let client = args.server.client()?;
+    let submitted = args.server.repeat(|| client.submit(&task, Some(&key))).await?;
+    if !args.wait.is_wanted() {
+        if args.json {
+            print_json(&submitted)?;
+        } else {
+            print(&format!("{}\n", submitted.task_id))?;
+            if submitted.no_capable_agent {
+                eprintln!("eap: no agent can do this task yet; it waits for one");
+            }
+        }
+        return Ok(Exit::Done);
+    }
+    let task = args.wait.follow(&client, &args.server, submitted).await?;
+    if args.json { print_json(&task) } else { print(&show::task(&task)) }?;
+    Ok(finished(&task).unwrap_or(Exit::WaitOver))
+}
+
+fn task_of(args: &SubmitArgs) -> Result<SubmitTask, Failure> {
+    let wrong = |what: &str, error: &dyn std::fmt::Display| Failure::usage(format!("{what}: {error}"));
+    let text = match (&args.input, &args.input_file) {
+        (Some(text), _) => text.clone(),
+        (None, Some(path)) => read(path)?,
+        (None, None) => return Err(Failure::usage("no input is given: use --input or --input-file")),
+    };
+    let task_type = match (&args.task_type, args.capabilities.first()) {
+        (Some(task_type), _) => task_type.clone(),
+        (None, Some(capability)) => capability.clone().into(),
+        (None, None) => return Err(Failure::usage("nothing says what to do: use --capability or --type")),
+    };
+    let mut task = if args.json_input {
+        let input = RawJson::parse(&text).map_err(|error| wrong("the input is not JSON", &error))?;
+        SubmitTask::new(task_type, input)
+    } else {
+        SubmitTask::text(task_type, &text)
+    };
+    if !args.capabilities.is_empty() {
+        task = task.with_required_capabilities(args.capabilities.iter().cloned());
+    }
+    let labels = Labels::new(args.labels.iter().cloned()).map_err(|error| wrong("--label", &error))?;
+    task = task.with_labels(labels);
+    task.context = args.context.clone().unwrap_or_default();
+    task.agent_id = args.agent.clone();
+    task.session_id = args.session;
+    task.run_at = args.run_at;
+    task.expires_at = args.expires_at;
+    if let Some(priority) = args.priority {
+        task.priority = Priority::new(priority).map_err(|error| wrong("--priority", &error))?;
+    }
+    task.timeout_seconds = args.timeout.unwrap_or(task.timeout_seconds);
+    task.max_attempts = args.max_attempts.unwrap_or(task.max_attempts);
+    Ok(task)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let (name, read) = if path == Path::new("-") {
+        ("standard input".to_owned(), read_text(io::stdin().lock()))
+    } else {
+        (path.display().to_string(), File::open(path).and_then(read_text))
+    };
+    let text = read.map_err(|error| Failure::usage(format!("cannot read the input from {name}: {error}")))?;
+    if text.len() as u64 > MAX_INPUT_BYTES {
+        return Err(Failure::usage(format!("the input in {name} has more than {MAX_INPUT_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+fn read_text(source: impl Read) -> io::Result<String> {
+    io::read_to_string(source.take(MAX_INPUT_BYTES + 1))
+}

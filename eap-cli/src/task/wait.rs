@@ -1,0 +1,192 @@
+//! Waiting for the end of a task, through restarts of the server, with a line on the terminal meanwhile.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use clap::Args;
+use eap_client::OperatorClient;
+use eap_types::limits::MAX_WAIT;
+use eap_types::{TaskStatus, TaskView};
+use tokio::time::{Instant, sleep_until};
+
+use crate::exit::{Exit, Failure};
+use crate::output::{beginning, length};
+use crate::server::{ServerArgs, may_pass, pause};
+
+/// How long a wait without an end goes on while no server answers.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(120);
+/// How often the line on a terminal is drawn anew.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// Whether to wait for a task, and for how long.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Wait {
+    /// Wait for the end of the task; with a number, for at most so many seconds (exit code 5 when they are over).
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
+    wait: Option<Option<u64>>,
+}
+
+/// What the end of a task means for the exit code; `None` if it has not ended.
+pub(super) fn finished(task: &TaskView) -> Option<Exit> {
+    match task.status {
+        TaskStatus::Completed => Some(Exit::Done),
+        status if status.is_final() => Some(Exit::Failed),
+        _ => None,
+    }
+}
+
+impl Wait {
+    /// Whether to wait at all.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// Follows `task` until it is over or the wait is, and gives it as it then is.
+    pub(super) async fn follow(
+        &self,
+        client: &OperatorClient,
+        server: &ServerArgs,
+        mut task: TaskView,
+    ) -> Result<TaskView, Failure> {
+        let started = Instant::now();
+        let deadline = self.wait.flatten().map(|seconds| started + Duration::from_secs(seconds));
+        let line = Line::new();
+        let mut failures = 0;
+        let mut answered = started;
+        while finished(&task).is_none() {
+            line.show(&task, started.elapsed());
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            let step = if line.is_shown { REDRAW } else { MAX_WAIT };
+            // Whole seconds, the last of which may be cut short by the deadline below.
+            let step = Duration::from_secs(left.unwrap_or(step).min(step).as_secs().max(1));
+            let answer = tokio::select! {
+                answer = client.task(task.task_id, Some(step)) => answer,
+                () = until(deadline) => break,
+            };
+            match answer {
+                Ok(view) => {
+                    (task, failures, answered) = (view, 0, Instant::now());
+                }
+                Err(error) if may_pass(&error) && answered.elapsed() < LONGEST_OUTAGE => {
+                    failures += 1;
+                    let next = Instant::now() + pause(failures, &error);
+                    if deadline.is_some_and(|deadline| deadline <= next) {
+                        return Err(server.failed(&error));
+                    }
+                    sleep_until(next).await;
+                }
+                Err(error) => return Err(server.failed(&error)),
+            }
+        }
+        line.clear();
+        if finished(&task).is_none() {
+            eprintln!("eap: the wait is over and the task is not; `eap task get {} --wait` goes on", task.task_id);
+        }
+        Ok(task)
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One line on standard error that is drawn over itself; nothing unless that is a terminal.
+struct Line {
+    is_shown: bool,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { is_shown: io::stderr().is_terminal() }
+    }
+
+    fn show(&self, task: &TaskView, waited: Duration) {
+        if self.is_shown {
+            self.draw(&describe(task, waited));
+        }
+    }
+
+    fn clear(&self) {
+        if self.is_shown {
+            self.draw("");
+        }
+    }
+
+    fn draw(&self, text: &str) {
+        let mut terminal = io::stderr().lock();
+        // A terminal that is gone needs no line.
+        let _ = write!(terminal, "\r\x1b[K{text}").and_then(|()| terminal.flush());
+    }
+}
+
+impl Drop for Line {
+    /// An error ends the wait as well, and its message stands alone.
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn describe(task: &TaskView, waited: Duration) -> String {
+    let mut text = format!("{} {}", length(waited), task.status);
+    if task.no_capable_agent {
+        text.push_str(", no agent can do it yet");
+    }
+    if task.attempt > 0 {
+        text.push_str(&format!(", attempt {} of {}", task.attempt, task.max_attempts));
+    }
+    if let Some(progress) = &task.progress {
+        if let Some(fraction) = progress.progress {
+            text.push_str(&format!(", {:.0} %", fraction * 100.0));
+        }
+        if let Some(message) = &progress.message {
+            text.push_str(&format!(", {}", beginning(message, 40)));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use eap_types::{Priority, ProgressView, RoutingView, Timestamp};
+
+    use super::*;
+
+    fn task(status: TaskStatus) -> TaskView {
+        let id = "01956e3c-7f60-7000-8000-000000000001";
+        let kind = "word_count".parse().unwrap();
+        let (id, session) = (id.parse().unwrap(), id.parse().unwrap());
+        let mut task = TaskView::new(id, session, kind, RoutingView::default(), 3, Timestamp::UNIX_EPOCH);
+        task.status = status;
+        task.priority = Priority::default();
+        task
+    }
+
+    #[test]
+    fn only_a_completed_task_is_a_success() {
+        assert_eq!(finished(&task(TaskStatus::Completed)), Some(Exit::Done));
+        for status in [TaskStatus::Failed, TaskStatus::Dead, TaskStatus::Cancelled] {
+            assert_eq!(finished(&task(status)), Some(Exit::Failed));
+        }
+        for status in [TaskStatus::Queued, TaskStatus::Leased] {
+            assert_eq!(finished(&task(status)), None);
+        }
+    }
+
+    #[test]
+    fn the_line_says_how_far_it_is() {
+        let mut view = task(TaskStatus::Leased);
+        view.attempt = 1;
+        view.progress = Some(ProgressView::new(Some(0.5), Some("reading\n\x1b[2J".to_owned())));
+        let line = describe(&view, Duration::from_secs(75));
+        assert_eq!(line, "1m leased, attempt 1 of 3, 50 %, reading \u{fffd}[2J");
+        let mut view = task(TaskStatus::Queued);
+        view.no_capable_agent = true;
+        assert_eq!(describe(&view, Duration::ZERO), "0s queued, no agent can do it yet");
+    }
+}
