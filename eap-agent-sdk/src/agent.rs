@@ -107,7 +107,6 @@ impl fmt::Debug for Agent {
 }
 
 /// An agent that runs. Dropping it stops the agent in the background.
-#[derive(Debug)]
 pub struct AgentHandle {
     task: JoinHandle<Result<Report, Error>>,
     shared: Arc<Shared>,
@@ -149,6 +148,15 @@ impl AgentHandle {
             Ok(outcome) => outcome,
             Err(error) => Err(Error::CutOff { source: error.into() }),
         }
+    }
+}
+
+impl fmt::Debug for AgentHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentHandle")
+            .field("agent_id", &self.agent_id())
+            .field("status", &self.status())
+            .finish_non_exhaustive()
     }
 }
 

@@ -30,8 +30,8 @@ use crate::session::judge;
 use crate::shared::{Access, Shared};
 use crate::transport::{Received, Transport};
 
-/// How long the end may take beyond the drain: for the last results, and for saying goodbye.
-const FLUSH_GRACE: Duration = Duration::from_secs(5);
+/// How long the last results may take beyond the drain: as long as that, within these.
+const FLUSH_GRACE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// How long one call of the end may take.
 const LAST_CALL: Duration = Duration::from_secs(3);
 /// Handlers are told to stop this long before the drain is over, or a quarter of it.
@@ -200,7 +200,8 @@ impl Driver {
             }
             if self.running.is_idle() {
                 self.outbox.hurry(now);
-                self.phase = Phase::Flushing { until: now + FLUSH_GRACE };
+                let grace = self.drain_grace.clamp(FLUSH_GRACE.0, FLUSH_GRACE.1);
+                self.phase = Phase::Flushing { until: now + grace };
             }
         }
         if let (None, Some((access, session))) = (&self.delivery, &self.link) {
@@ -215,8 +216,7 @@ impl Driver {
 
     fn is_through(&self, now: Instant) -> bool {
         let Phase::Flushing { until } = self.phase else { return false };
-        // Without a session there is nobody to wait for.
-        now >= until || self.link.is_none() || (self.outbox.is_empty() && self.releases.is_empty())
+        now >= until || (self.outbox.is_empty() && self.releases.is_empty())
     }
 
     fn next_timer(&self, now: Instant) -> Instant {
@@ -230,17 +230,24 @@ impl Driver {
         [phase, due, self.running.next_tick()].into_iter().flatten().min().unwrap_or(now + FAR)
     }
 
-    /// How many tasks to ask for. A task takes up its place until its result is answered, as the
-    /// orchestrator counts it too.
+    /// How many tasks to ask for.
     fn free_slots(&self) -> usize {
         // What an earlier process left is sent before the first poll (RELIABILITY.md G20).
         let is_taking =
             matches!(self.phase, Phase::Working) && !*self.paused.borrow() && !self.outbox.owes_a_first_try();
+        if is_taking { self.room() } else { 0 }
+    }
+
+    /// How many more tasks the agent can hold. A task takes up its place until its result is
+    /// answered, as the orchestrator counts it too.
+    fn room(&self) -> usize {
         let taken = self.shared.leases.len().max(self.running.slots());
-        if is_taking { (self.shared.max_tasks as usize).saturating_sub(taken) } else { 0 }
+        (self.shared.max_tasks as usize).saturating_sub(taken)
     }
 
     fn start_draining(&mut self, now: Instant) {
+        // A registration that was just made is still needed for the goodbye.
+        self.reconnect(now);
         info!(running = self.running.slots(), unsent = self.outbox.len(), "the agent stops");
         let give_up_at = now + self.drain_grace;
         let cancel_at = give_up_at - STOPPING.min(self.drain_grace / 4);
@@ -283,13 +290,13 @@ impl Driver {
     }
 
     async fn take(&mut self, assignment: Assignment, asked: Instant, now: Instant) {
-        let free = self.free_slots();
+        let room = self.room();
         let lease = self.link.as_ref().map_or(FAR, |(access, _)| access.lease);
         let Some(state) = self.shared.leases.hold(&assignment, asked, now, lease) else {
             debug!(task.id = %assignment.task_id, "the assignment came again");
             return;
         };
-        if free == 0 {
+        if room == 0 {
             warn!(task.id = %assignment.task_id, "more tasks came than were asked for");
             self.release(state.key, state.attempt, "the agent has no room for it", false);
             return;

@@ -96,7 +96,7 @@ struct Link {
 }
 
 enum Outcome {
-    Registered(Result<Registered, ClientError>),
+    Registered(Box<Result<Registered, ClientError>>),
     Beat { sent: Sent, result: Result<Option<HeartbeatReply>, ClientError> },
 }
 
@@ -160,7 +160,7 @@ impl Heart {
     fn call(&mut self, now: Instant) -> BoxFuture<'static, Outcome> {
         let Some(link) = &mut self.link else {
             let attempt = self.registrar.attempt();
-            return Box::pin(async { Outcome::Registered(attempt.await) });
+            return Box::pin(async { Outcome::Registered(Box::new(attempt.await)) });
         };
         let (beat, sent) = beat(&self.shared, link, now);
         let share = self.shared.leases.shortest().map_or(LONGEST_BEAT, |lease| lease / 3);
@@ -171,7 +171,7 @@ impl Heart {
     fn settle(&mut self, outcome: Outcome) -> Result<(), Error> {
         let now = Instant::now();
         match outcome {
-            Outcome::Registered(outcome) => match self.registrar.settle(outcome, now)? {
+            Outcome::Registered(outcome) => match self.registrar.settle(*outcome, now)? {
                 Ok(access) => self.gain_access(access, now),
                 Err(pause) => self.next_call = now + pause,
             },

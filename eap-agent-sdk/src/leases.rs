@@ -7,11 +7,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use eap_types::{Assignment, HeldTask, LeaseId, LeaseNote, TaskId};
+use eap_types::{Assignment, HeldTask, LeaseId, LeaseNote, TaskId, limits};
 use tracing::warn;
 
 use crate::context::{CancelReason, LeaseStatus, TaskState};
 use crate::session::LeaseRules;
+
+/// No lease is longer, whatever an answer says: sums of times stay within what a clock can say.
+const LONGEST: Duration = limits::MAX_TASK_TIMEOUT;
 
 /// One hold on one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,7 +73,7 @@ impl Leases {
         usual: Duration,
     ) -> Option<Arc<TaskState>> {
         let key = LeaseKey::of(assignment);
-        let length = assignment.lease_expires_in_ms.map_or(usual, Duration::from_millis);
+        let length = assignment.lease_expires_in_ms.map_or(usual, Duration::from_millis).min(LONGEST);
         let deadline = self.rules.first_deadline(asked, received, length);
         let mut held = self.lock();
         if let Some(known) = held.get_mut(&key) {
@@ -152,7 +155,7 @@ impl Leases {
         if known.status == LeaseStatus::Lost {
             return;
         }
-        known.length = given.unwrap_or(known.length);
+        known.length = given.unwrap_or(known.length).min(LONGEST);
         known.deadline = sent + known.length;
         known.status = LeaseStatus::Held;
     }
@@ -255,6 +258,17 @@ mod tests {
         assert_eq!(leases.status(one.key), LeaseStatus::Held);
         leases.tick(now + 12 * LENGTH);
         assert!(one.token.is_cancelled());
+    }
+
+    #[test]
+    fn a_lease_beyond_all_measure_is_cut() {
+        let (leases, now) = (leases(false), Instant::now());
+        let mut endless = assignment(1, 1);
+        endless.lease_expires_in_ms = Some(u64::MAX);
+        let one = leases.hold(&endless, now, now, LENGTH).unwrap();
+        assert_eq!(leases.tick(now), Some(now + LONGEST));
+        leases.renew(one.key, now, Some(Duration::MAX));
+        assert_eq!(leases.shortest(), Some(LONGEST));
     }
 
     #[test]

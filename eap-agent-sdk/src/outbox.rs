@@ -70,7 +70,7 @@ enum Answer {
     Not {
         verdict: Verdict,
         status: u16,
-        problem: Option<ProblemBody>,
+        problem: Option<Box<ProblemBody>>,
     },
     /// The batch was refused, which says nothing about this result.
     Alone,
@@ -175,6 +175,7 @@ impl Outbox {
                 }
                 Answer::Not { verdict: Verdict::Refused | Verdict::TooLarge, status, problem } => {
                     let result = entry.result.clone();
+                    let problem = problem.map(|problem| *problem);
                     let key = self.forget(place).await;
                     settlement.settled.push(Settled::Refused(key, Box::new(Refused { result, status, problem })));
                 }
@@ -222,11 +223,10 @@ impl Outbox {
     }
 
     async fn write(&mut self, result: &TaskResult) {
-        if let Some(file) = &mut self.file {
-            if let Err(error) = file.add(result).await {
-                // Sending it is still right: only a crash would lose it now.
-                warn!(task.id = %result.task_id, %error, "the result cannot be kept on disk");
-            }
+        let Some(file) = &mut self.file else { return };
+        if let Err(error) = file.add(result).await {
+            // Sending it is still right: only a crash would lose it now.
+            warn!(task.id = %result.task_id, %error, "the result cannot be kept on disk");
         }
     }
 }
@@ -252,7 +252,7 @@ fn outcome(outcome: ResultOutcome) -> Answer {
     match outcome {
         ResultOutcome::Accepted(_) => Answer::Recorded,
         ResultOutcome::Refused(problem) => {
-            Answer::Not { verdict: judge_problem(&problem), status: problem.status, problem: Some(problem) }
+            Answer::Not { verdict: judge_problem(&problem), status: problem.status, problem: Some(Box::new(problem)) }
         }
         // A word of a newer server: by itself the result gets an answer with a status.
         _ => Answer::Alone,
@@ -260,7 +260,11 @@ fn outcome(outcome: ResultOutcome) -> Answer {
 }
 
 fn refusal(error: &ClientError) -> Answer {
-    Answer::Not { verdict: judge(error), status: error.status().unwrap_or_default(), problem: error.problem().cloned() }
+    Answer::Not {
+        verdict: judge(error),
+        status: error.status().unwrap_or_default(),
+        problem: error.problem().cloned().map(Box::new),
+    }
 }
 
 /// What is reported instead of a result that no request can carry (RELIABILITY.md A31).

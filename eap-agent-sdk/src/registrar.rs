@@ -113,7 +113,7 @@ impl Registrar {
             agent_id: registered.agent_id,
             token: registered.auth_token,
             endpoints: registered.endpoints,
-            lease: registered.lease_seconds.map_or(USUAL_LEASE, Duration::from_secs),
+            lease: registered.lease_seconds.map_or(USUAL_LEASE, Duration::from_secs).min(limits::MAX_TASK_TIMEOUT),
             interval: sane_interval(Duration::from_secs(registered.heartbeat_interval_seconds)),
             max_result_bytes: max_result_bytes
                 .map_or(limits::MAX_RESULT_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),

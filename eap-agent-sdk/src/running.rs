@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use eap_types::{Assignment, FailureCode, JsonObject, TaskResult};
+use eap_types::{Assignment, FailureCode, JsonObject, TaskResult, limits};
 use serde_json::{Value, json};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::{Instrument as _, info_span, warn};
@@ -75,7 +75,7 @@ impl Running {
         state: Arc<TaskState>,
         now: Instant,
     ) {
-        let timeout = Duration::from_secs(assignment.timeout_seconds);
+        let timeout = Duration::from_secs(assignment.timeout_seconds).min(limits::MAX_TASK_TIMEOUT);
         let ctx = TaskContext::new(state.clone(), self.shared.clone());
         let span = info_span!("task", task.id = %state.key.task, attempt = ctx.attempt());
         let work = async move { handler.run(assignment, ctx).await };

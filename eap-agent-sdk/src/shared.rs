@@ -15,8 +15,8 @@ use crate::agent::Status;
 use crate::chance::{Clock, Entropy};
 use crate::leases::Leases;
 
-/// An orchestrator repeats what was not acknowledged, so that a full set loses nothing.
-const MAX_ACKS: usize = 256;
+/// So many fit into a heartbeat; the orchestrator repeats what was not acknowledged.
+const MAX_ACKS: usize = 64;
 
 /// What a registration gave.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl Shared {
         lock(&self.work_loop).clone()
     }
 
-    /// Does what a directive says. `true` if the heartbeat interval changes with it.
+    /// Does what a directive says; gives the heartbeat interval if it sets one.
     pub(crate) fn obey(&self, directive: &Directive) -> Option<Duration> {
         let mut interval = None;
         match &directive.kind {

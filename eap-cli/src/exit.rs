@@ -54,10 +54,13 @@ impl Failure {
         match error {
             ClientError::Call(CallError::Setup { .. }) | ClientError::Header { .. } => Self::usage(why),
             ClientError::BaseUrl { .. } => Self::usage(format!("{why}: {url} (set --url or EAP_URL)")),
-            ClientError::Call(CallError::Connect { .. }) => Self::new(
-                Exit::Unreachable,
-                format!("cannot reach {url}: {why}; start a server with `eap serve`, or set --url or EAP_URL"),
-            ),
+            ClientError::Call(CallError::Connect { source }) => {
+                let advice = match url.starts_with("https:") {
+                    true => "check --url or EAP_URL, and that this machine trusts the certificate",
+                    false => "start a server with `eap serve`, or set --url or EAP_URL",
+                };
+                Self::new(Exit::Unreachable, format!("cannot reach {url}: {}; {advice}", root(source.as_ref())))
+            }
             ClientError::Call(_) | ClientError::Unreadable { status: 502..=504, .. } => {
                 Self::new(Exit::Unreachable, format!("no usable answer from {url}: {why}; try again"))
             }
@@ -104,6 +107,14 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
         cause = error.source();
     }
     text
+}
+
+/// The first cause of all, in its own words.
+fn root(mut error: &(dyn StdError + 'static)) -> String {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
 }
 
 fn refusal(error: &ClientError) -> String {

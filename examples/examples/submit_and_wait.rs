@@ -1,7 +1,7 @@
 //! How do I submit a task from another program, and wait for its result?
 //!
-//! `cargo run -p eap-examples --example submit_and_wait -- "to be or not to be"`, with an orchestrator at `EAP_URL`
-//! (default `http://127.0.0.1:8080`) and an agent that counts words, as in `eap agent run … -- wc -w`.
+//! `cargo run -p eap-examples --example submit_and_wait -- "to be or not to be" order-4711`, with an orchestrator at
+//! `EAP_URL` (default `http://127.0.0.1:8080`) and an agent that counts words, as in `eap agent run … -- wc -w`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Ok(key) = std::env::var("EAP_OPERATOR_KEY") {
         client = client.with_key(Secret::new(key));
     }
-    let text = std::env::args().nth(1).unwrap_or_else(|| "to be or not to be".into());
+    let mut arguments = std::env::args().skip(1);
+    let text = arguments.next().unwrap_or_else(|| "to be or not to be".into());
     let task = SubmitTask::text("word_count".parse()?, &text);
 
-    // A name for the piece of work: if the answer is lost, the same call again gives the same task.
-    let key: IdempotencyKey = format!("count-{}-{}", std::process::id(), text.len()).parse()?;
-    let submitted = client.submit(&task, Some(&key)).await?;
+    // The caller's own name for this piece of work: if the answer is lost, the same call again gives the same task.
+    let key: Option<IdempotencyKey> = arguments.next().map(|name| name.parse()).transpose()?;
+    let submitted = client.submit(&task, key.as_ref()).await?;
     println!("{} is {}", submitted.task_id, submitted.status);
 
     let mut task = submitted;

@@ -121,7 +121,7 @@ async fn a_registration_repeated_with_its_idempotency_key_is_the_same_agent() {
 async fn the_same_identity_registering_many_times_at_once_is_one_agent() {
     let server = Server::start().await;
     let body = registration("AGENT-A", json!({}));
-    let calls: Vec<_> = (0..20)
+    let calls: Vec<_> = (0..10)
         .map(|_| {
             let call = server.api.post(REGISTER).header("x-registration-token", REGISTRATION_SECRET).json(&body);
             tokio::spawn(call.send())
@@ -130,12 +130,7 @@ async fn the_same_identity_registering_many_times_at_once_is_one_agent() {
     let mut agents = Vec::new();
     for call in calls {
         let answer = call.await.expect("a call does not panic");
-        // A conflict that outlasts its retries is told as what it is.
-        if answer.status == 503 {
-            answer.problem(503, "UNAVAILABLE");
-        } else {
-            agents.push(Agent::of(server.api.clone(), answer.expect(201)));
-        }
+        agents.push(Agent::of(server.api.clone(), answer.expect(201)));
     }
     assert!(agents.iter().all(|agent| agent.id == agents[0].id));
     assert_eq!(server.operator().agents().await.len(), 1);

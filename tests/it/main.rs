@@ -3,6 +3,7 @@
 //! Names of tests are promises. The G and A numbers are those of docs/reliability.md.
 
 mod harness;
+mod sdk_harness;
 
 mod bad_input;
 mod bad_query;
@@ -17,6 +18,14 @@ mod registration;
 mod reports;
 mod restart;
 mod results;
+mod sdk_blocking;
+mod sdk_crash;
+mod sdk_drain;
+mod sdk_failures;
+mod sdk_identity;
+mod sdk_leases;
+mod sdk_load;
+mod sdk_outage;
 mod secrets;
 mod starting_and_stopping;
 mod tasks;

@@ -12,30 +12,30 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 /// Long enough for a busy machine, and only ever used up by a test that fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
-pub struct Fake {
+pub(crate) struct Fake {
     state: Mutex<State>,
     changes: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
-pub struct State {
-    pub seen: Vec<Seen>,
-    pub queue: VecDeque<Value>,
-    pub results: Vec<Value>,
-    pub released: Vec<Value>,
-    pub lost: BTreeSet<String>,
-    pub directives: Vec<Value>,
-    pub lease_ms: u64,
-    pub interval_seconds: u64,
-    pub max_body_bytes: u64,
+pub(crate) struct State {
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) queue: VecDeque<Value>,
+    pub(crate) results: Vec<Value>,
+    pub(crate) released: Vec<Value>,
+    pub(crate) lost: BTreeSet<String>,
+    pub(crate) directives: Vec<Value>,
+    pub(crate) lease_ms: u64,
+    pub(crate) interval_seconds: u64,
+    pub(crate) max_body_bytes: u64,
     /// Whether no call gets through.
-    pub is_down: bool,
-    pub agent_id: String,
+    pub(crate) is_down: bool,
+    pub(crate) agent_id: String,
     /// Whether every token is refused, as when somebody else registers all the time.
-    pub refuses_tokens: bool,
+    pub(crate) refuses_tokens: bool,
     token: u32,
     rules: HashMap<&'static str, VecDeque<Rule>>,
     answered: HashMap<String, Vec<Value>>,
@@ -43,7 +43,7 @@ pub struct State {
 
 /// How one call to a route is to go wrong.
 #[derive(Debug)]
-pub enum Rule {
+pub(crate) enum Rule {
     Refuse(ErrorCode),
     Unreachable,
     /// The call has its effect and the answer gets lost.
@@ -51,19 +51,19 @@ pub enum Rule {
 }
 
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub route: &'static str,
-    pub path: String,
-    pub body: Value,
-    pub at: Instant,
-    pub headers: http::HeaderMap,
+pub(crate) struct Seen {
+    pub(crate) route: &'static str,
+    pub(crate) path: String,
+    pub(crate) body: Value,
+    pub(crate) at: Instant,
+    pub(crate) headers: http::HeaderMap,
 }
 
 const ROUTES: [&str; 8] =
     ["/register", "/heartbeat", "/tasks/lease", "/result", "/results", "/progress", "/release", "/deregister"];
 
 impl Fake {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let state = State {
             seen: Vec::new(),
             queue: VecDeque::new(),
@@ -85,33 +85,33 @@ impl Fake {
     }
 
     /// Starts to describe an agent of this orchestrator that loses no time by chance.
-    pub fn agent(self: &Arc<Self>) -> AgentBuilder {
+    pub(crate) fn agent(self: &Arc<Self>) -> AgentBuilder {
         Agent::builder("http://orchestrator.test", "AGENT-TEST-01")
             .http(self.clone())
-            .entropy(Arc::new(NoLuck(Mutex::new(0))))
+            .entropy(Dice::showing(0))
             .poll_wait(Duration::from_secs(1))
             .drain_grace(Duration::from_secs(1))
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
     /// Changes the orchestrator and wakes whoever waits for something in it.
-    pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let outcome = change(&mut self.state());
         self.changes.send_modify(|count| *count += 1);
         outcome
     }
 
     /// Makes the next calls to a route go wrong, in this order.
-    pub fn rule(&self, route: &'static str, rules: impl IntoIterator<Item = Rule>) {
+    pub(crate) fn rule(&self, route: &'static str, rules: impl IntoIterator<Item = Rule>) {
         assert!(ROUTES.contains(&route));
         self.change(|state| state.rules.entry(route).or_default().extend(rules));
     }
 
     /// Queues a task whose id and lease are made of `number`; gives its assignment.
-    pub fn submit(&self, number: u8, task_type: &str, input: &str) -> Value {
+    pub(crate) fn submit(&self, number: u8, task_type: &str, input: &str) -> Value {
         let assignment = json!({
             "task_id": task(number), "session_id": task(200), "task_type": task_type, "context": {},
             "input_data": input, "requirements": [], "timeout_seconds": 3600, "lease_id": lease(number),
@@ -122,7 +122,7 @@ impl Fake {
     }
 
     /// Waits until the orchestrator is as wanted.
-    pub async fn until<T>(&self, what: &str, mut seek: impl FnMut(&State) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, what: &str, mut seek: impl FnMut(&State) -> Option<T>) -> T {
         let mut changes = self.changes.subscribe();
         let search = async {
             loop {
@@ -140,7 +140,7 @@ impl Fake {
     }
 
     /// Waits until so many calls to a route were seen.
-    pub async fn until_seen(&self, route: &'static str, count: usize) {
+    pub(crate) async fn until_seen(&self, route: &'static str, count: usize) {
         self.until(&format!("call {count} to {route}"), |state| (state.count(route) >= count).then_some(())).await;
     }
 
@@ -201,16 +201,22 @@ impl HttpCall for Fake {
 }
 
 impl State {
-    pub fn count(&self, route: &str) -> usize {
+    pub(crate) fn count(&self, route: &str) -> usize {
         self.calls(route).count()
     }
 
-    pub fn calls(&self, route: &str) -> impl Iterator<Item = &Seen> {
+    pub(crate) fn calls(&self, route: &str) -> impl Iterator<Item = &Seen> {
         self.seen.iter().filter(move |seen| seen.route == route)
     }
 
-    pub fn result(&self, number: u8) -> Option<&Value> {
+    pub(crate) fn result(&self, number: u8) -> Option<&Value> {
         self.results.iter().find(|result| result["task_id"] == json!(task(number)))
+    }
+
+    /// Forgets the agent: its token is dead, and its identity gets another id.
+    pub(crate) fn wipe(&mut self) {
+        self.token += 1;
+        self.agent_id = "agent-2".to_owned();
     }
 
     fn lines(&self) -> Vec<String> {
@@ -312,25 +318,35 @@ fn refusal(code: ErrorCode) -> (u16, Value) {
     (code.status(), serde_json::to_value(ProblemBody::new(code, "as the test wants it", "r-1")).unwrap())
 }
 
-pub fn task(number: u8) -> TaskId {
+pub(crate) fn task(number: u8) -> TaskId {
     TaskId::from_bytes([number; 16])
 }
 
-pub fn lease(number: u8) -> LeaseId {
+pub(crate) fn lease(number: u8) -> LeaseId {
     LeaseId::from_bytes([number; 16])
 }
 
-/// Makes every pause the shortest, and every id another one.
+/// Draws the same number each time, with which pauses are the shortest (0) or the longest (255), and
+/// still makes every id another one.
 #[derive(Debug)]
-struct NoLuck(Mutex<u64>);
+pub(crate) struct Dice {
+    face: u8,
+    ids: Mutex<u64>,
+}
 
-impl Entropy for NoLuck {
+impl Dice {
+    pub(crate) fn showing(face: u8) -> Arc<Self> {
+        Arc::new(Self { face, ids: Mutex::new(0) })
+    }
+}
+
+impl Entropy for Dice {
     fn fill(&self, bytes: &mut [u8]) {
-        bytes.fill(0);
+        bytes.fill(self.face);
         if bytes.len() > 8 {
-            let mut count = self.0.lock().unwrap();
-            *count += 1;
-            bytes[..8].copy_from_slice(&count.to_le_bytes());
+            let mut ids = self.ids.lock().unwrap();
+            *ids += 1;
+            bytes[..8].copy_from_slice(&ids.to_le_bytes());
         }
     }
 }

@@ -7,7 +7,7 @@ use eap_agent_sdk::{CancelReason, HandlerError, LeaseStatus, Status, Task, TaskC
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::fake::{Fake, PATIENCE, Rule, lease, task};
+use crate::fake::{Dice, Fake, PATIENCE, Rule, lease, task};
 
 type Stop = (u8, Option<CancelReason>, Instant);
 
@@ -88,7 +88,8 @@ async fn a_cancel_directive_stops_the_task_and_is_acknowledged() {
 async fn a_heartbeat_that_is_refused_is_repeated_at_once_with_the_least() {
     let fake = Fake::new();
     fake.rule("/heartbeat", [Rule::Refuse(ErrorCode::PayloadTooLarge)]);
-    let agent = fake.agent().handle("watch", watchful(mpsc::channel(1).0)).build().unwrap().start();
+    let handler = watchful(mpsc::channel(1).0);
+    let agent = fake.agent().handle("watch", handler).entropy(Dice::showing(255)).build().unwrap().start();
     fake.until_seen("/heartbeat", 2).await;
     let beats: Vec<_> = fake.state().calls("/heartbeat").cloned().collect();
     assert!(beats[0].body.get("work_loop").is_some());
@@ -96,7 +97,7 @@ async fn a_heartbeat_that_is_refused_is_repeated_at_once_with_the_least() {
     keys.retain(|key| !["current_load", "tasks_in_progress", "metrics"].contains(&key.as_str()));
     assert_eq!(keys, ["seq", "status", "tasks"]);
     assert_eq!(beats[1].body["metrics"], json!({}));
-    assert!(beats[1].at - beats[0].at < Duration::from_millis(40), "at once, without a pause");
+    assert!(beats[1].at - beats[0].at < Duration::from_millis(400), "at once, without the pause of 500 ms");
     agent.drain();
     agent.wait().await.unwrap();
 }
@@ -135,19 +136,16 @@ async fn an_outage_makes_a_lease_uncertain_and_costs_no_work() {
 #[tokio::test]
 async fn a_strict_agent_stops_when_its_lease_is_over_by_its_own_count() {
     let fake = Fake::new();
-    fake.change(|state| state.lease_ms = 2_000);
+    fake.change(|state| state.lease_ms = 1_000);
+    fake.submit(1, "watch", "1");
     let (sender, mut stops) = mpsc::channel(8);
     let agent = fake.agent().handle("watch", watchful(sender)).fence_locally().build().unwrap().start();
-    fake.submit(1, "watch", "1");
     fake.until("it is listed", |state| state.calls("/heartbeat").any(|b| lists(&b.body, 1)).then_some(())).await;
-    fake.change(|state| {
-        state.is_down = true;
-        state.lease_ms = 300;
-    });
+    fake.change(|state| state.is_down = true);
     let renewed = fake.state().calls("/heartbeat").filter(|beat| lists(&beat.body, 1)).last().unwrap().at;
     let (_, reason, stopped) = next(&mut stops).await;
     assert_eq!(reason, Some(CancelReason::LeaseLost));
-    assert!(stopped - renewed < Duration::from_millis(2_500));
+    assert!(stopped - renewed < Duration::from_millis(1_200));
     agent.drain();
     agent.wait().await.unwrap();
 }
@@ -157,7 +155,7 @@ async fn handlers_that_block_every_thread_miss_no_heartbeat_and_lose_no_lease() 
     let fake = Fake::new();
     fake.change(|state| state.lease_ms = 300);
     let block = |_: Task<String>, ctx: TaskContext| async move {
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_millis(700));
         Ok(ctx.is_cancelled())
     };
     for number in 1..=4 {
@@ -172,7 +170,7 @@ async fn handlers_that_block_every_thread_miss_no_heartbeat_and_lose_no_lease() 
         fake.state().calls("/heartbeat").filter(|beat| lists(&beat.body, 1)).map(|beat| beat.at).collect();
     let longest = beats.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     assert!(longest < Duration::from_millis(300), "{longest:?} between two renewals of a lease of 300 ms");
-    assert!(beats.len() >= 7, "{} renewals", beats.len());
+    assert!(beats.len() >= 5, "{} renewals", beats.len());
     agent.drain();
     agent.wait().await.unwrap();
 }

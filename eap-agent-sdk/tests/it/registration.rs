@@ -6,7 +6,7 @@ use eap_agent_sdk::types::ErrorCode;
 use eap_agent_sdk::{Agent, Error, Status, Task, TaskContext};
 use serde_json::json;
 
-use crate::fake::{Fake, PATIENCE, Rule};
+use crate::fake::{Fake, PATIENCE, Rule, State};
 
 async fn echo(task: Task<String>, _: TaskContext) -> Result<String, eap_agent_sdk::HandlerError> {
     Ok(task.input)
@@ -19,13 +19,14 @@ async fn an_agent_waits_for_its_orchestrator_with_growing_pauses() {
     let agent = fake.agent().handle("echo", echo).build().unwrap().start();
     assert_eq!(agent.status(), Status::Connecting);
     fake.until_seen("/heartbeat", 1).await;
-    let state = fake.state();
-    let times: Vec<_> = state.calls("/register").map(|call| call.at).collect();
-    assert_eq!(times.len(), 4);
-    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(50)));
-    let ids: Vec<_> = state.calls("/register").map(|call| &call.body["instance_id"]).collect();
-    assert!(ids.windows(2).all(|pair| pair[0] == pair[1]), "the identity stays the same");
-    drop(state);
+    {
+        let state = fake.state();
+        let times: Vec<_> = state.calls("/register").map(|call| call.at).collect();
+        assert_eq!(times.len(), 4);
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(50)));
+        let ids: Vec<_> = state.calls("/register").map(|call| &call.body["instance_id"]).collect();
+        assert!(ids.windows(2).all(|pair| pair[0] == pair[1]), "the identity stays the same");
+    }
     agent.drain();
     agent.wait().await.unwrap();
 }
@@ -35,13 +36,8 @@ async fn a_dead_token_makes_the_agent_register_once_and_go_on() {
     let fake = Fake::new();
     let agent = fake.agent().handle("echo", echo).build().unwrap().start();
     fake.until_seen("/tasks/lease", 1).await;
-    // The store is wiped: the token is dead, and the same identity gets another id.
-    fake.change(|state| {
-        state.agent_id = "agent-2".to_owned();
-        state.refuses_tokens = true;
-    });
+    fake.change(State::wipe);
     fake.until_seen("/register", 2).await;
-    fake.change(|state| state.refuses_tokens = false);
     fake.submit(1, "echo", "again");
     fake.until("a result", |state| state.result(1).cloned()).await;
     assert_eq!(agent.agent_id().unwrap().as_str(), "agent-2");

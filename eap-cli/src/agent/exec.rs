@@ -64,6 +64,7 @@ impl Exec {
             input: task.input_data.clone().into_bytes(),
             timeout: self.timeout,
             grace: TERM_GRACE,
+            directory: dir.to_owned(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! One process and everything it starts, from its input to its end.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -45,6 +46,8 @@ pub(super) struct Job {
     pub(super) timeout: Option<Duration>,
     /// How long it has between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
+    /// Its directory: the caller's to remove, unless the agent ends at once.
+    pub(super) directory: PathBuf,
 }
 
 /// How a process ended.
@@ -84,7 +87,7 @@ impl Job {
             command.env_remove(name);
         }
         let mut child = command.spawn()?;
-        let group = Group::of(&child, groups);
+        let group = Group::of(&child, self.directory, groups);
         let mut stdout = Capture::new(child.stdout.take(), MAX_STDOUT_BYTES, Keep::AllOrStop);
         let mut stderr = Capture::new(child.stderr.take(), STDERR_TAIL_BYTES, Keep::Tail);
         let deadline = started + self.timeout.unwrap_or(FAR);
@@ -145,21 +148,23 @@ async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
     }
 }
 
-/// The process groups that run, so that they can be killed when there is no time for anything else.
+/// The process groups that run, with their directories, so that nothing of them is left when there is no time for
+/// anything else.
 #[derive(Debug, Default)]
-pub(crate) struct Groups(Mutex<BTreeSet<i32>>);
+pub(crate) struct Groups(Mutex<BTreeMap<i32, PathBuf>>);
 
 impl Groups {
-    /// Kills all of them at once.
+    /// Kills all of them at once and removes their directories.
     pub(crate) fn kill(&self) {
-        for id in self.lock().iter() {
+        for (id, directory) in self.lock().iter() {
             // It may have ended in this moment.
             let _ = killpg(Pid::from_raw(*id), Signal::SIGKILL);
+            let _ = fs::remove_dir_all(directory);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<i32>> {
-        // A set of numbers is whole at any time.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, PathBuf>> {
+        // No panic leaves the map half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,9 +179,9 @@ struct Group {
 
 impl Group {
     /// The group that `child` leads.
-    fn of(child: &Child, groups: &Arc<Groups>) -> Self {
+    fn of(child: &Child, directory: PathBuf, groups: &Arc<Groups>) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
-        groups.lock().extend(id);
+        groups.lock().extend(id.map(|id| (id, directory)));
         Self { id, groups: Arc::clone(groups) }
     }
 
@@ -210,6 +215,7 @@ mod tests {
             input: Vec::new(),
             timeout: Some(Duration::from_secs(60)),
             grace: Duration::from_millis(200),
+            directory: PathBuf::new(),
         }
     }
 
@@ -284,7 +290,7 @@ mod tests {
     async fn assert_gone(pid: i32) {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             let state = state.rsplit(')').next().unwrap_or_default().trim().chars().next();
             if state.is_none_or(|state| state == 'Z') {
                 return;

@@ -33,7 +33,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// happens, checks the results, and leaves nothing behind. Exit code 1 says that a result is wrong.
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
-    /// The text to work on [default: a short one of its own].
+    /// The text to work on [default: a built-in one].
     file: Option<PathBuf>,
 
     /// Print the results as one JSON document; the steps go to standard error.
@@ -57,11 +57,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<Exit, Failure> {
     };
     stage.take_down().await?;
     let findings = outcome?;
-    if args.json {
-        print_json(&findings.as_json())?
-    } else {
-        print(&findings.render())?
-    }
+    if args.json { print_json(&findings.as_json()) } else { print(&findings.render()) }?;
     match findings.wrong.as_slice() {
         [] => Ok(Exit::Done),
         wrong => Err(Failure::new(Exit::Failed, format!("a result is wrong: {}", wrong.join("; ")))),
@@ -178,7 +174,7 @@ impl Findings {
             ]);
         }
         let verdict = match self.wrong.is_empty() {
-            true => format!("All {} tasks completed, and the results are those of a direct count.\n", self.tasks),
+            true => format!("Tasks completed: {}. The results are those of a direct count.\n", self.tasks),
             false => String::new(),
         };
         format!("\nResults\n{}\n{verdict}", table.render())

@@ -68,7 +68,7 @@ pub(super) struct Text {
 impl Text {
     /// Reads the file, or takes the built-in text.
     pub(super) fn read(file: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = file else { return Ok(Self::new("a text of its own".to_owned(), BUILT_IN.to_owned())) };
+        let Some(path) = file else { return Ok(Self::new("built-in text".to_owned(), BUILT_IN.to_owned())) };
         let name = path.display().to_string();
         let size = fs::metadata(path).map(|data| data.len());
         match size.and_then(|size| if size > MAX_BYTES { Ok(None) } else { fs::read_to_string(path).map(Some) }) {

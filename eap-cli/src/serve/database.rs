@@ -24,7 +24,7 @@ impl FromStr for Database {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
-            Some(("memory", "")) | Some(("sqlite", ":memory:")) => Ok(Self::Memory),
+            Some(("memory", "") | ("sqlite", ":memory:")) => Ok(Self::Memory),
             Some(("sqlite", path)) => match path.strip_prefix("//").unwrap_or(path) {
                 "" => Err("names no file: write sqlite:FILE".to_owned()),
                 path => Ok(Self::Sqlite(path.into())),

@@ -11,7 +11,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use eap_orchestrator::{Orchestrator, StartError, SystemClock};
 use eap_types::NamePolicy;
 use tokio::net::TcpListener;
-use tracing::{error, info};
+use tracing::{info, warn};
 
 pub(crate) use self::database::Database;
 use crate::exit::{Exit, Failure, chain};
@@ -33,7 +33,7 @@ pub(crate) struct ServeArgs {
     listen: String,
 
     /// Where to keep everything: sqlite:FILE, or memory: to forget it at the end.
-    #[arg(long, env = "EAP_DATABASE_URL", default_value = "sqlite:eap.db", value_name = "URL")]
+    #[arg(long, env = "EAP_DATABASE_URL", hide_env_values = true, default_value = "sqlite:eap.db", value_name = "URL")]
     database: Database,
 
     /// File with the key that operators call with, at least 24 bytes [default: the environment variable
@@ -118,6 +118,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         .build()
         .map_err(|problems| Failure::usage(problems.to_string()))?;
     let _running = orchestrator.start().await.map_err(|error| failed(&error))?;
+    if args.allow_plaintext && !bound.ip().is_loopback() {
+        warn!("plain HTTP on a network: whoever is on the way reads tokens and tasks");
+    }
     eprintln!("eap: serving on {scheme}://{bound} (database {})", args.database);
     let report = orchestrator.serve(listener, stop.cancelled_owned()).await.map_err(|error| failed(&error))?;
     info!(%report, "stopped");
@@ -132,7 +135,6 @@ async fn resolve(listen: &str) -> Result<SocketAddr, Failure> {
 }
 
 fn failed(error: &StartError) -> Failure {
-    error!(error = error as &dyn std::error::Error, "the orchestrator cannot go on");
     match error {
         StartError::Config(_) | StartError::Exposed { .. } | StartError::Tls(_) => Failure::usage(chain(error)),
         _ => Failure::new(Exit::Failed, format!("{}; nothing acknowledged is lost: start again", chain(error))),

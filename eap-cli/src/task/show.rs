@@ -32,15 +32,14 @@ pub(super) fn task(task: &TaskView) -> String {
         }
     }
     table.row(["submitted", &format!("{} ago", age(task.created_at))]);
-    let mut text = table.render();
-    if let Some(result) = &task.result {
-        text.push_str(&result_of(result));
+    match &task.result {
+        Some(result) => result_below(table, result),
+        None => table.render(),
     }
-    text
 }
 
-fn result_of(result: &TaskResult) -> String {
-    let mut table = Table::new();
+/// The rows so far, and what the agent reported.
+fn result_below(mut table: Table, result: &TaskResult) -> String {
     if let Some(milliseconds) = result.execution_time_ms {
         table.row(["took", &format!("{:.3} s", milliseconds / 1000.0)]);
     }
@@ -174,20 +173,23 @@ mod tests {
 
     #[test]
     fn what_a_command_printed_stands_as_it_is() {
-        let text = result_of(&result(&json!({ "output": "1234\n", "exit_code": 0 })));
+        let text = result_below(Table::new(), &result(&json!({ "output": "1234\n", "exit_code": 0 })));
         assert_eq!(text, "output: 1234\n");
-        let text = result_of(&result(&json!({ "output": "a\nb\n", "exit_code": 0 })));
+        let text = result_below(Table::new(), &result(&json!({ "output": "a\nb\n", "exit_code": 0 })));
         assert_eq!(text, "output:\na\nb\n");
     }
 
     #[test]
     fn other_output_is_json_and_a_failure_says_why() {
-        let text = result_of(&result(&json!({ "output": "x", "words": 3 })));
+        let text = result_below(Table::new(), &result(&json!({ "output": "x", "words": 3 })));
         assert_eq!(text, "output:\n{\n  \"output\": \"x\",\n  \"words\": 3\n}\n");
         let mut failed = result(&json!({ "output": "", "exit_code": 3 }));
         failed.status = ResultStatus::Failed;
         failed.error_code = Some(FailureCode::HandlerError);
         failed.error_message = Some("no such file".to_owned());
-        assert_eq!(result_of(&failed), "error  HANDLER_ERROR\nmessage: no such file\noutput:\n\nexit code 3\n");
+        assert_eq!(
+            result_below(Table::new(), &failed),
+            "error  HANDLER_ERROR\nmessage: no such file\noutput:\n\nexit code 3\n"
+        );
     }
 }

@@ -75,6 +75,9 @@ impl<T: Decode> AgentCall<T> {
             Some(Ok(task)) => Some(task),
             None => None,
         };
+        if let (Err(_), Some(task)) = (&invalid, task) {
+            orchestrator.lifecycle().assigned(&entry.agent.id, task).await?;
+        }
         Ok(Self { entry, task, body: invalid? })
     }
 

@@ -111,6 +111,12 @@ pub(crate) fn response(refusal: &ApiError, request_id: &str) -> Response {
     response
 }
 
+/// The answer to a target that is no path of ours (`GET http://other/…`, `CONNECT …`): refused before there is a
+/// request, so it has no body.
+pub(crate) fn bad_target() -> Response {
+    (StatusCode::BAD_REQUEST, [(http::header::CONNECTION, "close")]).into_response()
+}
+
 fn log(refusal: &ApiError, status: StatusCode, request_id: &str) {
     if !status.is_server_error() {
         return;

@@ -21,6 +21,7 @@ use eap_types::{header, path};
 use http::HeaderValue;
 
 use self::error::ApiError;
+pub(crate) use self::error::bad_target;
 use crate::clock::draw;
 use crate::orchestrator::Orchestrator;
 

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode};
 use super::call::{OperatorCall, checked_header, json};
 use super::error::ApiError;
 use super::query::Query;
+use crate::error::Error;
 use crate::lifecycle::ListTasks;
 use crate::orchestrator::Orchestrator;
 
@@ -71,10 +72,17 @@ pub(super) async fn list(orchestrator: Orchestrator, request: Request) -> Result
 /// Ends a task.
 pub(super) async fn cancel(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
     let mut call = OperatorCall::read(&orchestrator, request)?;
-    let task = call.task().await;
+    let (task, operator) = (call.task().await, call.operator.clone());
     let absent = Some(CancelTask::new());
-    let (cancel, _, operator) = call.body(&orchestrator, limits::MAX_SMALL_BYTES, absent).await?;
-    json(StatusCode::OK, &orchestrator.cancel(&operator, task?, cancel.reason).await?)
+    match call.body(&orchestrator, limits::MAX_SMALL_BYTES, absent).await {
+        Ok((cancel, ..)) => json(StatusCode::OK, &orchestrator.cancel(&operator, task?, cancel.reason).await?),
+        Err(invalid @ ApiError::Core(Error::Invalid { .. })) => {
+            // A task that is not there comes before what is wrong with the body.
+            orchestrator.get(&operator, task?).await?;
+            Err(invalid)
+        }
+        Err(unreadable) => Err(unreadable),
+    }
 }
 
 /// What happened to a task.

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::registration::agent_event;
 use super::views::millis;
-use super::{Lifecycle, MAX_CONFLICTS, Share};
+use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
 use crate::directory::Entry;
 use crate::error::Error;
 use crate::store::{AgentWrite, Change, EventKind, Revision, StoreError};
@@ -89,7 +89,8 @@ impl Lifecycle {
         }
         let (this, id) = (Arc::clone(self), entry.agent.id.clone());
         self.detached(Share::Running, async move {
-            for _ in 0..MAX_CONFLICTS {
+            for turn in 0..MAX_CONFLICTS {
+                stand_aside(turn).await;
                 let Some(entry) = this.directory.get(&id) else { return Ok(()) };
                 let now = this.clock.now();
                 let Some(standing) = entry.agent.standing.after(event, now) else { return Ok(()) };

@@ -36,6 +36,13 @@ use crate::store::{Change, LateResultRow, Repository, ResultRow, StoreError, Sto
 /// How often a decision is made anew because another writer was faster.
 const MAX_CONFLICTS: usize = 16;
 
+/// Lets a writer that was faster announce what it committed, before its record is looked up in memory again.
+async fn stand_aside(turn: usize) {
+    if turn > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(turn as u64)).await;
+    }
+}
+
 /// The lifecycle manager; shared by everything that reads or changes tasks and agents.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {

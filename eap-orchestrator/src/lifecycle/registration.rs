@@ -9,7 +9,7 @@ use eap_types::{
 use tracing::info;
 
 use super::submit::fingerprint;
-use super::{Lifecycle, MAX_CONFLICTS, Share};
+use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
 use crate::auth::{Admission, AgentToken, hex};
 use crate::clock::draw;
 use crate::directory::Entry;
@@ -61,7 +61,8 @@ impl Lifecycle {
             route: "register",
             key: key.to_string(),
         });
-        for _ in 0..MAX_CONFLICTS {
+        for turn in 0..MAX_CONFLICTS {
+            stand_aside(turn).await;
             let first = match &scope {
                 Some(scope) => self.store.idempotent(scope).await?,
                 None => None,
@@ -70,7 +71,11 @@ impl Lifecycle {
                 return Err(Error::IdempotencyConflict);
             }
             let known = match first.as_ref().map(|first| &first.target) {
-                Some(IdempotentTarget::Agent(id)) => self.directory.get(id),
+                Some(IdempotentTarget::Agent(id)) => match self.directory.get(id) {
+                    // Its commit is done and not yet announced. One still missing at the last turn is purged.
+                    None if turn + 1 < MAX_CONFLICTS => continue,
+                    known => known,
+                },
                 _ => registration
                     .instance_id
                     .as_ref()
@@ -176,7 +181,8 @@ impl Lifecycle {
     pub(crate) async fn deregister(self: &Arc<Self>, id: &AgentId) -> Result<u64, Error> {
         let (this, id) = (Arc::clone(self), id.clone());
         self.detached(Share::Running, async move {
-            for _ in 0..MAX_CONFLICTS {
+            for turn in 0..MAX_CONFLICTS {
+                stand_aside(turn).await;
                 let entry = this.directory.get(&id).ok_or(Error::UnknownAgent)?;
                 match this.retire(&entry).await {
                     Err(Error::Store(StoreError::Conflict { .. })) => {}

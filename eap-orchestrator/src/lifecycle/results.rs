@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eap_core::{Agent, EndOfLease, Progress, Quote, Report, TaskEvent};
 use eap_types::{
-    FieldProblem, ProgressReply, ProgressReport, ReleaseRequest, Released, ResultAccepted, TaskId, TaskResult,
+    AgentId, FieldProblem, ProgressReply, ProgressReport, ReleaseRequest, Released, ResultAccepted, TaskId, TaskResult,
 };
 
 use super::views::millis;
@@ -33,6 +33,12 @@ impl Lifecycle {
         let this = Arc::clone(self);
         let applied = self.detached(Share::Running, async move { this.apply(id, &event, Some(&result)).await }).await?;
         Ok(ResultAccepted::new(id, applied.duplicate))
+    }
+
+    /// Says whether a task was ever assigned to an agent; to any other it does not exist.
+    pub(crate) async fn assigned(&self, agent: &AgentId, id: TaskId) -> Result<(), Error> {
+        let stored = self.store.task(id).await?;
+        stored.filter(|stored| stored.record.was_assigned_to(agent)).map(drop).ok_or(Error::UnknownTask)
     }
 
     /// Takes progress in and renews the lease.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -22,11 +23,14 @@ pub(super) struct Pace {
     /// Requests begun and requests ended: a difference means that one is being answered.
     begun: AtomicU64,
     ended: AtomicU64,
+    /// Wakes the connection when its request has ended: hyper, which knows that nothing is there to be read, would not
+    /// ask the transport again, and nobody would set the timer.
+    reader: AtomicWaker,
 }
 
 impl Pace {
     pub(super) fn new(header: Duration, idle: Duration) -> Self {
-        Self { header, idle, begun: AtomicU64::new(0), ended: AtomicU64::new(0) }
+        Self { header, idle, begun: AtomicU64::new(0), ended: AtomicU64::new(0), reader: AtomicWaker::new() }
     }
 
     /// A request's header is complete; it is being answered until the guard goes.
@@ -43,6 +47,7 @@ pub(super) struct Busy(Arc<Pace>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::SeqCst);
+        self.0.reader.wake();
     }
 }
 
@@ -67,6 +72,7 @@ impl<I> WithDeadlines<I> {
 
     /// Whether the wait for the next request, or for the rest of its header, is over.
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        self.pace.reader.register(cx.waker());
         let (ended, begun) = (self.pace.ended.load(Ordering::SeqCst), self.pace.begun.load(Ordering::SeqCst));
         if begun != ended {
             self.waiting_since = None;

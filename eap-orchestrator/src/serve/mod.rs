@@ -176,15 +176,20 @@ impl Front {
             let mut request = request.map(axum::body::Body::new);
             let is_local = is_local_call(listener, peer.ip(), request.headers());
             request.extensions_mut().insert(Origin { is_local });
-            let answer = router.clone().oneshot(request);
+            // A target that names a host of its own could differ from `Host`, which was checked.
+            let answer = request.uri().authority().is_none().then(|| router.clone().oneshot(request));
             async move {
-                let response = answer.await;
+                let response = match answer {
+                    Some(answer) => answer.await,
+                    None => Ok(crate::http::bad_target()),
+                };
                 drop(busy);
                 response
             }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .max_headers(MAX_HEADERS)
+            .max_header_size(MAX_HEADER_BYTES)
             .max_buf_size(MAX_HEADER_BYTES)
             .serve_connection(io, service);
         tokio::pin!(connection);

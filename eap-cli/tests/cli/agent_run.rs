@@ -1,0 +1,193 @@
+//! A command as an agent, from registration to the last signal.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{Ended, Server, eap, run, until};
+
+const SUBMIT: [&str; 7] = ["task", "submit", "--capability", "work", "--max-attempts", "1", "--json"];
+
+fn submit(server: &Server, arguments: &[&str]) -> Ended {
+    run(&mut server.eap(&[&SUBMIT[..], arguments].concat()))
+}
+
+/// A server whose leases are short, so that agents soon hear what it says.
+fn server_with_short_leases(dir: &Path) -> Server {
+    let config = dir.join("config.json");
+    std::fs::write(&config, r#"{"timing": {"lease": {"secs": 1, "nanos": 0}}}"#).unwrap();
+    Server::start(&["--config", config.to_str().expect("UTF-8")], &[])
+}
+
+fn is_running(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next());
+    // A zombie has ended, whether or not anybody collects it.
+    state.is_some_and(|state| state != 'Z')
+}
+
+fn pid_in(file: &Path) -> i32 {
+    until("the command writes its child's id", || std::fs::read_to_string(file).ok()?.trim().parse().ok())
+}
+
+#[test]
+fn a_command_gets_the_task_and_its_output_and_files_come_back() {
+    let server = Server::start(&[], &[]);
+    let script = r#"mkdir "$EAP_ARTIFACTS_DIR/deep"; printf '# done' > "$EAP_ARTIFACTS_DIR/deep/report.md"
+        ln -s /etc/passwd "$EAP_ARTIFACTS_DIR/link"; echo "$EAP_TASK_ID $EAP_ATTEMPT $EAP_TASK_TYPE $(wc -w)""#;
+    let mut agent = server.agent(&["--capability", "more"], &[], script);
+    let task = submit(&server, &["--input", "four words are here", "--wait"]).expect(0).json();
+    let id = task["task_id"].as_str().expect("an id");
+    let words: Vec<_> = task["result"]["output_data"]["output"].as_str().expect("text").split_whitespace().collect();
+    assert_eq!(words, [id, "1", "work", "4"]);
+    assert_eq!(task["result"]["output_data"]["exit_code"], 0);
+    let artifacts = task["result"]["artifacts"].as_array().expect("artifacts");
+    assert_eq!(artifacts.len(), 1, "{artifacts:?}");
+    assert_eq!((&artifacts[0]["path"], &artifacts[0]["content"]), (&"deep/report.md".into(), &"# done".into()));
+
+    let other = ["task", "submit", "--type", "free.word", "--capability", "more", "--input", "x", "--wait", "--json"];
+    let output = run(&mut server.eap(&other)).expect(0).json()["result"]["output_data"]["output"].to_string();
+    assert!(output.contains("free.word 1"), "{output}");
+
+    let agents = run(&mut server.eap(&["agent", "list", "--json"])).expect(0).json();
+    let agent_id = agents["agents"][0]["agent_id"].as_str().expect("an id");
+    let detail = run(&mut server.eap(&["agent", "get", agent_id, "--json"])).expect(0).json();
+    assert_eq!(detail["capabilities"], serde_json::json!(["more", "work"]));
+    assert_eq!(agent.stop(), 0);
+    assert!(agent.log().contains("2 completed, 0 failed"), "{}", agent.log());
+}
+
+#[test]
+fn another_exit_code_is_a_failed_task_with_the_reason() {
+    let server = Server::start(&[], &[]);
+    let _agent = server.agent(&[], &[], "echo half; echo no such luck >&2; exit 7");
+    let task = submit(&server, &["--input", "x", "--wait"]).expect(1).json();
+    let result = &task["result"];
+    assert_eq!((&task["status"], &result["error_code"]), (&"failed".into(), &"HANDLER_ERROR".into()));
+    assert_eq!(result["error_message"], "no such luck");
+    assert_eq!(result["output_data"], serde_json::json!({ "output": "half\n", "exit_code": 7 }));
+    let id = task["task_id"].as_str().expect("an id");
+    let seen = run(&mut server.eap(&["task", "get", id])).expect(1);
+    assert!(seen.stdout.contains("no such luck") && seen.stdout.contains("exit code 7"), "{seen:?}");
+}
+
+#[test]
+fn a_cancel_ends_the_whole_process_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server_with_short_leases(dir.path());
+    let file = dir.path().join("pid");
+    let variable = [("PID_FILE", file.to_str().expect("UTF-8"))];
+    let mut agent = server.agent(&[], &variable, r#"sleep 600 & echo $! > "$PID_FILE"; wait"#);
+    let task = submit(&server, &["--input", "x"]).expect(0).json();
+    let grandchild = pid_in(&file);
+    assert!(is_running(grandchild));
+    let id = task["task_id"].as_str().expect("an id");
+    run(&mut server.eap(&["task", "cancel", id])).expect(0);
+    until("the group ends", || (!is_running(grandchild)).then_some(()));
+    assert_eq!(agent.stop(), 0);
+}
+
+#[test]
+fn a_task_that_takes_too_long_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&[], &[]);
+    let file = dir.path().join("pid");
+    let variable = [("PID_FILE", file.to_str().expect("UTF-8"))];
+    let script = r#"sleep 600 & echo $! > "$PID_FILE"; wait"#;
+    let _agent = server.agent(&["--timeout", "1"], &variable, script);
+    let task = submit(&server, &["--input", "x", "--wait"]).expect(1).json();
+    assert_eq!(task["result"]["error_code"], "TIMEOUT");
+    until("the group ends", || (!is_running(pid_in(&file))).then_some(()));
+}
+
+#[test]
+fn the_task_s_own_time_counts_as_well() {
+    let server = Server::start(&[], &[]);
+    let _agent = server.agent(&[], &[], "sleep 600");
+    let task = submit(&server, &["--input", "x", "--timeout", "1", "--wait"]).expect(1).json();
+    assert_eq!(task["result"]["error_code"], "TIMEOUT");
+}
+
+#[test]
+fn more_than_a_result_can_carry_is_said_so() {
+    let server = Server::start(&[], &[]);
+    let mut agent = server.agent(&[], &[], "exec yes");
+    let result = |task: &Value| task["result"]["error_code"].clone();
+    assert_eq!(result(&submit(&server, &["--input", "x", "--wait"]).expect(1).json()), "RESOURCE_EXHAUSTED");
+    assert_eq!(agent.stop(), 0);
+    let many = r#"for n in $(seq 101); do : > "$EAP_ARTIFACTS_DIR/$n"; done"#;
+    let _agent = server.agent(&[], &[], many);
+    assert_eq!(result(&submit(&server, &["--input", "x", "--wait"]).expect(1).json()), "RESOURCE_EXHAUSTED");
+}
+
+#[test]
+fn a_stopping_agent_hands_back_what_it_cannot_finish_and_leaves_nothing_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&[], &[]);
+    let file = dir.path().join("pid");
+    let variable = [("PID_FILE", file.to_str().expect("UTF-8"))];
+    let mut agent = server.agent(&["--drain-grace", "0"], &variable, r#"sleep 600 & echo $! > "$PID_FILE"; wait"#);
+    let task = submit(&server, &["--input", "x"]).expect(0).json();
+    let grandchild = pid_in(&file);
+    assert_eq!(agent.stop(), 0);
+    until("the group ends", || (!is_running(grandchild)).then_some(()));
+    let id = task["task_id"].as_str().expect("an id");
+    let task = run(&mut server.eap(&["task", "get", id, "--json"])).expect(0).json();
+    assert_eq!(task["status"], "queued");
+}
+
+#[test]
+fn a_second_signal_ends_agent_and_command_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&[], &[]);
+    let file = dir.path().join("pid");
+    let variable = [("PID_FILE", file.to_str().expect("UTF-8"))];
+    let script =
+        r#"trap '' TERM; echo "$EAP_ARTIFACTS_DIR" > "$PID_FILE.dir"; sleep 600 & echo $! > "$PID_FILE"; wait; wait"#;
+    let mut agent = server.agent(&["--drain-grace", "600"], &variable, script);
+    submit(&server, &["--input", "x"]).expect(0);
+    let grandchild = pid_in(&file);
+    agent.signal(Signal::SIGTERM);
+    until("the agent drains", || agent.log().contains("the agent stops").then_some(()));
+    assert_eq!(agent.stop(), 128 + 15);
+    until("the group ends", || (!is_running(grandchild)).then_some(()));
+    let artifacts = std::fs::read_to_string(dir.path().join("pid.dir")).unwrap();
+    assert!(!Path::new(artifacts.trim()).exists(), "{artifacts} is left");
+}
+
+#[test]
+fn a_command_that_is_not_there_is_said_at_the_start() {
+    let mut command = eap(&["agent", "run", "--name", "AGENT-X-01", "--capability", "work", "--", "no-such-command-x"]);
+    let ended = run(&mut command).expect(2);
+    assert!(ended.stderr.contains("`no-such-command-x` is not found"), "{ended:?}");
+    run(&mut eap(&["agent", "run", "--name", "AGENT-X-01", "--capability", "work"])).expect(2);
+    run(&mut eap(&["agent", "run", "--name", "x", "--capability", "work", "--", "sh"])).expect(2);
+}
+
+#[test]
+fn the_wrong_registration_secret_is_refused() {
+    let server = Server::start(&[], &[("EAP_REGISTRATION_SECRET", "the-registration-secret-here")]);
+    let arguments = ["agent", "run", "--name", "AGENT-X-01", "--capability", "work", "--", "cat"];
+    for secret in ["", "another-registration-secret"] {
+        let ended = run(server.eap(&arguments).env("EAP_REGISTRATION_SECRET", secret)).expect(3);
+        let last = ended.stderr.lines().last().expect("a line");
+        assert!(last.contains("set EAP_REGISTRATION_SECRET"), "{ended:?}");
+    }
+}
+
+#[test]
+fn an_agent_outlives_its_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", dir.path().join("eap.db").display());
+    let mut server = Server::start(&["--database", &database], &[]);
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let _agent = server.agent(&[], &[], "cat");
+    submit(&server, &["--input", "x", "--wait"]).expect(0);
+    server.process.kill_9();
+    let server = Server::start(&["--database", &database, "--listen", &address], &[]);
+    let started = std::time::Instant::now();
+    submit(&server, &["--input", "x", "--wait=20"]).expect(0);
+    assert!(started.elapsed() < Duration::from_secs(20));
+}

@@ -1,0 +1,141 @@
+//! Submitting and following tasks: exit codes, JSON, and what is said on the way.
+
+use crate::support::{Server, eap, run, run_with_input};
+
+#[test]
+fn every_listing_has_a_form_for_people_and_one_for_programs() {
+    let server = Server::start(&[], &[]);
+    let list = |arguments: &[&str]| run(&mut server.eap(arguments)).expect(0);
+    assert_eq!(list(&["task", "list"]).stdout, "no tasks\n");
+    assert_eq!(list(&["agent", "list"]).stdout, "no agents\n");
+    let submit = ["task", "submit", "--type", "work", "--label", "region=eu", "--priority", "0", "--input", "a"];
+    let submitted = list(&[&submit[..], &["--json"]].concat()).json();
+    assert_eq!((&submitted["status"], &submitted["priority"]), (&"queued".into(), &0.into()));
+    assert_eq!(submitted["routing"]["labels"]["region"], "eu");
+    let id = submitted["task_id"].as_str().expect("an id");
+    let other = list(&["task", "submit", "--capability", "other", "--input", "b"]).stdout;
+    assert_eq!(other.lines().count(), 1);
+
+    let table = list(&["task", "list"]).stdout;
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.starts_with("ID ") && table.contains(id) && table.contains(other.trim()), "{table}");
+    let ids = |arguments: &[&str]| {
+        let page = list(&[&["task", "list", "--json"], arguments].concat()).json();
+        page["tasks"].as_array().expect("tasks").len()
+    };
+    assert_eq!([ids(&[]), ids(&["--all"]), ids(&["--type", "work"]), ids(&["--status", "dead"])], [2, 2, 1, 0]);
+    let first = list(&["task", "list", "--json", "--limit", "1"]).json();
+    let cursor = first["next_cursor"].as_str().expect("there is more");
+    assert_eq!(ids(&["--limit", "1", "--cursor", cursor]), 1);
+
+    let history = list(&["task", "history", id, "--json"]).json();
+    assert_eq!(history["events"][0]["kind"], "task.submitted");
+    assert!(list(&["task", "history", id]).stdout.contains("task.submitted"));
+    assert_eq!(list(&["agent", "list", "--json"]).json()["agents"], serde_json::json!([]));
+}
+
+#[test]
+fn a_cancelled_task_is_over_and_not_done() {
+    let server = Server::start(&[], &[]);
+    let id = run(&mut server.eap(&["task", "submit", "--type", "work", "--input", "x"])).expect(0).stdout;
+    let id = id.trim();
+    run(&mut server.eap(&["task", "get", id])).expect(0);
+    run(&mut server.eap(&["task", "get", id, "--wait=0"])).expect(5);
+    run(&mut server.eap(&["task", "cancel", id, "--reason", "no longer needed"])).expect(0);
+    run(&mut server.eap(&["task", "cancel", id])).expect(0);
+    let seen = run(&mut server.eap(&["task", "get", id, "--wait"])).expect(1);
+    assert!(seen.stdout.contains("no longer needed"), "{seen:?}");
+}
+
+#[test]
+fn the_end_of_a_wait_has_a_code_of_its_own() {
+    let server = Server::start(&[], &[]);
+    let submit = ["task", "submit", "--type", "work", "--input", "x", "--wait=1", "--json"];
+    let ended = run(&mut server.eap(&submit)).expect(5);
+    assert_eq!(ended.json()["no_capable_agent"], true);
+    assert!(ended.stderr.contains("--wait` goes on"), "{ended:?}");
+}
+
+#[test]
+fn the_same_key_is_the_same_task() {
+    let server = Server::start(&[], &[]);
+    let submit = |input: &str| {
+        run(&mut server.eap(&["task", "submit", "--type", "work", "--idempotency-key", "k-1", "--input", input]))
+    };
+    let first = submit("x").expect(0).stdout;
+    assert_eq!(submit("x").expect(0).stdout, first);
+    let other = submit("y").expect(3);
+    assert!(other.stderr.contains("IDEMPOTENCY_CONFLICT"), "{other:?}");
+    let without = ["task", "submit", "--type", "work", "--input", "x"];
+    assert_ne!(run(&mut server.eap(&without)).expect(0).stdout, run(&mut server.eap(&without)).expect(0).stdout);
+}
+
+#[test]
+fn input_comes_from_the_command_line_a_file_or_standard_input() {
+    let server = Server::start(&[], &[]);
+    let _agent = server.agent(&[], &[], "cat");
+    let output = |arguments: &[&str], stdin: &str| {
+        let submit = ["task", "submit", "--capability", "work", "--wait", "--json"];
+        let ended = run_with_input(&mut server.eap(&[&submit[..], arguments].concat()), stdin).expect(0);
+        ended.json()["result"]["output_data"]["output"].as_str().expect("text").to_owned()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("input.txt");
+    std::fs::write(&file, "from a file\n").unwrap();
+    assert_eq!(output(&["--input", "-as it is-"], ""), "-as it is-");
+    assert_eq!(output(&["--input-file", file.to_str().expect("UTF-8")], ""), "from a file\n");
+    assert_eq!(output(&["--input-file", "-"], "naïve\n"), "naïve\n");
+    assert_eq!(output(&["--input", "{ \"a\": [1, \"b c\"] }", "--json-input"], ""), r#"{"a":[1,"b c"]}"#);
+    assert_eq!(output(&["--input", "{ \"a\": 1 }"], ""), "{ \"a\": 1 }");
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    let submit = |arguments: &[&str]| run(&mut eap(&[&["task", "submit"], arguments].concat())).expect(2);
+    submit(&["--input", "x"]);
+    submit(&["--type", "work"]);
+    submit(&["--type", "work", "--input", "x", "--input-file", "y"]);
+    submit(&["--type", "No Such Type", "--input", "x"]);
+    submit(&["--type", "work", "--input", "x", "--priority", "5"]);
+    submit(&["--type", "work", "--input", "x", "--label", "region"]);
+    submit(&["--type", "work", "--input", "x", "--context", "[]"]);
+    submit(&["--type", "work", "--input", "{", "--json-input"]);
+    submit(&["--type", "work", "--input-file", "/nowhere/file"]);
+    submit(&["--type", "work", "--input", "x", "--wait", "soon"]);
+    run(&mut eap(&["task", "get", "not-an-id"])).expect(2);
+    run(&mut eap(&["task", "list", "--url", "not a url"])).expect(2);
+    run(&mut eap(&["no-such-command"])).expect(2);
+    run(&mut eap(&["--help"])).expect(0);
+    let version = run(&mut eap(&["--version"])).expect(0);
+    assert_eq!(version.stdout, format!("eap {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_refusal_says_what_to_do_next() {
+    let server = Server::start(&[], &[("EAP_OPERATOR_KEY", "the-operator-key-of-this-test")]);
+    for key in ["", "another-operator-key-00000000"] {
+        let ended = run(server.eap(&["task", "list"]).env("EAP_OPERATOR_KEY", key)).expect(3);
+        assert!(ended.stderr.contains("set EAP_OPERATOR_KEY"), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    std::fs::write(&file, "the-operator-key-of-this-test\n").unwrap();
+    run(server.eap(&["task", "list", "--operator-key-file"]).arg(&file)).expect(0);
+    let unknown = "01956e3c-7f60-7000-8000-000000000001";
+    let mut get = server.eap(&["task", "get", unknown]);
+    let ended = run(get.env("EAP_OPERATOR_KEY", "the-operator-key-of-this-test")).expect(3);
+    assert!(ended.stderr.contains("TASK_NOT_FOUND"), "{ended:?}");
+}
+
+#[test]
+fn nobody_there_is_told_apart_from_a_refusal() {
+    // Held on one address of the loopback, so that nobody comes to listen on the other.
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://127.0.0.2:{}", held.local_addr().unwrap().port());
+    for arguments in [&["task", "list"][..], &["task", "submit", "--type", "work", "--input", "x"]] {
+        let ended = run(&mut eap(&[arguments, &["--url", &url]].concat())).expect(4);
+        assert!(ended.stderr.contains("eap serve") && ended.stderr.contains(&url), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+}

@@ -1,0 +1,225 @@
+//! The built `eap` command as tests use it.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// Nothing takes this long; a test that waits for more fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// `eap` with these arguments, and nothing of the environment that it reads.
+pub(crate) fn eap(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eap"));
+    for name in ["EAP_URL", "EAP_LISTEN", "EAP_DATABASE_URL", "EAP_OPERATOR_KEY", "EAP_REGISTRATION_SECRET", "EAP_LOG"]
+    {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG").args(arguments);
+    command
+}
+
+/// What a command that has ended left.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The exit code.
+    pub(crate) code: i32,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// Standard output as one JSON document.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON document ({error}): {self:?}"))
+    }
+
+    /// Fails unless the command ended with this code.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:?}");
+        self
+    }
+}
+
+/// Runs a command to its end.
+#[track_caller]
+pub(crate) fn run(command: &mut Command) -> Ended {
+    run_with_input(command, "")
+}
+
+/// Runs a command that reads `input`.
+#[track_caller]
+pub(crate) fn run_with_input(command: &mut Command, input: &str) -> Ended {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("eap starts");
+    let pid = pid_of(&child);
+    // The input of tests is shorter than what a pipe holds; a command need not read it.
+    let _ = child.stdin.take().expect("it was asked for").write_all(input.as_bytes());
+    let (done, outcome) = channel();
+    thread::spawn(move || done.send(child.wait_with_output()));
+    let output = outcome.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+        let _ = kill(pid, Signal::SIGKILL);
+        panic!("a command did not end in time: {command:?}")
+    });
+    let output = output.expect("its output can be read");
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("ids are small"))
+}
+
+/// A command that runs until it is stopped; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Running {
+    /// Starts it.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("eap starts");
+        let stderr = BufReader::new(child.stderr.take().expect("it was asked for"));
+        let (sender, lines) = channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// Waits for a line on standard error that starts with `start`, and gives the rest of it.
+    #[track_caller]
+    pub(crate) fn line(&mut self, start: &str) -> String {
+        self.try_line(start).unwrap_or_else(|| panic!("no line `{start}…`, but {:#?}", self.seen))
+    }
+
+    /// The same; `None` if the command ended without it.
+    pub(crate) fn try_line(&mut self, start: &str) -> Option<String> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.seen.push(line);
+                    let line = self.seen.last().expect("it was just put there");
+                    if let Some(rest) = line.strip_prefix(start) {
+                        return Some(rest.to_owned());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// Everything on standard error so far.
+    pub(crate) fn log(&mut self) -> String {
+        self.seen.extend(self.lines.try_iter());
+        self.seen.join("\n")
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(pid_of(&self.child), signal).expect("it still runs");
+    }
+
+    /// Waits for its end and gives the exit code.
+    #[track_caller]
+    pub(crate) fn code(&mut self) -> i32 {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < deadline, "it does not end: {:#?}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGTERM, and the exit code.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> i32 {
+        self.signal(Signal::SIGTERM);
+        self.code()
+    }
+
+    /// `kill -9`, and wait until it is gone.
+    pub(crate) fn kill_9(&mut self) {
+        self.child.kill().expect("it still runs");
+        self.child.wait().expect("it is our child");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server and where it is.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// The process.
+    pub(crate) process: Running,
+    /// Its address, as in `http://127.0.0.1:40000`.
+    pub(crate) url: String,
+}
+
+impl Server {
+    /// Starts `eap serve` on a free port, in memory unless `arguments` say otherwise.
+    #[track_caller]
+    pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = eap(&["serve"]);
+        command.env("EAP_LISTEN", "127.0.0.1:0").args(arguments).envs(environment.iter().copied());
+        if !arguments.contains(&"--database") {
+            command.args(["--database", "memory:"]);
+        }
+        let mut process = Running::start(&mut command);
+        let rest = process.line("eap: serving on ");
+        let url = rest.split(' ').next().expect("the line goes on").to_owned();
+        Self { process, url }
+    }
+
+    /// A command that talks to this server.
+    pub(crate) fn eap(&self, arguments: &[&str]) -> Command {
+        let mut command = eap(arguments);
+        command.env("EAP_URL", &self.url);
+        command
+    }
+
+    /// Starts an agent that runs `script` in a shell for tasks of type `work`.
+    #[track_caller]
+    pub(crate) fn agent(&self, options: &[&str], environment: &[(&str, &str)], script: &str) -> Running {
+        let mut command = self.eap(&["agent", "run", "--name", "AGENT-TEST-01", "--capability", "work"]);
+        command.args(options).args(["--", "sh", "-c", script]).envs(environment.iter().copied());
+        let mut agent = Running::start(&mut command);
+        agent.line("eap: agent AGENT-TEST-01 is online");
+        agent
+    }
+}
+
+/// Asks again and again until there is an answer.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,223 @@
+//! The table of routes, and the world that no bad input may change.
+
+use eap_types::{limits, path};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Agent, Call, OPERATOR_KEY, REGISTRATION_SECRET, Server, id_of};
+
+/// Who makes a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    Registrant,
+    Agent,
+    Operator,
+}
+
+/// One route, with what a call of it needs.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) name: &'static str,
+    pub(super) caller: Caller,
+    /// Whether an empty body is a valid one.
+    pub(super) takes_empty: bool,
+    /// Bytes of its body; 0 if it takes none.
+    pub(super) limit: usize,
+    method: Method,
+    path: &'static str,
+}
+
+/// The ids in a path.
+#[derive(Clone, Debug)]
+pub(super) struct Ids {
+    agent: String,
+    task: String,
+}
+
+impl Ids {
+    pub(super) fn agent(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.agent);
+        self
+    }
+
+    pub(super) fn task(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.task);
+        self
+    }
+}
+
+impl Route {
+    /// The table.
+    pub(super) fn all() -> Vec<Self> {
+        let route = |name, caller, method, path, limit, takes_empty| Self { name, caller, takes_empty, limit, method, path };
+        let agent = |name, path, limit, takes_empty| route(name, Caller::Agent, Method::POST, path, limit, takes_empty);
+        let small = limits::MAX_SMALL_BYTES;
+        let beat = limits::max_heartbeat_bytes(limits::DEFAULT_CONCURRENT_TASKS);
+        vec![
+            route("register", Caller::Registrant, Method::POST, path::REGISTER, limits::MAX_REGISTER_BYTES, false),
+            agent("heartbeat", path::HEARTBEAT, beat, false),
+            agent("lease", path::LEASE, small, false),
+            agent("next", path::NEXT, small, true),
+            agent("result", path::RESULT, limits::MAX_RESULT_BYTES, false),
+            agent("results", path::RESULTS, limits::MAX_RESULT_BYTES, false),
+            agent("progress", path::PROGRESS, limits::MAX_PROGRESS_BYTES, false),
+            agent("release", path::RELEASE, small, true),
+            agent("deregister", path::DEREGISTER, small, true),
+            route("remove", Caller::Agent, Method::DELETE, path::AGENT, small, true),
+            route("submit", Caller::Operator, Method::POST, path::TASKS, limits::MAX_SUBMIT_BYTES, false),
+            route("cancel", Caller::Operator, Method::POST, path::TASK_CANCEL, small, true),
+            route("list", Caller::Operator, Method::GET, path::TASKS, 0, true),
+            route("get", Caller::Operator, Method::GET, path::TASK, 0, true),
+            route("history", Caller::Operator, Method::GET, path::TASK_HISTORY, 0, true),
+            route("agents", Caller::Operator, Method::GET, path::AGENTS, 0, true),
+            route("agent", Caller::Operator, Method::GET, path::AGENT_DETAIL, 0, true),
+        ]
+    }
+
+    pub(super) fn template(&self) -> String {
+        let base = if self.caller == Caller::Operator { "" } else { path::AGENTS_BASE };
+        format!("{} {base}{}", self.method, self.path)
+    }
+
+    pub(super) fn takes_body(&self) -> bool {
+        self.limit > 0
+    }
+
+    pub(super) fn has_task(&self) -> bool {
+        self.path.contains("{task_id}")
+    }
+
+    /// Whether any id stands in its path.
+    pub(super) fn has_agent(&self) -> bool {
+        self.path.contains('{')
+    }
+
+    /// A body that would be taken.
+    pub(super) fn valid_body(&self, world: &World) -> Value {
+        match self.name {
+            "register" => json!({"name": "AGENT-NEW", "capabilities": ["work"]}),
+            "heartbeat" => json!({"status": "healthy"}),
+            "lease" => json!({"request_id": "r", "wait_seconds": 0}),
+            "next" => json!({"wait_seconds": 0}),
+            "result" => json!({"task_id": world.task, "status": "completed"}),
+            "results" => json!({"results": []}),
+            "progress" => json!({"seq": 1}),
+            "submit" => json!({"task_type": "work", "input": "input"}),
+            _ => json!({}),
+        }
+    }
+
+    /// A body with something wrong in it.
+    pub(super) fn wrong_body(&self) -> Value {
+        match self.name {
+            "release" | "deregister" | "remove" | "cancel" => json!({"reason": 5}),
+            "next" => json!({"wait_seconds": "soon"}),
+            _ => json!({}),
+        }
+    }
+
+    /// What its caller proves itself with.
+    pub(super) fn secret<'a>(&self, world: &'a World) -> Option<&'a str> {
+        match self.caller {
+            Caller::Registrant => Some(REGISTRATION_SECRET),
+            Caller::Agent => Some(&world.agent.token),
+            Caller::Operator => Some(OPERATOR_KEY),
+        }
+    }
+
+    /// A call without a body by whoever has this secret.
+    pub(super) fn call_with(&self, world: &World, ids: &Ids, secret: Option<&str>) -> Call {
+        let base = if self.caller == Caller::Operator { "" } else { path::AGENTS_BASE };
+        let path = format!("{base}{}", self.path).replace("{agent_id}", &ids.agent).replace("{task_id}", &ids.task);
+        let call = world.server.api.call(self.method.clone(), &path);
+        match secret {
+            Some(secret) => call.bearer(secret),
+            None => call,
+        }
+    }
+
+    /// A call by the right caller with a body.
+    pub(super) fn call_with_body(&self, world: &World, ids: &Ids, body: impl AsRef<[u8]>) -> Call {
+        self.call_with(world, ids, self.secret(world)).bytes(body.as_ref())
+    }
+
+    /// A call by the right caller with the right body.
+    pub(super) fn call(&self, world: &World, ids: &Ids) -> Call {
+        if self.takes_body() {
+            // The task of the path and that of the body have to be the same.
+            let mut body = self.valid_body(world);
+            if self.name == "result" && ids.task.len() == 36 {
+                body["task_id"] = json!(ids.task);
+            }
+            self.call_with_body(world, ids, body.to_string())
+        } else {
+            self.call_with(world, ids, self.secret(world))
+        }
+    }
+
+    /// The same call by nobody.
+    pub(super) fn call_as_nobody(&self, world: &World, ids: &Ids) -> Call {
+        let call = self.call_with(world, ids, None);
+        if self.takes_body() { call.json(&self.valid_body(world)) } else { call }
+    }
+}
+
+/// A server with something of everything in it, whose time stands.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) server: Server,
+    pub(super) agent: Agent,
+    pub(super) other: Agent,
+    /// Held by `agent`.
+    pub(super) task: String,
+    /// Held by `other`.
+    pub(super) foreign: String,
+    before: Vec<Value>,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let server = Server::start_with_clock().await;
+        let (agent, other) = (server.agent("AGENT-A").await, server.agent("AGENT-B").await);
+        let operator = server.operator();
+        let done = operator.submit(json!({})).await;
+        let assignment = agent.take().await;
+        assert_eq!(id_of(&assignment), done);
+        agent.complete(&assignment).await.expect(200);
+        let task = operator.submit(json!({})).await;
+        agent.take().await;
+        let foreign = operator.submit(json!({})).await;
+        other.take().await;
+        operator.submit(json!({})).await;
+        let mut world = Self { server, agent, other, task, foreign, before: Vec::new() };
+        world.before = world.snapshot().await;
+        world
+    }
+
+    pub(super) fn ids(&self) -> Ids {
+        Ids { agent: self.agent.id.clone(), task: self.task.clone() }
+    }
+
+    /// Everything that operators can see.
+    async fn snapshot(&self) -> Vec<Value> {
+        let operator = self.server.operator();
+        let page = operator.list("limit=500").await;
+        let mut all = vec![page.clone()];
+        for task in page["tasks"].as_array().expect("tasks are a list") {
+            all.push(operator.task(&id_of(task)).await);
+            all.push(operator.history(&id_of(task)).await);
+        }
+        for agent in operator.agents().await {
+            all.push(operator.agent(agent["agent_id"].as_str().expect("it has an id")).await.expect(200));
+        }
+        all
+    }
+
+    pub(super) async fn assert_unchanged(&self, what: &str) {
+        let after = self.snapshot().await;
+        assert_eq!(self.before.len(), after.len(), "{what} changed the number of tasks or agents");
+        for (before, after) in self.before.iter().zip(&after) {
+            assert_eq!(before, after, "{what} changed something");
+        }
+    }
+}
