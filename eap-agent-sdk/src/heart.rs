@@ -225,12 +225,13 @@ impl Heart {
         match reply {
             Some(reply) => {
                 link.interval = sane_interval(Duration::from_secs(reply.heartbeat_interval_seconds));
-                self.shared.leases.learn(&reply.leases, sent.at);
+                // Before the leases: one that was cancelled is lost as well, and the first reason stays.
                 for directive in &reply.directives {
                     if let Some(interval) = self.shared.obey(directive) {
                         link.interval = sane_interval(interval);
                     }
                 }
+                self.shared.leases.learn(&reply.leases, sent.at);
             }
             None => {
                 for key in &sent.keys {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The limits a task's life cycle keeps (docs/reliability.md, section 1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TaskPolicy {
     /// How many lapsed leases make a task dead; 3.
@@ -35,13 +35,11 @@ impl Default for TaskPolicy {
 
 /// How silence is read (docs/reliability.md, G13).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LivenessPolicy {
     /// The interval H at which agents are asked to beat; 30 s.
     pub heartbeat_interval: Duration,
-    /// How long a deregistered or silent identity is kept; 7 days.
-    pub keep_identity: Duration,
 }
 
 impl LivenessPolicy {
@@ -66,6 +64,6 @@ impl LivenessPolicy {
 
 impl Default for LivenessPolicy {
     fn default() -> Self {
-        Self { heartbeat_interval: Duration::from_secs(30), keep_identity: Duration::from_secs(7 * 24 * 3600) }
+        Self { heartbeat_interval: Duration::from_secs(30) }
     }
 }

@@ -50,7 +50,7 @@ impl RoutingKey {
         self.tenant == agent.tenant
             && self.agent_id.as_ref().is_none_or(|wanted| *wanted == agent.id)
             && agent.capabilities.is_superset_of(&self.required_capabilities)
-            && self.labels.iter().all(|(name, value)| agent.labels.get(name) == Some(value))
+            && agent.labels.contains_all(&self.labels)
     }
 
     /// One text per key, equal exactly when the keys are: what stores put into their unique index.

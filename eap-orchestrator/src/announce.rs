@@ -18,7 +18,14 @@ pub(crate) struct Announcements {
     head: watch::Sender<EventSeq>,
     supply: Mutex<Supply>,
     supplied: Notify,
-    readers: Mutex<HashMap<TaskId, Arc<Notify>>>,
+    readers: Mutex<HashMap<TaskId, Readers>>,
+}
+
+/// Who waits for the end of one task.
+#[derive(Debug, Default)]
+struct Readers {
+    count: usize,
+    end: Arc<Notify>,
 }
 
 /// What may let a waiting agent have a task. Bounded by the number of distinct routing keys and agents.
@@ -64,7 +71,7 @@ impl Announcements {
         if task.status().is_final()
             && let Some(readers) = lock(&self.readers).remove(&task.id())
         {
-            readers.notify_waiters();
+            readers.end.notify_waiters();
         }
     }
 
@@ -86,8 +93,10 @@ impl Announcements {
 
     /// Is told when this task becomes final. Ask before reading the task, or the end may be missed.
     pub(crate) fn reader(&self, task: TaskId) -> Reader<'_> {
-        let notify = Arc::clone(lock(&self.readers).entry(task).or_default());
-        Reader { announcements: self, task, notify }
+        let mut readers = lock(&self.readers);
+        let readers = readers.entry(task).or_default();
+        readers.count += 1;
+        Reader { announcements: self, task, end: Arc::clone(&readers.end) }
     }
 }
 
@@ -96,24 +105,26 @@ impl Announcements {
 pub(crate) struct Reader<'a> {
     announcements: &'a Announcements,
     task: TaskId,
-    notify: Arc<Notify>,
+    end: Arc<Notify>,
 }
 
 impl Reader<'_> {
     /// A future that is registered from the moment this returns.
     pub(crate) fn ended(&self) -> tokio::sync::futures::Notified<'_> {
-        self.notify.notified()
+        self.end.notified()
     }
 }
 
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
-        let mut readers = lock(&self.announcements.readers);
-        // Two are left when we are the last: ours and the map's.
-        if Arc::strong_count(&self.notify) <= 2
-            && readers.get(&self.task).is_some_and(|known| Arc::ptr_eq(known, &self.notify))
-        {
-            readers.remove(&self.task);
+        let mut all = lock(&self.announcements.readers);
+        // The end takes the entry out; one that stands there then is of later readers.
+        let Some(readers) = all.get_mut(&self.task).filter(|readers| Arc::ptr_eq(&readers.end, &self.end)) else {
+            return;
+        };
+        readers.count -= 1;
+        if readers.count == 0 {
+            all.remove(&self.task);
         }
     }
 }

@@ -149,7 +149,6 @@ impl Timing {
     pub fn liveness(&self) -> LivenessPolicy {
         let mut policy = LivenessPolicy::default();
         policy.heartbeat_interval = self.heartbeat_interval;
-        policy.keep_identity = self.keep_agents;
         policy
     }
 }
@@ -185,6 +184,8 @@ pub struct Capacity {
     pub submit_bytes: usize,
     /// Body of a result or a batch of them. Default: 8 MiB.
     pub result_bytes: usize,
+    /// Bodies being received, in all; a request past it is answered 503. Default: 256 MiB.
+    pub bodies_bytes: usize,
     /// Connections in all; more wait to be accepted. Default: 8,192.
     pub connections: usize,
     /// Connections from one address that is not loopback. Default: 512.
@@ -208,6 +209,7 @@ impl Default for Capacity {
         Self {
             submit_bytes: limits::MAX_SUBMIT_BYTES,
             result_bytes: limits::MAX_RESULT_BYTES,
+            bodies_bytes: 256 * 1024 * 1024,
             connections: 8_192,
             connections_per_address: 512,
             polls_per_agent: 4,
@@ -308,6 +310,7 @@ impl Config {
         for (value, name) in [
             (capacity.submit_bytes, "submit_bytes"),
             (capacity.result_bytes, "result_bytes"),
+            (capacity.bodies_bytes, "bodies_bytes"),
             (capacity.connections, "connections"),
             (capacity.connections_per_address, "connections_per_address"),
             (capacity.polls_per_agent, "polls_per_agent"),
@@ -315,6 +318,17 @@ impl Config {
             (capacity.writes, "writes"),
         ] {
             expect(value > 0, &format!("capacity.{name} is 0"));
+        }
+        expect(
+            capacity.bodies_bytes >= capacity.result_bytes,
+            "capacity.bodies_bytes is less than capacity.result_bytes",
+        );
+        for (value, name) in [
+            (capacity.header_timeout, "header_timeout"),
+            (capacity.body_timeout, "body_timeout"),
+            (capacity.idle_timeout, "idle_timeout"),
+        ] {
+            expect(!value.is_zero(), &format!("capacity.{name} is 0"));
         }
         if found.is_empty() { Ok(()) } else { Err(ConfigProblems(found)) }
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use eap_core::{Agent, RoutingKey, Standing, Vitals};
-use eap_types::{AgentId, AgentName, InstanceId, TenantId};
+use eap_types::{AgentId, AgentName, InstanceId, TenantId, Timestamp};
 use subtle::ConstantTimeEq as _;
 
 use crate::announce::lock;
@@ -27,12 +27,19 @@ pub(crate) struct Entry {
 struct Heard {
     vitals: Vitals,
     unwritten: bool,
+    /// From when silence counts: the last sign of life, or the server's own fresh start.
+    silent_since: Timestamp,
 }
 
 impl Entry {
     fn new(agent: Agent, revision: Revision, vitals: Vitals, unwritten: bool) -> Self {
         let token = agent.token_sha256.as_deref().and_then(crate::auth::unhex);
-        Self { agent: Arc::new(agent), revision, token, vitals: Mutex::new(Heard { vitals, unwritten }) }
+        Self {
+            agent: Arc::new(agent),
+            revision,
+            token,
+            vitals: Mutex::new(Heard { silent_since: vitals.last_seen, vitals, unwritten }),
+        }
     }
 
     /// What was last heard.
@@ -44,7 +51,14 @@ impl Entry {
     pub(crate) fn hear<T>(&self, change: impl FnOnce(&mut Vitals) -> T) -> T {
         let mut heard = lock(&self.vitals);
         heard.unwritten = true;
-        change(&mut heard.vitals)
+        let answer = change(&mut heard.vitals);
+        heard.silent_since = heard.silent_since.max(heard.vitals.last_seen);
+        answer
+    }
+
+    /// From when its silence counts.
+    pub(crate) fn silent_since(&self) -> Timestamp {
+        lock(&self.vitals).silent_since
     }
 }
 
@@ -118,6 +132,7 @@ impl Directory {
                 && agent.name == newer.name
                 && agent.endpoint_url.as_ref() == Some(endpoint)
                 && agent.instance_id.is_none()
+                && agent.registered_with == newer.registered_with
                 && matches!(agent.standing, Standing::Active | Standing::Draining)
         };
         self.read().values().filter(|entry| is_older(&entry.agent)).cloned().collect()
@@ -154,10 +169,17 @@ impl Directory {
         changed
     }
 
+    /// These vitals were not written after all.
+    pub(crate) fn mark_unwritten(&self, agents: &[AgentId]) {
+        for entry in agents.iter().filter_map(|agent| self.get(agent)) {
+            lock(&entry.vitals).unwritten = true;
+        }
+    }
+
     /// Everybody's silence counts anew from `now`.
-    pub(crate) fn start_afresh(&self, now: eap_types::Timestamp) {
+    pub(crate) fn start_afresh(&self, now: Timestamp) {
         for entry in self.read().values() {
-            entry.hear(|vitals| vitals.last_seen = now);
+            lock(&entry.vitals).silent_since = now;
         }
     }
 }

@@ -3,7 +3,6 @@
 use eap_core::Refusal;
 use eap_types::{DecodeError, FieldProblem, TaskStatus};
 
-use crate::config::ConfigProblems;
 use crate::store::{BoxError, StoreError};
 
 /// Why a call was not done. The HTTP answer to each is chosen in `http/error.rs`.
@@ -116,9 +115,6 @@ impl From<Refusal> for Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigProblems),
     /// The store cannot be used.
     #[error("the store cannot be used")]
     Store(#[from] StoreError),

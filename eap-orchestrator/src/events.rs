@@ -36,7 +36,8 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when the store cannot be read; the next call tries again.
+    /// [`Error::Store`] when the store cannot be read; the next call tries again. [`Error::Draining`] once the orchestrator
+    /// stops and everything before was read.
     pub async fn next(&mut self) -> Result<Event, Error> {
         loop {
             if let Some(event) = self.read.pop_front() {
@@ -47,8 +48,11 @@ impl Events {
             if let Some(last) = page.last() {
                 self.cursor = last.seq;
                 self.read.extend(page.into_iter().filter(|event| event.tenant == self.tenant));
-            } else if self.head.changed().await.is_err() {
-                return Err(Error::Draining);
+            } else {
+                tokio::select! {
+                    changed = self.head.changed() => changed.map_err(|_| Error::Draining)?,
+                    () = self.lifecycle.stop.cancelled() => return Err(Error::Draining),
+                }
             }
         }
     }

@@ -31,7 +31,11 @@ impl LeaseBook {
         let mut pages = lock(&self.0);
         if let Some(lease) = task.lease() {
             if !pages.ended.contains(&lease.lease_id) {
-                pages.held.entry(lease.agent.clone()).or_default().insert(task.id(), lease.clone());
+                let held = pages.held.entry(lease.agent.clone()).or_default();
+                // News may come out of order: an older attempt does not take a newer one's place.
+                if held.get(&task.id()).is_none_or(|known| known.attempt <= lease.attempt) {
+                    held.insert(task.id(), lease.clone());
+                }
             }
             return None;
         }
@@ -45,7 +49,8 @@ impl LeaseBook {
             }
         }
         let held = pages.held.get_mut(&newest.agent)?;
-        held.remove(&task.id())?;
+        held.get(&task.id()).filter(|known| known.lease_id == newest.lease_id)?;
+        held.remove(&task.id());
         if held.is_empty() {
             pages.held.remove(&newest.agent);
         }

@@ -4,19 +4,21 @@
 //! tasks, agents with room again) into one claim of the store, hands out what was leased, and keeps the
 //! rest waiting. A ready task wakes as many polls as it takes to place it, not all of them (A17).
 
+mod handover;
 mod waiting;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eap_core::{EndOfLease, Quote, RoutingKey, Task};
+use eap_core::RoutingKey;
 use eap_types::{AgentId, RequestId, TaskType};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+pub(crate) use self::handover::Handover;
 use self::waiting::{Poll, Waiting};
 use crate::directory::Entry;
 use crate::error::Error;
@@ -25,6 +27,8 @@ use crate::store::Ask;
 
 /// How many polls may stand at the matchmaker's door; the next one is told to come again.
 const DOOR: usize = 1_024;
+/// The part of the wait after which an empty answer is sent off.
+const WAIT_SHARE: f64 = 0.97;
 /// How many asks one claim carries.
 const ASKS_PER_CLAIM: usize = 256;
 
@@ -65,7 +69,7 @@ impl Matchmaker {
     /// Waits for work: at once if there is some, else until some comes or the wait is over (no tasks then).
     ///
     /// Dropping the future takes the poll back (A15).
-    pub(crate) async fn ask(&self, entry: &Entry, wish: Wish) -> Result<Vec<Task>, Error> {
+    pub(crate) async fn ask(&self, entry: &Entry, wish: Wish) -> Result<Handover, Error> {
         let (reply, answer) = oneshot::channel();
         let config = &self.lifecycle.config;
         let agent = Arc::clone(&entry.agent);
@@ -78,8 +82,10 @@ impl Matchmaker {
                 task_types: wish.task_types,
                 lease,
             },
-            deadline: Instant::now() + wish.wait,
+            // An answer on the very second would always be a little late (A14).
+            deadline: Instant::now() + wish.wait.mul_f64(WAIT_SHARE),
             reply,
+            number: None,
         };
         self.door.try_send(poll).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Error::Busy { reason: "too many agents ask at once" },
@@ -124,25 +130,26 @@ impl Matching {
         }
         self.door.close();
         while let Ok(poll) = self.door.try_recv() {
-            let _ = poll.reply.send(Ok(Vec::new()));
+            poll.answer_empty();
         }
-        self.waiting.drain().for_each(|poll| {
-            let _ = poll.reply.send(Ok(Vec::new()));
-        });
+        self.waiting.drain().for_each(Poll::answer_empty);
     }
 
     async fn round(&mut self, fresh: Vec<Poll>) {
-        // New polls look at everything that is ready; the others only at what became so.
-        self.serve(fresh).await;
+        for poll in &fresh {
+            if let Some(request_id) = &poll.ask.request_id {
+                self.waiting.replace(request_id, &poll.ask.agent.id);
+            }
+        }
+        // Those who wait look at what became ready since; then the new ones at everything that is left.
         let supply = self.lifecycle.announcements.take_supply();
         let freed: Vec<Poll> = supply.freed.iter().flat_map(|agent| self.waiting.take_of(agent)).collect();
         self.serve(freed).await;
         for (key, count) in supply.ready {
             self.place(&key, count).await;
         }
-        for poll in self.waiting.take_overdue(Instant::now()) {
-            let _ = poll.reply.send(Ok(Vec::new()));
-        }
+        self.serve(fresh).await;
+        self.waiting.take_overdue(Instant::now()).into_iter().for_each(Poll::answer_empty);
     }
 
     /// Finds takers for `count` tasks of one key: the longest waiting first, more of them while some refuse.
@@ -212,29 +219,13 @@ impl Matching {
                 continue;
             }
             leased.extend(claimed.tasks.iter().map(|task| task.spec.routing.clone()));
-            let (ask, agent) = (poll.ask, claimed.tasks.len());
-            debug!(agent.id = %ask.agent.id, tasks = agent, repeated = claimed.repeated, "tasks leased");
-            if let Err(Ok(undelivered)) = poll.reply.send(Ok(claimed.tasks))
-                && ask.request_id.is_none()
-            {
-                self.give_back(&ask, undelivered);
-            }
+            let (ask, tasks) = (poll.ask, claimed.tasks);
+            debug!(agent.id = %ask.agent.id, tasks = tasks.len(), repeated = claimed.repeated, "tasks leased");
+            let give_back = ask.request_id.is_none().then(|| (Arc::clone(&self.lifecycle), ask.agent));
+            // If nobody is there to take it, the handover knows what to do.
+            let _ = poll.reply.send(Ok(Handover::new(tasks, give_back)));
         }
         (leased, empty_handed)
-    }
-
-    /// The caller hung up, and has no way to ask for the same tasks again.
-    fn give_back(&self, ask: &Ask, tasks: Vec<Task>) {
-        for task in tasks {
-            let Some(lease) = task.lease() else { continue };
-            let (lifecycle, agent) = (Arc::clone(&self.lifecycle), Arc::clone(&ask.agent));
-            let (id, quote) = (task.id(), Quote::lease(lease.lease_id));
-            self.lifecycle.under_way.spawn(async move {
-                if let Err(error) = lifecycle.end_lease(&agent, id, quote, EndOfLease::Unclaimed).await {
-                    debug!(task.id = %id, %error, "an unclaimed task waits for its lease to lapse");
-                }
-            });
-        }
     }
 }
 

@@ -2,10 +2,15 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use eap_types::{AgentDetail, AgentId, AgentPage, IdempotencyKey, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView};
+use eap_types::{
+    AgentDetail, AgentId, AgentPage, DecodeError, IdempotencyKey, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView,
+    from_json,
+};
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -52,8 +57,10 @@ struct Shared {
     matchmaker: Matchmaker,
     keys: Keys,
     idle: Mutex<Option<Matching>>,
+    starting: tokio::sync::Mutex<()>,
     loops: TaskTracker,
-    stop: CancellationToken,
+    /// Room for bodies being received, in KiB.
+    bodies: tokio::sync::Semaphore,
     ready: tokio::sync::watch::Sender<bool>,
 }
 
@@ -111,13 +118,15 @@ impl Orchestrator {
         let lifecycle = Arc::new(lifecycle);
         let (matchmaker, matching) = Matchmaker::new(Arc::clone(&lifecycle));
         let keys = Keys::of(&lifecycle.config);
+        let bodies = tokio::sync::Semaphore::new(lifecycle.config.capacity.bodies_bytes / 1024);
         let shared = Shared {
             lifecycle,
             matchmaker,
             keys,
             idle: Mutex::new(Some(matching)),
+            starting: tokio::sync::Mutex::new(()),
             loops: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            bodies,
             ready: tokio::sync::watch::Sender::new(false),
         };
         Self { shared: Arc::new(shared) }
@@ -129,23 +138,43 @@ impl Orchestrator {
     ///
     /// If the store cannot be read, or it was started before.
     pub async fn start(&self) -> Result<Running, StartError> {
-        let Some(matching) = lock(&self.shared.idle).take() else { return Err(StartError::Running) };
+        let _alone = self.shared.starting.lock().await;
+        if self.is_started() {
+            return Err(StartError::Running);
+        }
         let lifecycle = &self.shared.lifecycle;
+        // Nothing is taken before this is done: a start that failed or was given up can be repeated.
         lifecycle.load().await.map_err(|error| match error {
             Error::Store(store) => StartError::Store(store),
             other => StartError::StoreFailed { reason: other.to_string() },
         })?;
-        self.shared.loops.spawn(matching.run(self.shared.stop.clone()));
-        self.shared.loops.spawn(crate::sweeper::run(Arc::clone(lifecycle), self.shared.stop.clone()));
+        let Some(matching) = lock(&self.shared.idle).take() else { return Err(StartError::Running) };
+        self.keep_running("matchmaker", matching.run(lifecycle.stop.clone()));
+        self.keep_running("sweeper", crate::sweeper::run(Arc::clone(lifecycle), lifecycle.stop.clone()));
         self.shared.ready.send_replace(true);
         info!("the orchestrator is ready");
         Ok(Running { failure: lifecycle.failure() })
+    }
+
+    /// Runs a loop of the orchestrator's own; one that panics takes the orchestrator down instead of leaving it half
+    /// alive.
+    fn keep_running(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let lifecycle = Arc::clone(&self.shared.lifecycle);
+        self.shared.loops.spawn(async move {
+            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                lifecycle.failed(format!("the {name} panicked"));
+            }
+        });
     }
 
     /// Takes no new work, ends long polls, waits for writes that are under way, closes the store.
     ///
     /// Safe to call twice; the second call waits as well.
     pub async fn shutdown(&self) -> ShutdownReport {
+        self.shutdown_within(self.config().timing.shutdown_grace).await
+    }
+
+    pub(crate) async fn shutdown_within(&self, grace: Duration) -> ShutdownReport {
         self.begin_stop();
         let lifecycle = &self.shared.lifecycle;
         self.shared.loops.close();
@@ -154,7 +183,7 @@ impl Orchestrator {
             self.shared.loops.wait().await;
             lifecycle.under_way.wait().await;
         };
-        let in_time = tokio::time::timeout(lifecycle.config.timing.shutdown_grace, finished).await.is_ok();
+        let in_time = tokio::time::timeout(grace, finished).await.is_ok();
         if let Err(error) = lifecycle.store.close().await {
             tracing::warn!(%error, "the store did not close as it should");
         }
@@ -162,11 +191,11 @@ impl Orchestrator {
     }
 
     pub(crate) fn begin_stop(&self) {
-        self.shared.stop.cancel();
+        self.shared.lifecycle.stop.cancel();
     }
 
     pub(crate) fn stopping(&self) -> &CancellationToken {
-        &self.shared.stop
+        &self.shared.lifecycle.stop
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -183,6 +212,10 @@ impl Orchestrator {
 
     pub(crate) fn matchmaker(&self) -> &Matchmaker {
         &self.shared.matchmaker
+    }
+
+    pub(crate) fn bodies(&self) -> &tokio::sync::Semaphore {
+        &self.shared.bodies
     }
 
     pub(crate) fn keys(&self) -> &Keys {
@@ -209,6 +242,12 @@ impl Orchestrator {
         task: SubmitTask,
         key: Option<IdempotencyKey>,
     ) -> Result<TaskView, Error> {
+        // The same rules as over the wire, from the one place that has them.
+        let body = serde_json::to_vec(&task).map_err(|_| Error::Broken)?;
+        let task = from_json(&body).map_err(|error| match error {
+            DecodeError::Invalid { problems } => Error::Invalid { problems },
+            unreadable => Error::Unreadable(unreadable),
+        })?;
         self.lifecycle().submit(operator, task, key, None).await
     }
 
@@ -229,7 +268,7 @@ impl Orchestrator {
     pub async fn wait(&self, operator: &Operator, id: TaskId, wait: Duration) -> Result<TaskView, Error> {
         tokio::select! {
             view = self.lifecycle().wait(operator, id, wait) => view,
-            () = self.shared.stop.cancelled() => self.get(operator, id).await,
+            () = self.stopping().cancelled() => self.get(operator, id).await,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eap_types::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -23,6 +24,7 @@ pub(crate) async fn run(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_round = lifecycle.clock.now();
     let mut next_purge = Instant::now();
+    let mut purging = false;
     loop {
         let stopping = tokio::select! {
             biased;
@@ -32,16 +34,19 @@ pub(crate) async fn run(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
         if stopping {
             break;
         }
-        let now = lifecycle.clock.now();
-        let purging = Instant::now() >= next_purge;
-        if purging {
-            next_purge = Instant::now() + PURGE_EVERY;
-        }
+        purging |= Instant::now() >= next_purge;
         // After a store outage `last_round` stays behind, and the first round that succeeds starts afresh.
-        match round(&lifecycle, last_round, purging).await {
-            Ok(()) => last_round = now,
+        match round(&lifecycle, last_round, &mut purging).await {
+            Ok(()) => last_round = lifecycle.clock.now(),
             Err(Error::Store(StoreError::Closed)) => return,
-            Err(error) => warn!(%error, source = ?std::error::Error::source(&error), "a sweep failed"),
+            Err(Error::Store(error)) => {
+                let error = lifecycle.noticed(error);
+                warn!(%error, source = ?std::error::Error::source(&error), "a sweep failed");
+            }
+            Err(error) => warn!(%error, "a sweep failed"),
+        }
+        if !purging && Instant::now() >= next_purge {
+            next_purge = Instant::now() + PURGE_EVERY;
         }
     }
     if let Err(error) = lifecycle.write_vitals().await {
@@ -49,20 +54,26 @@ pub(crate) async fn run(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
     }
 }
 
-async fn round(lifecycle: &Arc<Lifecycle>, last: eap_types::Timestamp, purging: bool) -> Result<(), Error> {
+/// One look at the clock. Vitals are written even if the sweep failed; a purge goes on with one batch a round, so that
+/// it holds up nothing else.
+async fn round(lifecycle: &Arc<Lifecycle>, last: Timestamp, purging: &mut bool) -> Result<(), Error> {
     let now = lifecycle.clock.now();
-    if crate::lifecycle::was_away(last, now, lifecycle.config.timing.pulse_gap) {
+    if now.saturating_since(last) > lifecycle.config.timing.pulse_gap {
         warn!(seconds = now.saturating_since(last).as_secs(), "the sweeper was away; leases and silences start afresh");
         lifecycle.start_afresh().await?;
     }
+    let swept = sweep(lifecycle).await;
+    lifecycle.write_vitals().await?;
+    swept?;
+    if *purging {
+        *purging = lifecycle.purge().await?;
+    }
+    Ok(())
+}
+
+async fn sweep(lifecycle: &Arc<Lifecycle>) -> Result<(), Error> {
     for _ in 0..BATCHES_PER_ROUND {
         if !lifecycle.sweep().await? {
-            break;
-        }
-    }
-    lifecycle.write_vitals().await?;
-    for _ in 0..if purging { BATCHES_PER_ROUND } else { 0 } {
-        if !lifecycle.purge().await? {
             break;
         }
     }

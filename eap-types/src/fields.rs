@@ -156,13 +156,17 @@ impl<'a> Fields<'a> {
         is_whole.then_some(read)
     }
 
-    /// Reads a list that must be there, each object in it with its own problems: a bad one does not
-    /// spoil the others.
-    pub fn each<T: Decode>(&mut self, name: &str) -> Option<Vec<Result<T, Vec<FieldProblem>>>> {
+    /// Reads a list that must be there, of at most `most` objects, each with its own problems: a bad one does
+    /// not spoil the others.
+    pub fn each<T: Decode>(&mut self, name: &str, most: usize) -> Option<Vec<Result<T, Vec<FieldProblem>>>> {
         if !self.has(name) {
             self.problem(name, "missing", "is required");
         }
         let items = self.raw_items(name)?;
+        if items.len() > most {
+            self.problem(name, "value_error", format!("must not have more than {most} entries"));
+            return None;
+        }
         let path = self.body_field_path(name);
         let read_one = |(index, raw): (usize, &RawValue)| {
             let mut found = Findings::default();

@@ -49,6 +49,8 @@ pub const MAX_ENDPOINT_URL_CHARS: usize = 2048;
 pub const MAX_PROGRESS_MESSAGE_CHARS: usize = 4096;
 /// Tasks in one batch of submissions.
 pub const MAX_BATCH_TASKS: usize = 1000;
+/// The most results in one batch: as many as an agent may have running.
+pub const MAX_BATCH_RESULTS: usize = MAX_CONCURRENT_TASKS as usize;
 
 /// Tasks that an agent may hold at once, at most.
 pub const MAX_CONCURRENT_TASKS: u32 = 1000;

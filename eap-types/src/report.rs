@@ -54,7 +54,7 @@ pub struct IncomingResults {
 
 impl Decode for IncomingResults {
     fn decode(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self { entries: fields.each("results")? })
+        Some(Self { entries: fields.each("results", crate::limits::MAX_BATCH_RESULTS)? })
     }
 }
 

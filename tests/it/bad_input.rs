@@ -47,21 +47,33 @@ async fn refused(call: Call, status: u16, code: &str, what: &str) -> Answer {
 fn the_table_has_every_route_of_this_version() {
     let base = path::AGENTS_BASE;
     let served: BTreeSet<String> = [
-        ("POST", path::REGISTER), ("DELETE", path::AGENT), ("POST", path::DEREGISTER), ("POST", path::HEARTBEAT),
-        ("POST", path::LEASE), ("POST", path::NEXT), ("POST", path::RESULT), ("POST", path::RESULTS),
-        ("POST", path::PROGRESS), ("POST", path::RELEASE),
+        ("POST", path::REGISTER),
+        ("DELETE", path::AGENT),
+        ("POST", path::DEREGISTER),
+        ("POST", path::HEARTBEAT),
+        ("POST", path::LEASE),
+        ("POST", path::NEXT),
+        ("POST", path::RESULT),
+        ("POST", path::RESULTS),
+        ("POST", path::PROGRESS),
+        ("POST", path::RELEASE),
     ]
     .map(|(method, path)| format!("{method} {base}{path}"))
     .into_iter()
     .chain(
         [
-            ("POST", path::TASKS), ("GET", path::TASKS), ("GET", path::TASK), ("POST", path::TASK_CANCEL),
-            ("GET", path::TASK_HISTORY), ("GET", path::AGENTS), ("GET", path::AGENT_DETAIL),
+            ("POST", path::TASKS),
+            ("GET", path::TASKS),
+            ("GET", path::TASK),
+            ("POST", path::TASK_CANCEL),
+            ("GET", path::TASK_HISTORY),
+            ("GET", path::AGENTS),
+            ("GET", path::AGENT_DETAIL),
         ]
         .map(|(method, path)| format!("{method} {path}")),
     )
     .collect();
-    let table: BTreeSet<String> = Route::all().iter().map(|route| route.template()).collect();
+    let table: BTreeSet<String> = Route::all().iter().map(Route::template).collect();
     assert_eq!(table, served);
 }
 
@@ -155,8 +167,20 @@ async fn a_body_that_is_no_json_is_malformed() {
     for route in Route::all().iter().filter(|route| route.takes_body()) {
         let what = route.template();
         let bodies: [&[u8]; 14] = [
-            b"{", b"{\"a\":", b"nonsense", b"{'a': 1}", b"{\"a\": 1,}", b"{\"a\": NaN}", b"{\"a\": 01}", b"[1, 2",
-            b"{} {}", b"{\"a\": \"\xff\"}", b"\xff\xfe{}", b"\0", b"{\"a\": \"\n\"}", b"   ",
+            b"{",
+            b"{\"a\":",
+            b"nonsense",
+            b"{'a': 1}",
+            b"{\"a\": 1,}",
+            b"{\"a\": NaN}",
+            b"{\"a\": 01}",
+            b"[1, 2",
+            b"{} {}",
+            b"{\"a\": \"\xff\"}",
+            b"\xff\xfe{}",
+            b"\0",
+            b"{\"a\": \"\n\"}",
+            b"   ",
         ];
         for body in bodies {
             let call = route.call_with_body(&world, &world.ids(), body);
@@ -256,7 +280,7 @@ async fn thirty_three_levels_are_too_deep_and_thirty_two_are_not() {
     let world = World::new().await;
     for route in Route::all().iter().filter(|route| route.takes_body()) {
         let what = route.template();
-        for depth in [33, 34, 10_000] {
+        for depth in [33, 34, 5_000] {
             let call = route.call_with_body(&world, &world.ids(), &of_depth(route, depth));
             refused(call, 400, "MALFORMED_JSON", &what).await;
         }
@@ -273,8 +297,13 @@ async fn another_content_type_or_a_content_encoding_is_not_supported() {
         let what = route.template();
         let body = route.valid_body(&world).to_string();
         for content_type in [
-            "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml",
-            "application/jsonx", "", "json",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "application/xml",
+            "application/jsonx",
+            "",
+            "json",
         ] {
             let call = route.call_with(&world, &world.ids(), route.secret(&world)).header("content-type", content_type);
             refused(call.body(body.clone()), 415, "UNSUPPORTED_MEDIA_TYPE", &format!("{what} {content_type}")).await;

@@ -63,7 +63,8 @@ async fn unknown_and_malformed_ids_are_told_alike() {
         // A path that is no text names nobody at all.
         let code = if id.starts_with("%FF") { "AGENT_NOT_FOUND" } else { "TASK_NOT_FOUND" };
         for (rest, body) in [
-            ("result", json!({"task_id": UNKNOWN, "status": "completed"})), ("progress", json!({"seq": 1})),
+            ("result", json!({"task_id": UNKNOWN, "status": "completed"})),
+            ("progress", json!({"seq": 1})),
             ("release", json!({})),
         ] {
             let call = agent.call(&format!("/tasks/{id}/{rest}")).json(&body);
@@ -89,9 +90,23 @@ async fn an_id_may_be_written_in_capitals() {
 async fn paths_that_do_not_exist_are_not_found() {
     let server = Server::start().await;
     for path in [
-        "/", "/api", "/api/v1", "/api/v1/", "/api/v2/tasks", "/api/v1/tasks/", "/api/v1/tasks/1/2/3", "/metrics",
-        "/openapi.json", "/.well-known/eap", "/api/v1/dead-letters", "/api/v1/events", "/health/", "/health/live",
-        "/api/v1/agents/external/register/x", "//api/v1/tasks", "/api/v1/%74asks/x/explain",
+        "/",
+        "/api",
+        "/api/v1",
+        "/api/v1/",
+        "/api/v2/tasks",
+        "/api/v1/tasks/",
+        "/api/v1/tasks/1/2/3",
+        "/metrics",
+        "/openapi.json",
+        "/.well-known/eap",
+        "/api/v1/dead-letters",
+        "/api/v1/events",
+        "/health/",
+        "/health/live",
+        "/api/v1/agents/external/register/x",
+        "//api/v1/tasks",
+        "/api/v1/%74asks/x/explain",
     ] {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let call = server.api.call(method, path).bearer(crate::harness::OPERATOR_KEY);

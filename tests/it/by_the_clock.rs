@@ -31,7 +31,9 @@ async fn a_task_whose_holder_vanished_goes_to_another_agent_as_the_next_attempt(
 async fn a_poll_that_waits_gets_the_task_whose_lease_lapses() {
     let (server, _, task) = holding(json!({})).await;
     let other = server.agent("AGENT-B").await;
-    let poll = tokio::spawn(async move { other.lease(json!({"request_id": "r", "wait_seconds": 20})).await });
+    server.advance(1);
+    let body = json!({"request_id": "r", "wait_seconds": 20});
+    let poll = server.park(&other, "/tasks/lease", Some(body)).await;
     server.advance(60);
     let answer = crate::harness::in_time("the poll is served", poll).await.expect("it does not panic");
     assert_eq!(id_of(&answer.expect(200)["tasks"][0]), id_of(&task));
@@ -168,10 +170,8 @@ async fn a_task_that_kills_its_agent_three_times_is_dead() {
         let task = agent.wait_for_task().await;
         killed.push((agent, task));
         server.advance(60);
-        eventually("the lease has lapsed", async || {
-            (server.operator().status(&id).await != "leased").then_some(())
-        })
-        .await;
+        eventually("the lease has lapsed", async || (server.operator().status(&id).await != "leased").then_some(()))
+            .await;
     }
     let shown = server.operator().task(&id).await;
     assert_eq!((&shown["status"], shown.get("result")), (&json!("dead"), None));
@@ -251,7 +251,8 @@ async fn an_attempt_that_began_in_time_may_finish_and_no_further_one_starts() {
 async fn a_task_that_would_expire_before_it_starts_is_refused() {
     let server = Server::start_with_clock().await;
     for members in [
-        json!({"expires_at": "2027-01-15T08:00:00Z"}), json!({"expires_at": 0}),
+        json!({"expires_at": "2027-01-15T08:00:00Z"}),
+        json!({"expires_at": 0}),
         json!({"expires_at": "2027-01-15T08:01:00Z", "run_at": "2027-01-15T08:01:00Z"}),
     ] {
         let answer = server.operator().try_submit(&crate::harness::work(members)).await;
@@ -264,11 +265,12 @@ async fn time_alone_ends_nothing_that_is_renewed() {
     let (server, agent, task) = holding(json!({})).await;
     for _ in 0..10 {
         server.advance(50);
-        agent.beat(json!({"status": "healthy", "tasks": [
-            {"task_id": task["task_id"], "lease_id": task["lease_id"]},
-        ]}))
-        .await
-        .expect(200);
+        agent
+            .beat(json!({"status": "healthy", "tasks": [
+                {"task_id": task["task_id"], "lease_id": task["lease_id"]},
+            ]}))
+            .await
+            .expect(200);
     }
     assert_eq!(agent.complete(&task).await.expect(200)["duplicate"], false);
     assert_eq!(server.operator().outcomes(&id_of(&task)).await, ["completed"]);

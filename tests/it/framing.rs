@@ -104,7 +104,8 @@ async fn a_body_that_does_not_come_is_answered_408_or_closed() {
         format!("content-length: {}\r\n\r\n", body.len()),
     ] {
         let mut peer = Peer::connect(server.address).await;
-        let line = format!("POST /api/v1/tasks HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {OPERATOR_KEY}\r\n");
+        let line =
+            format!("POST /api/v1/tasks HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {OPERATOR_KEY}\r\n");
         peer.send(format!("{line}{head}").as_bytes()).await;
         let (status, problem) = peer.answer().await.expect("it is told before it is closed");
         assert_eq!((status, &problem["code"]), (408, &json!("REQUEST_TIMEOUT")));

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{GatedStore, OPERATOR_KEY, Peer, REGISTRATION_SECRET, Setup, eventually, id_of, registration, request, work};
+use crate::harness::{
+    Agent, GatedStore, OPERATOR_KEY, Peer, REGISTRATION_SECRET, Server, Setup, eventually, id_of, registration,
+    request, work,
+};
 
 fn key_line(key: &str) -> Vec<String> {
     vec![format!("authorization: Bearer {OPERATOR_KEY}"), format!("idempotency-key: {key}")]
@@ -64,6 +67,44 @@ async fn a_deregistration_whose_agent_leaves_while_it_is_written_is_done_whole()
     store.open_gate();
     server.operator().until(&id, "queued").await;
     agent.beat(json!({"status": "healthy"})).await.problem(401, "INVALID_TOKEN");
+}
+
+/// An agent whose poll is being served when it hangs up; gives the task, once it was leased.
+async fn leave_during_a_claim(path: &str, body: &str) -> (Server, Agent, String) {
+    let store = GatedStore::new();
+    let server = Setup::store(store.clone()).start().await;
+    let agent = server.agent("AGENT-A").await;
+    let id = server.operator().submit(json!({})).await;
+    store.close_gate();
+    let mut peer = Peer::connect(server.address).await;
+    let line = format!("POST {}", agent.path(path));
+    peer.send(&request(&line, &[format!("x-agent-token: {}", agent.token)], body)).await;
+    eventually("the claim is under way", async || (store.waiting() == 1).then_some(())).await;
+    drop(peer);
+    // The end of the connection is there already; some exchanges later the server has seen it.
+    for _ in 0..10 {
+        server.api.get("/health").send().await.expect(200);
+    }
+    store.open_gate();
+    eventually("the task was leased", async || (!server.operator().outcomes(&id).await.is_empty()).then_some(())).await;
+    (server, agent, id)
+}
+
+#[tokio::test]
+async fn a_task_leased_to_a_caller_of_next_who_has_left_goes_back_at_once() {
+    let (server, agent, id) = leave_during_a_claim("/tasks/next", "").await;
+    server.operator().until(&id, "queued").await;
+    assert_eq!(server.operator().outcomes(&id).await, ["released"]);
+    assert_eq!(agent.take().await["attempt"], 2);
+}
+
+#[tokio::test]
+async fn a_task_leased_to_a_request_whose_caller_has_left_waits_for_its_repeat() {
+    let body = r#"{"request_id": "r", "wait_seconds": 20}"#;
+    let (server, agent, id) = leave_during_a_claim("/tasks/lease", body).await;
+    let again = agent.lease(json!({"request_id": "r", "wait_seconds": 0})).await.expect(200)["tasks"][0].clone();
+    assert_eq!((id_of(&again), &again["attempt"]), (id.clone(), &json!(1)));
+    assert_eq!(server.operator().outcomes(&id).await, ["open"]);
 }
 
 #[tokio::test]

@@ -298,8 +298,8 @@ async fn a_busy_agent_gets_no_work_until_it_is_healthy_again() {
     agent.beat(json!({"status": "busy"})).await.expect(200);
     assert_eq!(agent.take_up_to(1).await, Vec::<Value>::new());
     // A poll that waits through it is served as soon as the agent is well.
-    let waiting = agent.clone();
-    let poll = tokio::spawn(async move { waiting.lease(json!({"request_id": "r", "wait_seconds": 5})).await });
+    let body = json!({"request_id": "r", "wait_seconds": 5});
+    let poll = server.park(&agent, "/tasks/lease", Some(body)).await;
     agent.beat(json!({"status": "busy", "current_load": 1})).await.expect(200);
     agent.beat(json!({"status": "degraded"})).await.expect(200);
     let answer = crate::harness::in_time("the poll is served", poll).await.expect("it does not panic");

@@ -58,6 +58,24 @@ async fn a_dead_token_lets_nobody_come_back() {
 }
 
 #[tokio::test]
+async fn a_token_registers_its_own_agent_and_nobody_else() {
+    let server = Server::start().await;
+    let agent = server.agent("AGENT-A").await;
+    let other = server.agent("AGENT-B").await;
+    for body in [
+        registration("AGENT-NEW", json!({})),
+        registration("AGENT-A", json!({"instance_id": "another"})),
+        registration("AGENT-B", json!({})),
+    ] {
+        let call = server.api.post(REGISTER).header("x-agent-token", &agent.token);
+        call.json(&body).send().await.problem(403, "REGISTRATION_DENIED");
+    }
+    assert_eq!(server.operator().agents().await.len(), 2);
+    other.beat(json!({"status": "healthy"})).await.expect(200);
+    agent.beat(json!({"status": "healthy"})).await.expect(200);
+}
+
+#[tokio::test]
 async fn coming_back_takes_over_what_the_registration_now_says() {
     let server = Server::start().await;
     let first = server.agent("AGENT-A").await;

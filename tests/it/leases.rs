@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::harness::{
-    Agent, Answer, Peer, Server, Setup, assert_shape, assignment_shape, eventually, id_of, in_time, request, work,
-};
+use crate::harness::{Agent, Answer, Peer, Server, assert_shape, assignment_shape, id_of, in_time, request, work};
 
 const NOTHING: [Value; 0] = [];
 
@@ -26,19 +24,6 @@ async fn answer(poll: JoinHandle<Answer>) -> Answer {
 #[track_caller]
 fn tasks(answer: Answer) -> Vec<Value> {
     answer.expect(200)["tasks"].as_array().expect("tasks are a list").clone()
-}
-
-/// Waits until `agent`, which may have one poll waiting, has one.
-async fn until_it_waits(agent: &Agent) {
-    eventually("the poll waits", async || {
-        let probe = agent.lease(json!({"request_id": "probe", "wait_seconds": 0})).await;
-        (probe.status == 429).then_some(())
-    })
-    .await;
-}
-
-async fn server_with_one_poll_per_agent() -> Server {
-    Setup::sqlite().config(|config| config.capacity.polls_per_agent = 1).start().await
 }
 
 #[tokio::test]
@@ -130,11 +115,10 @@ async fn a_request_id_is_the_agents_own() {
 
 #[tokio::test]
 async fn a_parked_poll_is_replaced_by_its_repeat() {
-    let server = server_with_one_poll_per_agent().await;
+    let server = Server::start().await;
     let agent = server.agent("AGENT-A").await;
     let body = json!({"request_id": "r", "wait_seconds": 20});
-    let first = poll(&agent, body.clone());
-    until_it_waits(&agent).await;
+    let first = server.park(&agent, "/tasks/lease", Some(body.clone())).await;
     let second = poll(&agent, body);
     answer(first).await.expect(204);
     server.operator().submit(json!({})).await;
@@ -160,12 +144,12 @@ async fn two_racing_calls_with_one_request_id_get_the_same_tasks() {
 
 #[tokio::test]
 async fn a_task_wakes_one_waiter_and_not_all() {
-    let server = Setup::sqlite().config(|config| config.capacity.polls_per_agent = 1).start().await;
+    let server = Server::start().await;
     let mut polls = Vec::new();
     for number in 0..4 {
         let agent = server.agent(&format!("AGENT-{number}")).await;
-        polls.push(poll(&agent, json!({"request_id": "r", "wait_seconds": 1})));
-        until_it_waits(&agent).await;
+        let body = json!({"request_id": "r", "wait_seconds": 1});
+        polls.push(server.park(&agent, "/tasks/lease", Some(body)).await);
     }
     let task = server.operator().submit(json!({})).await;
     let mut served = Vec::new();
@@ -177,18 +161,18 @@ async fn a_task_wakes_one_waiter_and_not_all() {
             answer.expect(204);
         }
     }
-    assert_eq!(served.iter().map(id_of).collect::<Vec<_>>(), [task.clone()]);
+    assert_eq!(served.len(), 1);
+    assert_eq!(id_of(&served[0]), task);
     assert_eq!(server.operator().outcomes(&task).await, ["open"]);
 }
 
 #[tokio::test]
 async fn the_longest_waiting_agent_is_served_first() {
-    let server = server_with_one_poll_per_agent().await;
+    let server = Server::start().await;
     let (first, second) = (server.agent("AGENT-A").await, server.agent("AGENT-B").await);
-    let poll_first = poll(&first, json!({"request_id": "r", "wait_seconds": 20}));
-    until_it_waits(&first).await;
-    let poll_second = poll(&second, json!({"request_id": "r", "wait_seconds": 20}));
-    until_it_waits(&second).await;
+    let body = || Some(json!({"request_id": "r", "wait_seconds": 20}));
+    let poll_first = server.park(&first, "/tasks/lease", body()).await;
+    let poll_second = server.park(&second, "/tasks/lease", body()).await;
     let task = server.operator().submit(json!({})).await;
     assert_eq!(id_of(&tasks(answer(poll_first).await)[0]), task);
     let task = server.operator().submit(json!({})).await;
@@ -197,22 +181,22 @@ async fn the_longest_waiting_agent_is_served_first() {
 
 #[tokio::test]
 async fn an_agent_that_hangs_up_leaves_the_waiters_and_costs_no_attempt() {
-    let server = server_with_one_poll_per_agent().await;
+    let server = Server::start().await;
     let (gone, there) = (server.agent("AGENT-A").await, server.agent("AGENT-B").await);
     for path in ["/tasks/lease", "/tasks/next"] {
+        let before = server.last_seen(&gone).await;
         let mut peer = Peer::connect(server.address).await;
         let line = format!("POST {}", gone.path(path));
         let body = r#"{"request_id": "r", "wait_seconds": 60}"#;
         peer.send(&request(&line, &[format!("x-agent-token: {}", gone.token)], body)).await;
-        until_it_waits(&gone).await;
-        let waiting = poll(&there, json!({"request_id": path, "wait_seconds": 20}));
-        until_it_waits(&there).await;
+        server.until_it_waits(&gone, &before).await;
+        let body = json!({"request_id": path, "wait_seconds": 20});
+        let waiting = server.park(&there, "/tasks/lease", Some(body)).await;
         drop(peer);
-        eventually("the poll has left", async || {
-            let probe = gone.lease(json!({"request_id": "probe", "wait_seconds": 0})).await;
-            (probe.status == 204).then_some(())
-        })
-        .await;
+        // The end of the connection is there already; an exchange later the server has seen it.
+        for _ in 0..3 {
+            server.api.get("/health").send().await.expect(200);
+        }
         let task = server.operator().submit(json!({})).await;
         let taken = tasks(answer(waiting).await);
         assert_eq!((id_of(&taken[0]), &taken[0]["attempt"]), (task, &json!(1)));
@@ -280,15 +264,17 @@ async fn polls_that_race_for_the_last_place_get_one_task_between_them() {
 async fn an_agents_fifth_poll_is_told_to_come_again() {
     let server = Server::start().await;
     let agent = server.agent("AGENT-A").await;
-    let polls: Vec<_> =
-        (0..4).map(|number| poll(&agent, json!({"request_id": format!("r{number}"), "wait_seconds": 20}))).collect();
-    let refused = eventually("four polls wait", async || {
-        let fifth = agent.lease(json!({"request_id": "fifth", "wait_seconds": 0})).await;
-        (fifth.status == 429).then_some(fifth)
-    })
-    .await;
-    refused.problem(429, "RATE_LIMITED");
-    agent.next(json!({"wait_seconds": 0})).await.problem(429, "RATE_LIMITED");
+    let mut polls = Vec::new();
+    for number in 0..4 {
+        let body = json!({"request_id": format!("r{number}"), "wait_seconds": 20});
+        polls.push(server.park(&agent, "/tasks/lease", Some(body)).await);
+    }
+    agent.lease(json!({"request_id": "fifth", "wait_seconds": 20})).await.problem(429, "RATE_LIMITED");
+    agent.next(json!({"wait_seconds": 20})).await.problem(429, "RATE_LIMITED");
+    // One that does not wait takes no place, and a repeat takes the place of its first.
+    agent.next(json!({"wait_seconds": 0})).await.expect(204);
+    let again = poll(&agent, json!({"request_id": "r0", "wait_seconds": 20}));
+    answer(std::mem::replace(&mut polls[0], again)).await.expect(204);
     // Another agent is not concerned, and the four are served.
     let other = server.agent("AGENT-B").await;
     assert_eq!(other.take_up_to(1).await, NOTHING);
@@ -315,13 +301,9 @@ async fn tasks_next_needs_no_body_and_gives_one_assignment() {
 
 #[tokio::test]
 async fn tasks_next_waits_as_long_as_it_says() {
-    let server = server_with_one_poll_per_agent().await;
+    let server = Server::start().await;
     let agent = server.agent("AGENT-A").await;
-    let waiting = {
-        let agent = agent.clone();
-        tokio::spawn(async move { agent.call("/tasks/next").send().await })
-    };
-    until_it_waits(&agent).await;
+    let waiting = server.park(&agent, "/tasks/next", None).await;
     let task = server.operator().submit(json!({})).await;
     assert_eq!(id_of(&answer(waiting).await.expect(200)), task);
 }
@@ -388,38 +370,34 @@ async fn tasks_are_handed_out_by_priority_and_then_by_age() {
 
 #[tokio::test]
 async fn a_poll_wakes_for_work_that_comes_through_any_door() {
-    let server = server_with_one_poll_per_agent().await;
+    let server = Server::start().await;
     let (waiter, holder) = (server.agent("AGENT-A").await, server.agent("AGENT-B").await);
-    let parked = async || {
-        let waiting = poll(&waiter, json!({"request_id": "r", "wait_seconds": 20}));
-        until_it_waits(&waiter).await;
-        waiting
-    };
+    let body = || Some(json!({"request_id": "r", "wait_seconds": 20}));
     // Another agent gives its task back at once.
     server.operator().submit(json!({"agent_id": holder.id})).await;
     holder.take().await;
     let task = server.operator().submit(json!({})).await;
     holder.take().await;
-    let waiting = parked().await;
-    holder.release(&task, Some(&json!({"draining": true}))).await.expect(200);
+    let waiting = server.park(&waiter, "/tasks/lease", body()).await;
+    holder.release(&task, Some(&json!({"retry_after_seconds": 0}))).await.expect(200);
     let taken = tasks(answer(waiting).await);
     assert_eq!((id_of(&taken[0]), &taken[0]["attempt"]), (task, &json!(2)));
     waiter.complete(&taken[0]).await.expect(200);
     // Another agent leaves.
     let task = server.operator().submit(json!({})).await;
     holder.take().await;
-    let waiting = parked().await;
+    let waiting = server.park(&waiter, "/tasks/lease", body()).await;
     holder.deregister().await.expect(200);
     assert_eq!(id_of(&tasks(answer(waiting).await)[0]), task);
 }
 
 #[tokio::test]
 async fn an_agent_without_a_fitting_task_waits_while_others_are_served() {
-    let server = server_with_one_poll_per_agent().await;
+    let server = Server::start().await;
     let (worker, poet) =
         (server.agent("AGENT-A").await, server.agent_with("AGENT-P", json!({"capabilities": ["rhyme"]})).await);
-    let waiting = poll(&poet, json!({"request_id": "r", "wait_seconds": 20}));
-    until_it_waits(&poet).await;
+    let body = json!({"request_id": "r", "wait_seconds": 20});
+    let waiting = server.park(&poet, "/tasks/lease", Some(body)).await;
     server.operator().submit(json!({})).await;
     worker.take().await;
     let task = server.operator().submit(json!({"task_type": "rhyme"})).await;

@@ -39,9 +39,13 @@ async fn a_program_on_this_machine_needs_no_key_where_loopback_is_chosen() {
     let server = server(Access::Loopback).await;
     let port = server.address.port();
     for (name, value) in [
-        ("host", format!("127.0.0.1:{port}")), ("host", "localhost".to_owned()), ("host", "[::1]:80".to_owned()),
-        ("host", "LocalHost".to_owned()), ("origin", format!("http://localhost:{port}")),
-        ("origin", "http://127.0.0.1".to_owned()), ("sec-fetch-site", "same-origin".to_owned()),
+        ("host", format!("127.0.0.1:{port}")),
+        ("host", "localhost".to_owned()),
+        ("host", "[::1]:80".to_owned()),
+        ("host", "LocalHost".to_owned()),
+        ("origin", format!("http://localhost:{port}")),
+        ("origin", "http://127.0.0.1".to_owned()),
+        ("sec-fetch-site", "same-origin".to_owned()),
     ] {
         server.api.get("/api/v1/tasks").header(name, &value).send().await.expect(200);
         let call = server.api.post("/api/v1/agents/external/register").header(name, &value);
@@ -56,7 +60,8 @@ async fn a_proxy_a_browser_or_a_rebound_name_gets_nothing_without_a_key() {
     let server = server(Access::Loopback).await;
     for (name, value) in FOREIGN {
         for (method, path) in [
-            (http::Method::GET, "/api/v1/tasks"), (http::Method::POST, "/api/v1/tasks"),
+            (http::Method::GET, "/api/v1/tasks"),
+            (http::Method::POST, "/api/v1/tasks"),
             (http::Method::GET, "/api/v1/agents"),
         ] {
             let call = server.api.call(method, path).header(name, value).json(&json!({"task_type": "work"}));

@@ -14,6 +14,7 @@ mod heartbeats;
 mod identity;
 mod leases;
 mod loopback;
+mod narrow_rights;
 mod registration;
 mod reports;
 mod restart;

@@ -44,7 +44,7 @@ async fn a_new_attempt_begins_without_progress() {
     let (server, agent, task) = holding().await;
     let id = id_of(&task);
     agent.progress(&id, json!({"seq": 100, "progress": 0.9})).await.expect(200);
-    agent.release(&id, Some(&json!({"draining": true}))).await.expect(200);
+    agent.release(&id, Some(&json!({"retry_after_seconds": 0}))).await.expect(200);
     let again = agent.take().await;
     assert_eq!(server.operator().task(&id).await.get("progress"), None);
     agent.progress(&id, json!({"seq": 1, "progress": 0.1, "attempt": again["attempt"]})).await.expect(200);
@@ -55,7 +55,7 @@ async fn a_new_attempt_begins_without_progress() {
 async fn progress_of_an_attempt_that_no_longer_counts_is_refused_and_changes_nothing() {
     let (server, agent, task) = holding().await;
     let id = id_of(&task);
-    agent.release(&id, Some(&json!({"draining": true}))).await.expect(200);
+    agent.release(&id, Some(&json!({"retry_after_seconds": 0}))).await.expect(200);
     agent.progress(&id, json!({"seq": 1})).await.problem(409, "LEASE_LOST");
     let other = server.agent("AGENT-B").await;
     let again = other.take().await;
@@ -128,7 +128,9 @@ async fn a_task_that_is_given_back_again_and_again_is_given_up() {
         agent.take().await;
         // A release for draining does not count towards the twenty.
         if round == 5 {
+            agent.beat(json!({"status": "offline"})).await.expect(200);
             agent.release(&id, Some(&json!({"draining": true}))).await.expect(200);
+            agent.beat(json!({"status": "healthy"})).await.expect(200);
             agent.take().await;
         }
         agent.release(&id, Some(&json!({"retry_after_seconds": 0}))).await.expect(200);
@@ -137,4 +139,22 @@ async fn a_task_that_is_given_back_again_and_again_is_given_up() {
     assert_eq!((&shown["status"], &shown["attempt"]), (&json!("dead"), &json!(21)));
     assert!(shown["reason"].as_str().is_some_and(|reason| reason.contains("20 releases")), "{shown}");
     assert_eq!(agent.take_up_to(1).await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn an_agent_that_says_it_drains_and_does_not_is_told_nothing_and_the_release_counts() {
+    let (server, agent, task) = holding().await;
+    agent.release(&id_of(&task), Some(&json!({"draining": true}))).await.expect(200);
+    assert_eq!(agent.take_up_to(1).await, Vec::<Value>::new(), "it backs off as any other");
+    server.advance(1);
+    assert_eq!(agent.wait_for_task().await["attempt"], 2);
+}
+
+#[tokio::test]
+async fn a_task_that_a_draining_agent_gives_back_is_there_at_once_for_another() {
+    let (server, agent, task) = holding().await;
+    agent.beat(json!({"status": "healthy", "draining": true})).await.expect(200);
+    agent.release(&id_of(&task), Some(&json!({"draining": true}))).await.expect(200);
+    let other = server.agent("AGENT-B").await;
+    assert_eq!(id_of(&other.take().await), id_of(&task));
 }

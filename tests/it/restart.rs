@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use eap_orchestrator::store::{SqliteOptions, SqliteStore};
 use eap_orchestrator::SystemClock;
+use eap_orchestrator::store::{SqliteOptions, SqliteStore};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -68,11 +68,12 @@ async fn everything_that_was_acknowledged_is_there_after_a_restart() {
     // The agent goes on under its old token, without registering again.
     let agent = at(&second, &agent);
     assert_eq!(agent.report_for(&completed, output).await.expect(200)["duplicate"], true);
-    agent.beat(json!({"status": "healthy", "tasks": [
-        {"task_id": held["task_id"], "lease_id": held["lease_id"]},
-    ]}))
-    .await
-    .expect(200);
+    agent
+        .beat(json!({"status": "healthy", "tasks": [
+            {"task_id": held["task_id"], "lease_id": held["lease_id"]},
+        ]}))
+        .await
+        .expect(200);
     assert_eq!(agent.complete(&held).await.expect(200)["duplicate"], false);
     // Keys are remembered too.
     let operator = second.operator();
@@ -204,9 +205,8 @@ async fn two_servers_cannot_own_one_file() {
     first.operator().submit(json!({})).await;
     first.stop().await;
     // The lock goes with the server.
-    let opened = eventually("the file is free", async || {
-        SqliteStore::open(&path, clock.clone(), SqliteOptions::default()).ok()
-    })
-    .await;
+    let opened =
+        eventually("the file is free", async || SqliteStore::open(&path, clock.clone(), SqliteOptions::default()).ok())
+            .await;
     drop(opened);
 }

@@ -209,7 +209,7 @@ async fn a_result_for_a_cancelled_task_is_too_late_and_kept_as_evidence() {
 #[tokio::test]
 async fn a_result_of_an_attempt_that_was_given_back_is_fenced() {
     let (server, agent, task) = holding().await;
-    agent.release(&id_of(&task), Some(&json!({"draining": true}))).await.expect(200);
+    agent.release(&id_of(&task), Some(&json!({"retry_after_seconds": 0}))).await.expect(200);
     agent.report_for(&task, done(json!({}))).await.problem(409, "LEASE_LOST");
     assert_eq!(late_results(&server, &task).await.len(), 1);
     // Another agent holds it now: the first one's report changes nothing for it.

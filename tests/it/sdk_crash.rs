@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use eap_agent_sdk::{AgentBuilder, Error, HandlerError, Task, TaskContext};
+use eap_agent_sdk::{AgentBuilder, HandlerError, Task, TaskContext};
 use eap_types::TaskStatus;
 use serde_json::json;
 
-use crate::sdk_harness::{Network, Passing, Process, Site, until};
+use crate::sdk_harness::{Fate, Network, Passing, Process, Site, build_once_free, until};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -39,7 +39,7 @@ async fn work_and_die(agent: AgentBuilder, lost: Lost) {
                 Passing::Answer(_) => lost == Lost::Answer,
             };
         noted.fetch_or(is_it, Ordering::SeqCst);
-        !is_it
+        if is_it { Fate::Vanishes } else { Fate::Arrives }
     });
     let process = Process::start(agent.http(network).build().expect("it is described well"));
     until(LONG, "a result is lost", async || was_lost.load(Ordering::SeqCst).then_some(())).await;
@@ -47,12 +47,7 @@ async fn work_and_die(agent: AgentBuilder, lost: Lost) {
 }
 
 async fn start_again(describe: impl Fn() -> AgentBuilder) -> Process {
-    let agent = until(LONG, "the data directory is free", async || match describe().build() {
-        Ok(agent) => Some(agent),
-        Err(Error::DataDirLocked { .. }) => None,
-        Err(error) => panic!("{error:?}"),
-    });
-    Process::start(agent.await)
+    Process::start(build_once_free(describe).await)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

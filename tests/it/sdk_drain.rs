@@ -40,12 +40,10 @@ async fn a_drain_finishes_what_runs_hands_back_what_does_not_end_and_deregisters
     let stubborn = site.submit("work", "stubborn").await;
     until(LONG, "all three run", async || (arrivals.arrived() == 3).then_some(())).await;
 
-    let begun = Instant::now();
+    let (id, begun) = (agent.agent_id().expect("it is registered"), Instant::now());
     agent.drain();
-    until(LONG, "the server knows", async || {
-        (site.only_agent().agent.state == AgentState::Draining).then_some(())
-    })
-    .await;
+    until(LONG, "the server knows", async || (site.only_agent().agent.state == AgentState::Draining).then_some(()))
+        .await;
     assert_eq!(agent.status(), Status::Draining);
     let late = site.submit("work", "late").await;
     gate.open();
@@ -57,7 +55,8 @@ async fn a_drain_finishes_what_runs_hands_back_what_does_not_end_and_deregisters
     assert_eq!((report.completed, report.released, report.failed), (1, 2, 0), "{report}");
     assert_eq!((report.cancelled, report.refused, report.unsent), (0, 0, 0), "{report}");
     assert!(took >= GRACE && took < GRACE + LONG, "a handler that never ends has its grace and no more: {took:?}");
-    assert_eq!(site.only_agent().agent.state, AgentState::Deregistered);
+    assert_eq!(site.agents(), [], "it said goodbye");
+    assert_eq!(site.agent_detail(&id).agent.state, AgentState::Deregistered);
     assert_eq!(site.task(late).await.attempt, 0, "nothing new was taken");
     for task in [polite, stubborn] {
         assert_eq!(site.task(task).await.status, TaskStatus::Queued);

@@ -11,7 +11,7 @@ use eap_types::{SubmitTask, TaskStatus};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::sdk_harness::{Network, Passing, Site, until};
+use crate::sdk_harness::{Fate, Network, Passing, Site, until};
 
 const LONG: Duration = Duration::from_secs(5);
 
@@ -132,7 +132,10 @@ async fn a_rejected_task_goes_to_another_agent() {
 
     let done = site.until_final(task, LONG).await;
     assert_eq!((done.status, done.attempt), (TaskStatus::Completed, 2));
-    assert_eq!((done.agent_id, site.outcomes(task).await), (willing.agent_id(), vec!["released".into(), "completed".into()]));
+    assert_eq!(
+        (done.agent_id, site.outcomes(task).await),
+        (willing.agent_id(), vec!["released".into(), "completed".into()])
+    );
     assert_eq!(site.agents().len(), 2);
     drop(picky);
 }
@@ -162,7 +165,7 @@ async fn a_result_that_is_answered_413_fails_its_task_with_resource_exhausted() 
                 *answer.body_mut() = Bytes::from(body.to_string());
             }
         }
-        true
+        Fate::Arrives
     });
     let swell = |task: Task<usize>, _: TaskContext| async move { Ok("x".repeat(task.input)) };
     let _agent = site.agent("AGENT-LARGER").http(network).handle("swell", swell).build().unwrap().start();

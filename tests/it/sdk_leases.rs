@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::harness::{Agent as RawAgent, in_time};
-use crate::sdk_harness::{Gate, Network, Passing, Site, until};
+use crate::sdk_harness::{Fate, Gate, Network, Passing, Site, until};
 
 const LONG: Duration = Duration::from_secs(5);
 /// How soon after the answer that says so a handler hears that its lease is lost (A12).
@@ -88,7 +88,7 @@ async fn a_lost_lease_stops_its_handler_within_100_ms_of_the_answer_and_no_other
         {
             noted.lock().expect("no test panics with the lock").get_or_insert_with(Instant::now);
         }
-        true
+        Fate::Arrives
     });
     let dir = site.dir("agent");
     let agent = site.agent("AGENT-LOST").max_concurrent_tasks(2).data_dir(&dir).http(network).handle("work", work);
@@ -127,7 +127,7 @@ async fn an_agent_behind_a_partition_gives_way_to_the_one_that_took_over() {
     let site = Site::start_hasty().await;
     let (is_cut, gate) = (Arc::new(AtomicBool::new(false)), Gate::closed());
     let cut = Arc::clone(&is_cut);
-    let network = Network::new(move |_, _| !cut.load(Ordering::Relaxed));
+    let network = Network::new(move |_, _| if cut.load(Ordering::Relaxed) { Fate::Vanishes } else { Fate::Arrives });
     let (refusals, mut refused) = mpsc::channel(8);
     let (stops, mut stopped) = mpsc::channel(8);
     let waiting = gate.clone();
@@ -141,7 +141,8 @@ async fn an_agent_behind_a_partition_gives_way_to_the_one_that_took_over() {
             Ok::<_, HandlerError>("late")
         }
     };
-    let first = site.agent("AGENT-CUT-OFF").http(network).handle("work", deaf);
+    // With no room for more, so that no poll of its is left at the server to be answered into the void.
+    let first = site.agent("AGENT-CUT-OFF").max_concurrent_tasks(1).http(network).handle("work", deaf);
     let first = first.on_refused(move |result| refusals.try_send(result).expect("the test listens"));
     let first = first.build().unwrap().start();
     let task = site.submit("work", "once").await;

@@ -56,11 +56,9 @@ async fn live(server: &Server) -> Vec<String> {
     again.fail(&task, json!({"retryable": false, "error_message": "canary-of-the-result"})).await.expect(200);
     peer.beat(json!({"status": "healthy"})).await.expect(204);
     peer.deregister().await.expect(200);
-    [
-        OPERATOR_KEY, REGISTRATION_SECRET, &first.token, &again.token, &peer.token, input, "canary-of-the-result",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    [OPERATOR_KEY, REGISTRATION_SECRET, &first.token, &again.token, &peer.token, input, "canary-of-the-result"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 /// The part of a token that nobody can guess.
@@ -115,8 +113,11 @@ async fn no_answer_but_the_registrations_shows_a_token() {
     let operator = server.operator();
     let mut texts = vec![agent.beat(json!({"status": "healthy"})).await.body.to_string()];
     for path in [
-        "/api/v1/agents".to_owned(), format!("/api/v1/agents/{}", agent.id), "/api/v1/tasks".to_owned(),
-        format!("/api/v1/tasks/{}/history", id_of(&task)), "/health/ready".to_owned(),
+        "/api/v1/agents".to_owned(),
+        format!("/api/v1/agents/{}", agent.id),
+        "/api/v1/tasks".to_owned(),
+        format!("/api/v1/tasks/{}/history", id_of(&task)),
+        "/health/ready".to_owned(),
     ] {
         texts.push(operator.get(&path).send().await.expect(200).to_string());
     }
@@ -154,8 +155,11 @@ async fn a_wrong_token_and_an_unknown_agent_are_told_apart_by_nobody() {
     let wrong = "A".repeat(43);
     let mut answers = Vec::new();
     for (id, token) in [
-        (agent.id.as_str(), format!("eap_{}_{wrong}", agent.id)), (agent.id.as_str(), format!("eap_{unknown}_{wrong}")),
-        (unknown, format!("eap_{unknown}_{wrong}")), (unknown, "x".to_owned()), (agent.id.as_str(), String::new()),
+        (agent.id.as_str(), format!("eap_{}_{wrong}", agent.id)),
+        (agent.id.as_str(), format!("eap_{unknown}_{wrong}")),
+        (unknown, format!("eap_{unknown}_{wrong}")),
+        (unknown, "x".to_owned()),
+        (agent.id.as_str(), String::new()),
     ] {
         let path = format!("/api/v1/agents/external/{id}/heartbeat");
         let call = server.api.post(&path).header("x-agent-token", &token).header("x-request-id", "same");

@@ -9,7 +9,8 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Agent, Api, OPERATOR_KEY, Operator, Peer, REGISTRATION_SECRET, Server, Setup, eventually, in_time, registration, work,
+    Agent, Api, OPERATOR_KEY, Operator, Peer, REGISTRATION_SECRET, Server, Setup, eventually, in_time, registration,
+    work,
 };
 
 /// Serves the router as a host application would.
@@ -68,18 +69,11 @@ async fn after_a_shutdown_a_mounted_router_says_that_it_is_draining() {
 
 #[tokio::test]
 async fn long_polls_end_within_a_second_of_a_stop() {
-    let mut server = Setup::sqlite().config(|config| config.capacity.polls_per_agent = 1).start().await;
+    let mut server = Server::start().await;
     let agent = server.agent("AGENT-A").await;
     let id = server.operator().submit(json!({"run_at": "2100-01-01T00:00:00Z"})).await;
-    let poll = {
-        let agent = agent.clone();
-        tokio::spawn(async move { agent.lease(json!({"request_id": "r", "wait_seconds": 60})).await })
-    };
-    eventually("the poll waits", async || {
-        let probe = agent.lease(json!({"request_id": "probe", "wait_seconds": 0})).await;
-        (probe.status == 429).then_some(())
-    })
-    .await;
+    let body = json!({"request_id": "r", "wait_seconds": 60});
+    let poll = server.park(&agent, "/tasks/lease", Some(body)).await;
     let waiting = tokio::spawn(server.operator().get(&format!("/api/v1/tasks/{id}?wait_seconds=60")).send());
     // One more exchange, so that the wait has most likely begun.
     server.operator().status(&id).await;

@@ -264,10 +264,8 @@ async fn a_page_has_fifty_tasks_unless_told_otherwise() {
 async fn lists_are_filtered_by_status_agent_and_type() {
     let server = Server::start().await;
     let operator = server.operator();
-    let (one, two) = (
-        server.agent("AGENT-A").await,
-        server.agent_with("AGENT-B", json!({"capabilities": ["translate"]})).await,
-    );
+    let (one, two) =
+        (server.agent("AGENT-A").await, server.agent_with("AGENT-B", json!({"capabilities": ["translate"]})).await);
     let completed = operator.submit(json!({})).await;
     one.complete(&one.take().await).await.expect(200);
     let leased = operator.submit(json!({})).await;
@@ -357,7 +355,7 @@ async fn a_tasks_history_tells_attempts_and_events_in_order() {
     let operator = server.operator();
     let id = operator.submit(json!({})).await;
     let first = agent.take().await;
-    agent.release(&id, Some(&json!({"draining": true}))).await.expect(200);
+    agent.release(&id, Some(&json!({"retry_after_seconds": 0}))).await.expect(200);
     let second = agent.take().await;
     agent.progress(&id, json!({"seq": 1, "progress": 0.5, "message": "half"})).await.expect(200);
     agent.complete(&second).await.expect(200);
@@ -377,9 +375,7 @@ async fn a_tasks_history_tells_attempts_and_events_in_order() {
     );
     let events = history["events"].as_array().expect("events are a list");
     let kinds: Vec<_> = events.iter().map(|event| event["kind"].as_str().expect("it has a kind")).collect();
-    let expected = [
-        "task.submitted", "task.leased", "task.released", "task.leased", "task.progress", "task.completed",
-    ];
+    let expected = ["task.submitted", "task.leased", "task.released", "task.leased", "task.progress", "task.completed"];
     assert_eq!(kinds, expected);
     let numbers: Vec<_> = events.iter().map(|event| event["seq"].as_u64().expect("it has a number")).collect();
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");

@@ -136,7 +136,7 @@ async fn resolve(listen: &str) -> Result<SocketAddr, Failure> {
 
 fn failed(error: &StartError) -> Failure {
     match error {
-        StartError::Config(_) | StartError::Exposed { .. } | StartError::Tls(_) => Failure::usage(chain(error)),
+        StartError::Exposed { .. } | StartError::Tls(_) => Failure::usage(chain(error)),
         _ => Failure::new(Exit::Failed, format!("{}; nothing acknowledged is lost: start again", chain(error))),
     }
 }

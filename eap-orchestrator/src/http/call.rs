@@ -214,6 +214,13 @@ pub(crate) async fn collect(
     if announced.is_some_and(|length: u64| length > limit as u64) {
         return Err(ApiError::TooLarge { limit });
     }
+    // A body whose length is not told may come to the limit.
+    let most = announced.map_or(limit, |length| usize::try_from(length).unwrap_or(limit));
+    let kib = u32::try_from(most.div_ceil(1024)).unwrap_or(u32::MAX);
+    let _room = orchestrator
+        .bodies()
+        .try_acquire_many(kib)
+        .map_err(|_| Error::Busy { reason: "too many large bodies are being received" })?;
     let timeout = orchestrator.config().capacity.body_timeout;
     tokio::time::timeout(timeout, read_all(body, limit)).await.unwrap_or(Err(ApiError::SlowBody))
 }

@@ -22,16 +22,13 @@ pub(super) async fn register(orchestrator: Orchestrator, request: Request) -> Re
     be_ready(&orchestrator)?;
     let (parts, body) = request.into_parts();
     let headers = &parts.headers;
-    let bearer = bearer_text(headers);
-    // A bearer that reads as an agent token is one; any other is a registration secret.
-    let (live, secret): (Vec<_>, Vec<_>) =
-        [header_text(headers, header::AGENT_TOKEN), header_text(headers, header::REGISTRATION_TOKEN), bearer]
-            .into_iter()
-            .flatten()
-            .partition(|given| AgentToken::read(given).is_some());
     let lifecycle = orchestrator.lifecycle();
-    let live = live.iter().filter_map(AgentToken::read).find_map(|token| lifecycle.directory.bearer(&token));
-    let admission = orchestrator.keys().admission(secret.first(), &origin(&parts), lifecycle.clock.now());
+    // A bearer may be either: the secret to register with, or the agent's live token.
+    let bearer = bearer_text(headers);
+    let token = header_text(headers, header::AGENT_TOKEN).or_else(|| bearer.clone());
+    let secret = header_text(headers, header::REGISTRATION_TOKEN).or(bearer);
+    let live = token.as_ref().and_then(AgentToken::read).and_then(|token| lifecycle.directory.bearer(&token));
+    let admission = orchestrator.keys().admission(secret.as_ref(), &origin(&parts), lifecycle.clock.now());
     if live.is_none() && admission.is_err() {
         return Err(admission.err().unwrap_or(Error::InvalidToken).into());
     }
@@ -99,7 +96,7 @@ fn reply(orchestrator: &Orchestrator, welcome: Welcome, base: &str) -> Registere
 pub(super) async fn deregister(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
     let absent = Deregister::new();
     let call = AgentCall::read_or(&orchestrator, request, limits::MAX_SMALL_BYTES, absent).await?;
-    let released = orchestrator.lifecycle().deregister(&call.entry.agent.id).await?;
+    let released = orchestrator.lifecycle().deregister(&call.entry.agent).await?;
     let message = format!("Agent {} deregistered.", call.entry.agent.id);
     json(StatusCode::OK, &Deregistered::new(message, released))
 }
@@ -108,6 +105,6 @@ pub(super) async fn deregister(orchestrator: Orchestrator, request: Request) -> 
 pub(super) async fn remove(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
     let absent = Deregister::new();
     let call = AgentCall::read_or(&orchestrator, request, limits::MAX_SMALL_BYTES, absent).await?;
-    orchestrator.lifecycle().deregister(&call.entry.agent.id).await?;
+    orchestrator.lifecycle().deregister(&call.entry.agent).await?;
     Ok(no_content())
 }

@@ -21,7 +21,7 @@ pub(super) async fn lease(orchestrator: Orchestrator, request: Request) -> Resul
         task_types: call.body.task_types.map(|types| types.into_iter().collect()),
         request_id: Some(call.body.request_id),
     };
-    let tasks = orchestrator.matchmaker().ask(&call.entry, wish).await?;
+    let tasks = orchestrator.matchmaker().ask(&call.entry, wish).await?.accept();
     if tasks.is_empty() {
         return Ok(no_content());
     }
@@ -38,7 +38,7 @@ pub(super) async fn next(orchestrator: Orchestrator, request: Request) -> Result
         task_types: call.body.task_types.map(|types| types.into_iter().collect()),
         request_id: None,
     };
-    let tasks = orchestrator.matchmaker().ask(&call.entry, wish).await?;
+    let tasks = orchestrator.matchmaker().ask(&call.entry, wish).await?.accept();
     match orchestrator.lifecycle().assignments(&tasks).first() {
         Some(assignment) => json(StatusCode::OK, assignment),
         None => Ok(no_content()),

@@ -20,6 +20,11 @@ use crate::store::{AgentWrite, Change, EventKind, Revision, StoreError};
 impl Lifecycle {
     /// Takes a heartbeat in; the answer is for agents that agreed on directives.
     pub(crate) async fn beat(self: &Arc<Self>, entry: &Arc<Entry>, beat: Heartbeat) -> Result<HeartbeatReply, Error> {
+        let (this, entry) = (Arc::clone(self), Arc::clone(entry));
+        self.detached(Share::Running, async move { this.take_beat(&entry, beat).await }).await
+    }
+
+    async fn take_beat(&self, entry: &Entry, beat: Heartbeat) -> Result<HeartbeatReply, Error> {
         let agent = &entry.agent;
         let news = self.hear(entry, &beat);
         if !news.stale {
@@ -33,6 +38,7 @@ impl Lifecycle {
         {
             let listed: Vec<LeaseId> = listed.iter().map(|held| held.lease_id).collect();
             self.forget_unlisted(agent, &listed).await?;
+            entry.hear(|vitals| vitals.has_listed_tasks = true);
         }
         let meant: Vec<(TaskId, LeaseId)> = match &beat.tasks {
             Some(listed) => listed.iter().map(|held| (held.task_id, held.lease_id)).collect(),
@@ -62,10 +68,7 @@ impl Lifecycle {
         entry.hear(|vitals| {
             vitals.last_seen = now;
             let mut news = News { stale: vitals.is_stale(beat.seq), ..News::default() };
-            if beat.tasks.is_some() {
-                news.first_list = !vitals.has_listed_tasks;
-                vitals.has_listed_tasks = true;
-            }
+            news.first_list = beat.tasks.is_some() && !vitals.has_listed_tasks;
             if !news.stale {
                 let before = vitals.takes_work();
                 vitals.seq = beat.seq.or(vitals.seq);
@@ -80,47 +83,43 @@ impl Lifecycle {
     }
 
     /// Draining begins and ends with the agent's word; that is worth a commit.
-    async fn follow_standing(self: &Arc<Self>, entry: &Arc<Entry>, beat: &Heartbeat) -> Result<(), Error> {
+    async fn follow_standing(&self, entry: &Entry, beat: &Heartbeat) -> Result<(), Error> {
         let drains = beat.draining || beat.status == HealthStatus::Offline;
-        let event = if drains { AgentEvent::Drain } else { AgentEvent::Beat };
-        let now = self.clock.now();
-        if entry.agent.standing.after(event, now).is_none_or(|next| next == entry.agent.standing) {
-            return Ok(());
-        }
-        let (this, id) = (Arc::clone(self), entry.agent.id.clone());
-        self.detached(Share::Running, async move {
-            for turn in 0..MAX_CONFLICTS {
-                stand_aside(turn).await;
-                let Some(entry) = this.directory.get(&id) else { return Ok(()) };
-                let now = this.clock.now();
-                let Some(standing) = entry.agent.standing.after(event, now) else { return Ok(()) };
-                if standing == entry.agent.standing {
+        let (event, kind) = if drains {
+            (AgentEvent::Drain, EventKind::AgentDraining)
+        } else {
+            (AgentEvent::Beat, EventKind::AgentResumed)
+        };
+        let (id, epoch) = (&entry.agent.id, entry.agent.epoch);
+        for turn in 0..MAX_CONFLICTS {
+            stand_aside(turn).await;
+            // A registration that came since then is another process: this beat says nothing of it.
+            let current = self.directory.get(id).filter(|current| current.agent.epoch == epoch);
+            let Some(current) = current else { return Ok(()) };
+            let now = self.clock.now();
+            let next = current.agent.standing.after(event, now);
+            let Some(standing) = next.filter(|next| *next != current.agent.standing) else { return Ok(()) };
+            let agent = Agent { standing, ..Agent::clone(&current.agent) };
+            let change = Change {
+                events: vec![agent_event(&agent, kind, now)],
+                agents: vec![AgentWrite::Update { agent: agent.clone(), revision: current.revision }],
+                ..Change::default()
+            };
+            match self.commit(change).await {
+                Ok(()) => {
+                    self.directory.put(agent, Revision(current.revision.0 + 1), None);
+                    self.announcements.agent_freed(id);
                     return Ok(());
                 }
-                let agent = Agent { standing, ..Agent::clone(&entry.agent) };
-                let kind = if drains { EventKind::AgentDraining } else { EventKind::AgentResumed };
-                let change = Change {
-                    events: vec![agent_event(&agent, kind, now)],
-                    agents: vec![AgentWrite::Update { agent: agent.clone(), revision: entry.revision }],
-                    ..Change::default()
-                };
-                match this.commit(change).await {
-                    Ok(()) => {
-                        this.directory.put(agent, Revision(entry.revision.0 + 1), None);
-                        this.announcements.agent_freed(&id);
-                        return Ok(());
-                    }
-                    Err(StoreError::Conflict { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(Error::Busy { reason: "other writers kept changing the agent" })
-        })
-        .await
+        }
+        Err(Error::Busy { reason: "other writers kept changing the agent" })
     }
 
     /// The first list of a new process: what an older one held and this one does not list has lost its holder.
-    async fn forget_unlisted(self: &Arc<Self>, agent: &Arc<Agent>, listed: &[LeaseId]) -> Result<(), Error> {
+    async fn forget_unlisted(&self, agent: &Agent, listed: &[LeaseId]) -> Result<(), Error> {
         if agent.epoch == 1 {
             return Ok(());
         }
@@ -132,8 +131,7 @@ impl Lifecycle {
             }
             warn!(task.id = %task.id(), agent.id = %agent.id, "a restarted agent does not know of its task");
             let event = TaskEvent::Forget { agent: agent.id.clone(), lease_id: lease.lease_id };
-            let (this, id) = (Arc::clone(self), task.id());
-            let forgotten = self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await;
+            let forgotten = self.apply(task.id(), &event, None).await;
             if let Err(error @ (Error::Store(_) | Error::Busy { .. } | Error::Broken)) = forgotten {
                 return Err(error);
             }
@@ -142,7 +140,7 @@ impl Lifecycle {
     }
 
     /// Renews one lease; the note shows its expiry as stored, or that it is lost.
-    async fn renew(self: &Arc<Self>, agent: &Arc<Agent>, id: TaskId, lease_id: LeaseId) -> Result<Renewal, Error> {
+    async fn renew(&self, agent: &Agent, id: TaskId, lease_id: LeaseId) -> Result<Renewal, Error> {
         let now = self.clock.now();
         if let Some(lease) = self.leases.find(&agent.id, id)
             && lease.lease_id == lease_id
@@ -152,8 +150,7 @@ impl Lifecycle {
             return Ok(Renewal::held(id, lease_id, lease.expires_at, now));
         }
         let event = TaskEvent::Renew { agent: agent.id.clone(), lease_id };
-        let this = Arc::clone(self);
-        match self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await {
+        match self.apply(id, &event, None).await {
             Ok(applied) => {
                 let expires_at = applied.task.lease().map_or(now, |lease| lease.expires_at);
                 Ok(Renewal::held(id, lease_id, expires_at, now))

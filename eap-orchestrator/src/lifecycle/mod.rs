@@ -15,15 +15,15 @@ mod work;
 use std::sync::Arc;
 
 use eap_core::{Changed, RecordedResult, Refusal, Step, Task, TaskEvent};
-use eap_types::{FailureCode, TaskId, TaskResult};
+use eap_types::{AttemptOutcome, FailureCode, TaskId, TaskResult};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info};
 
 pub(crate) use registration::{Registering, Welcome};
 pub use submit::ListTasks;
 pub(crate) use submit::{invalid, page_limit};
-pub(crate) use sweep::was_away;
 
 use crate::announce::Announcements;
 use crate::clock::{Clock, Entropy, draw_chance};
@@ -55,6 +55,8 @@ pub(crate) struct Lifecycle {
     pub(crate) announcements: Announcements,
     /// Writes under way, so that stopping can wait for them.
     pub(crate) under_way: TaskTracker,
+    /// The orchestrator is asked to stop: whoever waits for news gives up.
+    pub(crate) stop: CancellationToken,
     writes: Arc<Semaphore>,
     failure: watch::Sender<Option<String>>,
 }
@@ -93,6 +95,7 @@ impl Lifecycle {
             announcements: Announcements::new(crate::store::EventSeq(0)),
             under_way: TaskTracker::new(),
             writes,
+            stop: CancellationToken::new(),
             failure: watch::Sender::new(None),
         }
     }
@@ -178,7 +181,9 @@ impl Lifecycle {
         else {
             return Ok(());
         };
-        let Some(attempt) = task.attempt(*number) else { return Ok(()) };
+        // An attempt that still runs may yet report: what came now was not its own result.
+        let ended = task.attempt(*number).filter(|attempt| attempt.outcome != AttemptOutcome::Open);
+        let Some(attempt) = ended else { return Ok(()) };
         let note = eap_core::Note {
             kind: eap_core::NoteKind::LateResult,
             attempt: Some(*number),
@@ -212,10 +217,15 @@ impl Lifecycle {
     /// Remembers an error after which the store cannot be trusted: the server has to stop (G6).
     pub(crate) fn noticed(&self, error: StoreError) -> StoreError {
         if let StoreError::Failed { source } = &error {
-            error!(error = %source, "the store has failed");
-            self.failure.send_replace(Some(source.to_string()));
+            self.failed(format!("the store has failed: {source}"));
         }
         error
+    }
+
+    /// The orchestrator cannot go on: whoever runs it is told why.
+    pub(crate) fn failed(&self, reason: String) {
+        error!(reason, "the orchestrator has failed");
+        self.failure.send_replace(Some(reason));
     }
 
     /// Tells those who wait what became of a task, once that is committed.

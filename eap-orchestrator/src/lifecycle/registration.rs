@@ -6,7 +6,7 @@ use eap_core::{Agent, AgentEvent, EndOfLease, Quote, Standing, TaskEvent, Vitals
 use eap_types::{
     AgentId, Feature, Features, FieldProblem, IdempotencyKey, JsonObject, NameRefusal, Registration, Secret, Timestamp,
 };
-use tracing::info;
+use tracing::{debug, info};
 
 use super::submit::fingerprint;
 use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
@@ -54,8 +54,9 @@ impl Lifecycle {
                 Error::Invalid { problems: vec![FieldProblem::new("body.name", "value_error", refusal.to_string())] }
             }
         })?;
+        let by_token = admission.is_err();
         let admission = admit(admission, live.as_deref())?;
-        let body_sha256 = fingerprint(&registration);
+        let body_sha256 = fingerprint(&registration)?;
         let scope = key.map(|key| IdempotencyScope {
             principal: format!("{}/{}", admission.tenant, admission.secret.as_deref().unwrap_or("open")),
             route: "register",
@@ -81,9 +82,9 @@ impl Lifecycle {
                     .as_ref()
                     .and_then(|instance| self.directory.of_identity(admission.tenant, &registration.name, instance)),
             };
-            if let Some(known) = &known {
-                may_return(&known.agent, &admission, live.as_deref())?;
-            }
+            let is_live =
+                known.as_ref().zip(live.as_ref()).is_some_and(|(known, live)| known.agent.id == live.agent.id);
+            may_register(known.as_ref().map(|known| &*known.agent), &admission, is_live, by_token)?;
             let now = self.clock.now();
             let (agent, token) = self.next_record(&registration, &admission, known.as_deref(), now);
             let idempotency = scope.clone().filter(|_| first.is_none()).map(|scope| IdempotencyKeyRow {
@@ -178,13 +179,15 @@ impl Lifecycle {
     }
 
     /// Takes an agent out: its token stops working at once, its leases go back to the queue. Says how many.
-    pub(crate) async fn deregister(self: &Arc<Self>, id: &AgentId) -> Result<u64, Error> {
-        let (this, id) = (Arc::clone(self), id.clone());
+    ///
+    /// The caller proved to be `agent`; a registration that came since then is another process and stays.
+    pub(crate) async fn deregister(self: &Arc<Self>, agent: &Agent) -> Result<u64, Error> {
+        let (this, id, epoch) = (Arc::clone(self), agent.id.clone(), agent.epoch);
         self.detached(Share::Running, async move {
             for turn in 0..MAX_CONFLICTS {
                 stand_aside(turn).await;
-                let entry = this.directory.get(&id).ok_or(Error::UnknownAgent)?;
-                match this.retire(&entry).await {
+                let entry = this.directory.get(&id).filter(|entry| entry.agent.epoch == epoch);
+                match this.retire(&*entry.ok_or(Error::InvalidToken)?).await {
                     Err(Error::Store(StoreError::Conflict { .. })) => {}
                     answer => return answer,
                 }
@@ -201,7 +204,10 @@ impl Lifecycle {
         let mut change = Change::default();
         change.agents.push(AgentWrite::Update { agent: agent.clone(), revision: entry.revision });
         change.events.push(agent_event(&agent, EventKind::AgentDeregistered, now));
-        let mut released = Vec::new();
+        self.commit(change).await?;
+        self.directory.put(agent.clone(), Revision(entry.revision.0 + 1), None);
+        // Only now that no claim can follow is the list of its leases complete.
+        let mut released = 0;
         for held in self.store.leases(&agent.id).await? {
             let Some(lease) = held.record.lease() else { continue };
             let event = TaskEvent::Release {
@@ -210,20 +216,14 @@ impl Lifecycle {
                 why: EndOfLease::Deregistered,
                 chance: self.chance(),
             };
-            let step = held.record.apply(event, held.now, &self.config.tasks)?;
-            let Some(changed) = step.changed() else { continue };
-            let (task, part) = super::written(&held.record, held.revision, changed, held.now, None);
-            change.tasks.extend(part.tasks);
-            change.events.extend(part.events);
-            released.push(task);
+            match self.apply(held.record.id(), &event, None).await {
+                Ok(_) => released += 1,
+                Err(error @ (Error::Store(_) | Error::Busy { .. })) => return Err(error),
+                Err(ended) => debug!(task.id = %held.record.id(), reason = %ended, "the lease had ended by itself"),
+            }
         }
-        self.commit(change).await?;
-        info!(agent.id = %agent.id, agent.name = %agent.name, released = released.len(), "agent deregistered");
-        self.directory.put(agent, Revision(entry.revision.0 + 1), None);
-        for task in &released {
-            self.announce(task);
-        }
-        Ok(released.len() as u64)
+        info!(agent.id = %agent.id, agent.name = %agent.name, released, "agent deregistered");
+        Ok(released)
     }
 }
 
@@ -241,13 +241,17 @@ fn admit(admission: Result<Admission, Error>, live: Option<&Entry>) -> Result<Ad
     }
 }
 
-/// Whether a registration may come back as `known`: with its live token, or with a secret of the same name.
-fn may_return(known: &Agent, admission: &Admission, live: Option<&Entry>) -> Result<(), Error> {
-    let by_token = live.is_some_and(|live| live.agent.id == known.id);
-    if by_token || known.registered_with == admission.secret {
-        Ok(())
-    } else {
-        Err(Error::RegistrationDenied { reason: "this identity was registered with another secret" })
+/// Whether a registration may come back as `known`, or come as somebody new: with a live token of `known` itself
+/// (`is_live`), else with a secret, and to come back with one of the same name. A token opens nothing but its own agent.
+fn may_register(known: Option<&Agent>, admission: &Admission, is_live: bool, by_token: bool) -> Result<(), Error> {
+    let denied = |reason| Err(Error::RegistrationDenied { reason });
+    match known {
+        _ if is_live => Ok(()),
+        _ if by_token => denied("an agent's token registers that agent alone; a registration secret is needed"),
+        Some(known) if known.registered_with != admission.secret => {
+            denied("this identity was registered with another secret")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eap_core::{Agent, EndOfLease, Progress, Quote, Report, TaskEvent};
+use eap_core::{Agent, EndOfLease, Progress, Quote, Report, Standing, TaskEvent};
 use eap_types::{
     AgentId, FieldProblem, ProgressReply, ProgressReport, ReleaseRequest, Released, ResultAccepted, TaskId, TaskResult,
 };
@@ -71,7 +71,9 @@ impl Lifecycle {
         id: TaskId,
         request: ReleaseRequest,
     ) -> Result<Released, Error> {
-        let why = if request.draining {
+        // Free of charge for an agent that really drains; from any other it would be a way to spin for ever.
+        let drains = self.directory.get(&agent.id).is_some_and(|entry| entry.agent.standing == Standing::Draining);
+        let why = if request.draining && drains {
             EndOfLease::Draining
         } else {
             EndOfLease::HandedBack {

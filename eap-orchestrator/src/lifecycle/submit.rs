@@ -1,5 +1,6 @@
 //! Tasks in and out: submit, get, wait, cancel, list, history.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use crate::auth::{Operator, sha256};
 use crate::clock::draw;
 use crate::error::Error;
 use crate::store::{
-    Change, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, Insertion, StoreError, Stored, TaskFilter,
-    TaskWrite, events_of,
+    Change, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, Insertion, StoreError, Stored,
+    TaskFilter, TaskWrite, events_of,
 };
 
-/// How many events of one task its history shows.
+/// How many events of one task its history shows: the newest.
 const HISTORY_EVENTS: usize = 1_000;
 
 /// Which tasks to list; all of them by default, newest first.
@@ -52,7 +53,7 @@ impl Lifecycle {
                 return Ok(this.view(&task, None));
             };
             let scope = IdempotencyScope { principal: principal(&operator), route: "submit", key: key.to_string() };
-            let body_sha256 = fingerprint(&submission);
+            let body_sha256 = fingerprint(&submission)?;
             for _ in 0..MAX_CONFLICTS {
                 if let Some(first) = this.store.idempotent(&scope).await? {
                     if first.body_sha256 != body_sha256 {
@@ -185,15 +186,42 @@ impl Lifecycle {
         let more = found.len() > limit;
         found.truncate(limit);
         let next_cursor = found.last().filter(|_| more).map(|(number, _)| number.0.to_string());
-        let tasks = found.iter().map(|(_, stored)| self.view(&stored.record, None)).collect();
+        // A page is mostly of a few kinds; each is looked up among the agents once.
+        let mut served = HashMap::new();
+        let mut can_serve = |key: &RoutingKey| {
+            served
+                .get(key)
+                .copied()
+                .unwrap_or_else(|| *served.entry(key.clone()).or_insert(self.directory.can_serve(key)))
+        };
+        let tasks = found.iter().map(|(_, stored)| self.view_with(&stored.record, None, &mut can_serve)).collect();
         Ok(TaskPage::new(tasks, next_cursor))
     }
 
     pub(crate) async fn history(&self, operator: &Operator, id: TaskId) -> Result<TaskHistory, Error> {
         let task = self.owned(operator, id).await?.record;
         let late = self.store.late_results(id).await?;
-        let events = self.store.events(EventSeq(0), Some(id), HISTORY_EVENTS).await?;
+        let events = self.newest_events(id).await?;
         Ok(super::views::history(&task, late, events))
+    }
+}
+
+impl Lifecycle {
+    /// The newest events of a task: how it ended must show, however much progress it told of before.
+    async fn newest_events(&self, id: TaskId) -> Result<Vec<Event>, Error> {
+        let mut newest = VecDeque::new();
+        let mut after = EventSeq(0);
+        loop {
+            let page = self.store.events(after, Some(id), HISTORY_EVENTS).await?;
+            let Some(last) = page.last() else { return Ok(newest.into()) };
+            after = last.seq;
+            let is_last = page.len() < HISTORY_EVENTS;
+            newest.extend(page);
+            newest.drain(..newest.len().saturating_sub(HISTORY_EVENTS));
+            if is_last {
+                return Ok(newest.into());
+            }
+        }
     }
 }
 
@@ -217,6 +245,7 @@ fn principal(operator: &Operator) -> String {
 }
 
 /// What tells two bodies under one idempotency key apart: their values, not their spelling.
-pub(super) fn fingerprint(body: &impl serde::Serialize) -> [u8; 32] {
-    RawJson::from_serialize(body).map_or([0; 32], |json| sha256(json.canonical()))
+pub(super) fn fingerprint(body: &impl serde::Serialize) -> Result<[u8; 32], Error> {
+    let json = RawJson::from_serialize(body).map_err(|_| Error::Broken)?;
+    Ok(sha256(json.canonical()))
 }

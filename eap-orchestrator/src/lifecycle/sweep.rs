@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use eap_core::{Task, TaskEvent};
-use eap_types::Timestamp;
 use futures_util::future::join_all;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{Lifecycle, Share};
 use crate::error::Error;
@@ -17,50 +16,38 @@ const BATCH: usize = 256;
 const PURGE_BATCH: usize = 1_000;
 
 impl Lifecycle {
-    /// Takes in what the store has, and gives every lease and every silence a fresh start if the server was away
-    /// for longer than the pulse's gap (G19).
+    /// Takes in what the store has; every running lease and every silence starts afresh (G19).
     pub(crate) async fn load(&self) -> Result<(), Error> {
         self.directory.load(self.store.agents().await?);
         self.announcements.committed(self.store.head().await?);
-        let now = self.clock.now();
-        let gap = match self.store.pulse().await? {
-            Some(pulse) => now.saturating_since(pulse).max(pulse.saturating_since(now)),
-            None => std::time::Duration::MAX,
-        };
-        self.each_running(|task| {
-            self.announce(&task.record);
-        })
-        .await?;
-        self.start_afresh().await?;
-        debug!(gap_seconds = gap.as_secs(), "loaded");
-        Ok(())
+        if let Some(pulse) = self.store.pulse().await? {
+            info!(seconds = self.clock.now().saturating_since(pulse).as_secs(), "the orchestrator was away");
+        }
+        self.start_afresh().await
     }
 
     /// Every running lease gets its length anew, everybody's silence counts from now.
     pub(crate) async fn start_afresh(&self) -> Result<(), Error> {
         self.directory.start_afresh(self.clock.now());
-        let mut running = Vec::new();
-        self.each_running(|task| running.push(task)).await?;
-        let count = running.len();
-        for batch in in_batches(running) {
-            for outcome in join_all(batch.into_iter().map(|task| self.sweep_one(task, TaskEvent::FreshStart))).await {
+        let (mut after, mut leases) = (None, 0);
+        loop {
+            let page = self.store.leased(after, BATCH).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.record.id());
+            leases += page.len();
+            let fresh = page.into_iter().map(|task| {
+                // Known even if another writer is faster with the fresh start itself.
+                self.announce(&task.record);
+                self.sweep_one(task, TaskEvent::FreshStart)
+            });
+            for outcome in join_all(fresh).await {
                 outcome?;
             }
         }
-        if count > 0 {
-            info!(leases = count, "running leases start afresh");
+        if leases > 0 {
+            info!(leases, "running leases start afresh");
         }
         Ok(())
-    }
-
-    async fn each_running(&self, mut visit: impl FnMut(Stored<Task>)) -> Result<(), Error> {
-        let mut after = None;
-        loop {
-            let page = self.store.leased(after, BATCH).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.record.id());
-            page.into_iter().for_each(&mut visit);
-        }
     }
 
     /// Does what has become due. Says whether there may be more.
@@ -101,9 +88,10 @@ impl Lifecycle {
     pub(crate) async fn write_vitals(self: &Arc<Self>) -> Result<(), Error> {
         let this = Arc::clone(self);
         self.detached(Share::Running, async move {
-            let change =
-                Change { vitals: this.directory.take_unwritten(), pulse: Some(this.clock.now()), ..Change::default() };
-            Ok(this.commit(change).await?)
+            let vitals = this.directory.take_unwritten();
+            let agents: Vec<_> = vitals.iter().map(|(agent, _)| agent.clone()).collect();
+            let change = Change { vitals, pulse: Some(this.clock.now()), ..Change::default() };
+            Ok(this.commit(change).await.inspect_err(|_| this.directory.mark_unwritten(&agents))?)
         })
         .await
     }
@@ -130,17 +118,4 @@ impl Lifecycle {
         })
         .await
     }
-}
-
-fn in_batches(mut tasks: Vec<Stored<Task>>) -> impl Iterator<Item = Vec<Stored<Task>>> {
-    std::iter::from_fn(move || {
-        let rest = tasks.split_off(tasks.len().min(BATCH));
-        let batch = std::mem::replace(&mut tasks, rest);
-        (!batch.is_empty()).then_some(batch)
-    })
-}
-
-/// Whether the sweeper was away between two of its rounds for longer than `gap`.
-pub(crate) fn was_away(last: Timestamp, now: Timestamp, gap: std::time::Duration) -> bool {
-    now.saturating_since(last) > gap
 }

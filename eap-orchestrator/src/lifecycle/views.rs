@@ -1,9 +1,9 @@
 //! Records as callers see them.
 
-use eap_core::{Agent, Task, Vitals};
+use eap_core::{Phase, RoutingKey, Task};
 use eap_types::{
-    AgentDetail, AgentState, AgentView, Assignment, AttemptView, EventView, HeldLease, LateResult, ProgressView,
-    RoutingView, TaskHistory, TaskStatus, TaskView, Timestamp,
+    AgentDetail, AgentView, Assignment, AttemptView, EventView, HeldLease, LateResult, ProgressView, RoutingView,
+    TaskHistory, TaskStatus, TaskView, Timestamp,
 };
 
 use super::Lifecycle;
@@ -13,6 +13,16 @@ use crate::store::{Event, LateResultRow, ResultRow};
 impl Lifecycle {
     /// A task as operators see it.
     pub(super) fn view(&self, task: &Task, result: Option<ResultRow>) -> TaskView {
+        self.view_with(task, result, |key| self.directory.can_serve(key))
+    }
+
+    /// The same, with an answer at hand to whether any agent could take it.
+    pub(super) fn view_with(
+        &self,
+        task: &Task,
+        result: Option<ResultRow>,
+        mut can_serve: impl FnMut(&RoutingKey) -> bool,
+    ) -> TaskView {
         let (spec, state) = (&task.spec, &task.state);
         let mut routing = RoutingView::new(spec.routing.required_capabilities.iter().cloned());
         routing.labels = spec.routing.labels.clone();
@@ -28,7 +38,10 @@ impl Lifecycle {
         view.status = task.status();
         view.priority = spec.priority;
         view.updated_at = state.updated_at;
-        view.run_at = spec.run_at;
+        view.run_at = match &state.phase {
+            Phase::Queued { ready_at: Some(at) } => Some(*at),
+            _ => spec.run_at,
+        };
         view.expires_at = spec.expires_at;
         view.attempt = task.newest_attempt().map_or(0, |attempt| attempt.number);
         view.agent_id = task.newest_attempt().map(|attempt| attempt.agent.clone());
@@ -37,7 +50,7 @@ impl Lifecycle {
         view.lease_expires_at = task.lease().map(|lease| lease.expires_at);
         view.reason = state.phase.reason().map(str::to_owned);
         view.result = result.map(|row| row.result);
-        view.no_capable_agent = task.status() == TaskStatus::Queued && !self.directory.can_serve(&spec.routing);
+        view.no_capable_agent = task.status() == TaskStatus::Queued && !can_serve(&spec.routing);
         view
     }
 
@@ -46,7 +59,8 @@ impl Lifecycle {
         let (agent, vitals) = (&entry.agent, entry.vitals());
         let mut view =
             AgentView::new(agent.id.clone(), agent.name.clone(), agent.capabilities.clone(), agent.registered_at);
-        view.state = self.state_of(agent, &vitals);
+        let silence = self.clock.now().saturating_since(entry.silent_since());
+        view.state = agent.standing.state(silence, &self.config.timing.liveness());
         view.status = vitals.status;
         view.version.clone_from(&agent.version);
         view.agent_type = agent.agent_type.clone();
@@ -76,11 +90,6 @@ impl Lifecycle {
             .collect();
         detail.held.sort_by_key(|held| held.task_id);
         detail
-    }
-
-    fn state_of(&self, agent: &Agent, vitals: &Vitals) -> AgentState {
-        let silence = self.clock.now().saturating_since(vitals.last_seen);
-        agent.standing.state(silence, &self.config.timing.liveness())
     }
 }
 

@@ -9,20 +9,21 @@ use super::Lifecycle;
 use super::views::assignment;
 use crate::clock::{Entropy, draw};
 use crate::error::Error;
-use crate::store::{Ask, Claimed, Decide, Demand};
+use crate::store::{Ask, Claimed, Claims, Decide, Demand};
 
 impl Lifecycle {
     /// Leases ready tasks to those who ask, one answer per ask, and announces what was taken.
     pub(crate) async fn claim(&self, asks: Vec<Ask>) -> Result<Vec<Claimed>, Error> {
         let decide = decider(self.config.tasks.clone(), Arc::clone(&self.entropy));
-        let claimed = self.store.claim(Demand { asks }, decide).await.map_err(|error| self.noticed(error))?;
-        for task in claimed.iter().flat_map(|claimed| &claimed.tasks) {
+        let Claims { answers, head } =
+            self.store.claim(Demand { asks }, decide).await.map_err(|error| self.noticed(error))?;
+        for task in answers.iter().flat_map(|claimed| &claimed.tasks) {
             self.announce(task);
         }
-        if claimed.iter().any(|claimed| !claimed.tasks.is_empty() && !claimed.repeated) {
-            self.announcements.committed(self.store.head().await?);
+        if answers.iter().any(|claimed| !claimed.tasks.is_empty() && !claimed.repeated) {
+            self.announcements.committed(head);
         }
-        Ok(claimed)
+        Ok(answers)
     }
 
     /// What an agent is told of the tasks it was leased.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use eap_core::{RoutingKey, Task};
-use eap_types::AgentId;
+use eap_core::RoutingKey;
+use eap_types::{AgentId, RequestId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::handover::Handover;
 use crate::error::Error;
 use crate::store::Ask;
 
@@ -18,7 +19,16 @@ const INDEXED_KEYS: usize = 10_000;
 pub(super) struct Poll {
     pub(super) ask: Ask,
     pub(super) deadline: Instant,
-    pub(super) reply: oneshot::Sender<Result<Vec<Task>, Error>>,
+    pub(super) reply: oneshot::Sender<Result<Handover, Error>>,
+    /// Its place in the order of arrival, once it has waited; it keeps it when it was tried in vain.
+    pub(super) number: Option<u64>,
+}
+
+impl Poll {
+    /// Answers with no tasks: the wait is over.
+    pub(super) fn answer_empty(self) {
+        let _ = self.reply.send(Ok(Handover::default()));
+    }
 }
 
 /// The polls that wait. Numbers are given in order of arrival: the longest waiting agent is served first.
@@ -46,18 +56,23 @@ impl Waiting {
         }
     }
 
-    /// Lets a poll wait, or answers it with the reason why it cannot. The same request asked again takes the place of
-    /// its first (G17).
-    pub(super) fn park(&mut self, poll: Poll) {
-        let agent = poll.ask.agent.id.clone();
-        if let Some(request_id) = &poll.ask.request_id {
-            let same = self.numbers_of(&agent).find(|number| {
-                self.polls.get(number).is_some_and(|known| known.ask.request_id.as_ref() == Some(request_id))
-            });
-            if let Some(replaced) = same.and_then(|number| self.take(number)) {
-                let _ = replaced.reply.send(Ok(Vec::new()));
-            }
+    /// The same request asked again takes the place of its first, which is answered with nothing (G17).
+    pub(super) fn replace(&mut self, request_id: &RequestId, agent: &AgentId) {
+        let same = self.numbers_of(agent).find(|number| {
+            self.polls.get(number).is_some_and(|known| known.ask.request_id.as_ref() == Some(request_id))
+        });
+        if let Some(replaced) = same.and_then(|number| self.take(number)) {
+            replaced.answer_empty();
         }
+    }
+
+    /// Lets a poll wait, or answers it with the reason why it cannot.
+    pub(super) fn park(&mut self, mut poll: Poll) {
+        if poll.deadline <= Instant::now() {
+            // One that does not wait takes no place from those that do.
+            return poll.answer_empty();
+        }
+        let agent = poll.ask.agent.id.clone();
         if self.is_full(&agent) {
             self.forget_closed(&agent);
         }
@@ -72,13 +87,10 @@ impl Waiting {
             let _ = poll.reply.send(Err(refusal));
             return;
         }
-        if poll.deadline <= Instant::now() {
-            // One that does not wait takes no place from those that do.
-            let _ = poll.reply.send(Ok(Vec::new()));
-            return;
-        }
-        let number = self.next;
-        self.next += 1;
+        let number = *poll.number.get_or_insert_with(|| {
+            self.next += 1;
+            self.next
+        });
         for (key, numbers) in &mut self.index {
             if concerns(key, &poll.ask) {
                 numbers.insert(number);
@@ -220,7 +232,7 @@ mod tests {
         })
     }
 
-    type Answer = oneshot::Receiver<Result<Vec<Task>, Error>>;
+    type Answer = oneshot::Receiver<Result<Handover, Error>>;
 
     fn poll(agent: &Arc<Agent>, request: Option<&str>) -> (Poll, Answer) {
         let (reply, answer) = oneshot::channel();
@@ -231,7 +243,7 @@ mod tests {
             task_types: None,
             lease: Duration::from_secs(60),
         };
-        (Poll { ask, deadline: Instant::now() + Duration::from_secs(5), reply }, answer)
+        (Poll { ask, deadline: Instant::now() + Duration::from_secs(5), reply, number: None }, answer)
     }
 
     fn key(capability: &str) -> RoutingKey {
@@ -259,18 +271,34 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_tried_in_vain_keeps_its_place() {
+        let mut waiting = Waiting::new(10, 4);
+        let mut answers = Vec::new();
+        for name in ["a", "b"] {
+            let (poll, answer) = poll(&agent(name, "sum"), None);
+            waiting.park(poll);
+            answers.push(answer);
+        }
+        for tried in waiting.take_for(&key("sum"), 1, 1, |_, _| true) {
+            waiting.park(tried);
+        }
+        assert_eq!(ids(&waiting.take_for(&key("sum"), 2, 9, |_, _| true)), ["a", "b"]);
+    }
+
+    #[test]
     fn a_repeated_request_replaces_its_first_poll_and_a_fifth_is_refused() {
         let mut waiting = Waiting::new(10, 4);
         let agent = agent("a", "sum");
         let (first, mut first_answer) = poll(&agent, Some("r"));
         waiting.park(first);
         let mut answers = Vec::new();
+        waiting.replace(&"r".parse().unwrap(), &agent.id);
         for request in [Some("r"), None, None, None] {
             let (poll, answer) = poll(&agent, request);
             waiting.park(poll);
             answers.push(answer);
         }
-        assert!(matches!(first_answer.try_recv(), Ok(Ok(tasks)) if tasks.is_empty()));
+        assert!(first_answer.try_recv().unwrap().unwrap().accept().is_empty());
         let (fifth, mut answer) = poll(&agent, None);
         waiting.park(fifth);
         assert!(matches!(answer.try_recv(), Ok(Err(Error::TooMany { .. }))));
@@ -288,7 +316,7 @@ mod tests {
         let (mut over, mut over_answer) = poll(&agent, None);
         over.deadline = Instant::now();
         waiting.park(over);
-        assert!(matches!(over_answer.try_recv(), Ok(Ok(tasks)) if tasks.is_empty()));
+        assert!(over_answer.try_recv().unwrap().unwrap().accept().is_empty());
         let (next, mut answer) = poll(&agent, None);
         waiting.park(next);
         assert!(answer.try_recv().is_err(), "it waits");

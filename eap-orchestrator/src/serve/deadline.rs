@@ -51,7 +51,7 @@ impl Drop for Busy {
     }
 }
 
-/// A transport whose reads fail once their deadline is over.
+/// A transport whose reads fail once their deadline is over, and its writes once the peer takes nothing any more.
 #[derive(Debug)]
 pub(super) struct WithDeadlines<I> {
     io: I,
@@ -61,20 +61,22 @@ pub(super) struct WithDeadlines<I> {
     /// Whether bytes of the next request's header have come.
     in_header: bool,
     timer: Pin<Box<Sleep>>,
+    /// Runs while the peer takes nothing of what is to be written.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> WithDeadlines<I> {
     pub(super) fn new(io: I, pace: Arc<Pace>) -> Self {
         // The first header's time begins with the connection.
         let timer = Box::pin(tokio::time::sleep(pace.header));
-        Self { io, pace, waiting_since: Some(0), in_header: true, timer }
+        Self { io, pace, waiting_since: Some(0), in_header: true, timer, stalled: None }
     }
 
     /// Whether the wait for the next request, or for the rest of its header, is over.
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
         self.pace.reader.register(cx.waker());
         let (ended, begun) = (self.pace.ended.load(Ordering::SeqCst), self.pace.begun.load(Ordering::SeqCst));
-        if begun != ended {
+        if begun != ended || self.stalled.is_some() {
             self.waiting_since = None;
             return false;
         }
@@ -84,6 +86,20 @@ impl<I> WithDeadlines<I> {
             self.timer.as_mut().reset(Instant::now() + self.pace.idle);
         }
         self.timer.as_mut().poll(cx).is_ready()
+    }
+
+    /// Fails a write that made no progress for as long as a connection may idle.
+    fn watch<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let idle = self.pace.idle;
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
     }
 
     fn bytes_came(&mut self) {
@@ -112,11 +128,13 @@ impl<I: AsyncRead + Unpin> AsyncRead for WithDeadlines<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for WithDeadlines<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.watch(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -129,7 +147,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for WithDeadlines<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.watch(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -32,6 +34,10 @@ use crate::orchestrator::{Orchestrator, ShutdownReport};
 /// Headers in one request, and the bytes they may fill.
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// How long connections may finish once the store has failed: the process has to end (G6).
+const GRACE_AFTER_FAILURE: Duration = Duration::from_secs(3);
+/// What writes under way get at least, however long the connections took.
+const GRACE_FOR_WRITES: Duration = Duration::from_secs(1);
 
 pub(crate) async fn serve<L>(
     orchestrator: &Orchestrator,
@@ -44,7 +50,9 @@ where
     let address = listener.local_addr().map_err(StartError::Listener)?;
     refuse_exposed(orchestrator, address)?;
     let acceptor = Acceptor::of(&orchestrator.config().tls)?;
-    let mut running = if orchestrator.is_started() { None } else { Some(orchestrator.start().await?) };
+    if !orchestrator.is_started() {
+        orchestrator.start().await?;
+    }
     let mut failure = orchestrator.lifecycle().failure();
     info!(%address, "serving");
 
@@ -82,14 +90,18 @@ where
     drop(listener);
     orchestrator.begin_stop();
     connections.close();
-    let grace = orchestrator.config().timing.shutdown_grace;
+    let mut grace = orchestrator.config().timing.shutdown_grace;
+    if failed.is_some() {
+        grace = grace.min(GRACE_AFTER_FAILURE);
+    }
+    let began = Instant::now();
     let in_time = tokio::time::timeout(grace, connections.wait()).await.is_ok();
     let left = connections.len();
     cut.cancel();
     connections.wait().await;
-    let mut report = orchestrator.shutdown().await;
+    let left_over = grace.saturating_sub(began.elapsed()).max(GRACE_FOR_WRITES);
+    let mut report = orchestrator.shutdown_within(left_over).await;
     report.connections_cut = if in_time { 0 } else { left };
-    drop(running.take());
     match failed {
         Some(reason) => Err(StartError::StoreFailed { reason }),
         None => Ok(report),
@@ -155,7 +167,12 @@ impl Front {
             Acceptor::Plain => self.http(io, peer).await,
             #[cfg(feature = "tls")]
             Acceptor::Tls(acceptor) => {
-                match tokio::time::timeout(self.capacity.header_timeout, acceptor.accept(io)).await {
+                let handshake = tokio::time::timeout(self.capacity.header_timeout, acceptor.accept(io));
+                let shaken = tokio::select! {
+                    shaken = handshake => shaken,
+                    () = self.stop.cancelled() => return,
+                };
+                match shaken {
                     Ok(Ok(io)) => self.http(io, peer).await,
                     Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
                     Err(_) => debug!(%peer, "TLS handshake took too long"),

@@ -25,7 +25,9 @@ pub use change::{
 };
 pub use error::{BoxError, RecordRef, StoreError};
 pub use memory::MemoryStore;
-pub use query::{Ask, Claimed, Cutoffs, Demand, Event, EventSeq, Insertion, Purged, Revision, Stored, TaskFilter};
+pub use query::{
+    Ask, Claimed, Claims, Cutoffs, Demand, Event, EventSeq, Insertion, Purged, Revision, Stored, TaskFilter,
+};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
@@ -48,6 +50,8 @@ pub type Decide = dyn Fn(&Task, &Ask, Timestamp) -> Result<Changed, Refusal> + S
 ///   revision, the whole change fails with [`StoreError::Conflict`] and nothing of it is written. An
 ///   insert whose id or unique key exists fails with [`StoreError::Duplicate`]. Changes may share a
 ///   transaction; one that fails leaves its neighbours alone.
+/// - **A result belongs to a task.** A result or late result of a task that is neither stored nor inserted by
+///   the same change fails with [`StoreError::Conflict`]: the task was purged since it was read.
 /// - **Writes do not depend on their caller.** Once a write was handed over, dropping the future that
 ///   waits for it does not undo or cut it.
 /// - **Events are numbered without gaps that close later**: a reader that has seen number *n* will never
@@ -111,11 +115,12 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
     /// nothing.
     ///
     /// The cost does not grow with the number of tasks that are queued, delayed or final.
-    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Vec<Claimed>, StoreError>;
+    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Claims, StoreError>;
 
     /// Deletes what is older than the cut-offs, at most `limit` rows of a kind; call again while something goes.
     async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError>;
 
-    /// Finishes what was handed over and lets go of files and locks. Later calls fail with [`StoreError::Closed`].
+    /// Finishes what was handed over and lets go of files and locks. Later calls fail with [`StoreError::Closed`],
+    /// except this one: to close what is closed is `Ok`.
     async fn close(&self) -> Result<(), StoreError>;
 }

@@ -78,6 +78,15 @@ pub struct Claimed {
     pub repeated: bool,
 }
 
+/// What one claim did.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    /// One answer per ask, in order.
+    pub answers: Vec<Claimed>,
+    /// The number of the newest event, this claim's included.
+    pub head: EventSeq,
+}
+
 /// An event as it was numbered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -117,7 +126,7 @@ pub struct Cutoffs {
 /// What went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
-    /// How many rows, of all kinds.
+    /// How many rows, of all kinds, those of the back end's own book-keeping included.
     pub rows: u64,
     /// The tasks.
     pub tasks: Vec<TaskId>,

@@ -203,8 +203,15 @@ struct Batch(Vec<Result<Part, Vec<FieldProblem>>>);
 
 impl Decode for Batch {
     fn decode(fields: &mut Fields<'_>) -> Option<Self> {
-        fields.each("parts").map(Self)
+        fields.each("parts", 4).map(Self)
     }
+}
+
+#[test]
+fn a_batch_of_more_than_its_limit_is_refused_whole() {
+    let error = from_json::<Batch>(br#"{"parts": [0, 0, 0, 0, 0]}"#).unwrap_err();
+    let problems = error.problems();
+    assert_eq!((problems.len(), problems[0].field.as_str()), (1, "body.parts"));
 }
 
 #[test]

@@ -57,7 +57,14 @@ pub(super) fn wrong(route: &str) -> Vec<Wrong> {
 /// Not a whole number within the range.
 fn whole(least: i64, most: i64) -> Vec<Value> {
     vec![
-        json!(least - 1), json!(most + 1), json!("5"), json!(1.5), json!(true), json!([]), json!({}), json!(1e30),
+        json!(least - 1),
+        json!(most + 1),
+        json!("5"),
+        json!(1.5),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!(1e30),
         serde_json::from_str("123456789012345678901234567890").expect("it is JSON"),
     ]
 }
@@ -84,8 +91,13 @@ fn objects() -> Vec<Value> {
 
 fn uuids() -> Vec<Value> {
     vec![
-        json!("x"), json!(""), json!(5), json!({}), json!("01890a5d-ac96-774b-bcce-b302099a805"),
-        json!("01890a5d-ac96-774b-bcce-b302099a80577"), json!("z1890a5d-ac96-774b-bcce-b302099a8057"),
+        json!("x"),
+        json!(""),
+        json!(5),
+        json!({}),
+        json!("01890a5d-ac96-774b-bcce-b302099a805"),
+        json!("01890a5d-ac96-774b-bcce-b302099a80577"),
+        json!("z1890a5d-ac96-774b-bcce-b302099a8057"),
     ]
 }
 
@@ -98,16 +110,32 @@ fn texts(most: usize, others: &[&str]) -> Vec<Value> {
 
 fn capabilities() -> Vec<Value> {
     vec![
-        json!("work"), json!({}), json!(5), json!([5]), json!(["two words"]), json!(["-x"]), json!([""]),
-        json!(["x".repeat(65)]), json!(["é"]), json!([["work"]]), json!((0..65).map(|n| format!("c{n}")).collect::<Vec<_>>()),
+        json!("work"),
+        json!({}),
+        json!(5),
+        json!([5]),
+        json!(["two words"]),
+        json!(["-x"]),
+        json!([""]),
+        json!(["x".repeat(65)]),
+        json!(["é"]),
+        json!([["work"]]),
+        json!((0..65).map(|n| format!("c{n}")).collect::<Vec<_>>()),
     ]
 }
 
 fn labels() -> Vec<Value> {
     let many: serde_json::Map<String, Value> = (0..33).map(|number| (format!("k{number}"), json!("v"))).collect();
     vec![
-        json!([]), json!("x"), json!({"k": 5}), json!({"": "v"}), json!({"-k": "v"}), json!({"two words": "v"}),
-        json!({"x".repeat(64): "v"}), json!({"k": "v".repeat(129)}), Value::Object(many),
+        json!([]),
+        json!("x"),
+        json!({"k": 5}),
+        json!({"": "v"}),
+        json!({"-k": "v"}),
+        json!({"two words": "v"}),
+        json!({"x".repeat(64): "v"}),
+        json!({"k": "v".repeat(129)}),
+        Value::Object(many),
     ]
 }
 
@@ -141,9 +169,19 @@ fn register() -> Vec<Wrong> {
         ("instance_id", "instance_id", texts(128, &[""])),
         ("labels", "labels", labels()),
         ("max_concurrent_tasks", "max_concurrent_tasks", whole(1, 1000)),
-        ("transports", "transports", vec![
-            json!("pull"), json!({}), json!([5]), json!(["pigeon"]), json!([]), json!(["push"]), json!(["pull", "ws"]),
-        ]),
+        (
+            "transports",
+            "transports",
+            vec![
+                json!("pull"),
+                json!({}),
+                json!([5]),
+                json!(["pigeon"]),
+                json!([]),
+                json!(["push"]),
+                json!(["pull", "ws"]),
+            ],
+        ),
         ("task_schemas", "task_schemas", vec![json!({"work": {}}), json!([1]), json!("x"), json!(5)]),
     ]
 }
@@ -151,13 +189,21 @@ fn register() -> Vec<Wrong> {
 fn heartbeat() -> Vec<Wrong> {
     let lease = "01890a5d-ac96-774b-bcce-b302099a8057";
     vec![
-        ("status", "status", vec![json!("sleepy"), json!("Healthy"), json!(""), json!(5), json!(true), json!([]), json!({})]),
+        (
+            "status",
+            "status",
+            vec![json!("sleepy"), json!("Healthy"), json!(""), json!(5), json!(true), json!([]), json!({})],
+        ),
         ("current_load", "current_load", fractions()),
         ("tasks_in_progress", "tasks_in_progress", vec![json!(-1), json!("1"), json!(1.5), json!(true), json!([])]),
         ("metrics", "metrics", objects()),
         ("timestamp", "timestamp", times()),
         ("seq", "seq", vec![json!(-1), json!("1"), json!(1.5), json!(true), json!([])]),
-        ("ack", "ack", vec![json!("x"), json!({}), json!([5]), json!([""]), json!(["two words"]), json!(["x".repeat(129)])]),
+        (
+            "ack",
+            "ack",
+            vec![json!("x"), json!({}), json!([5]), json!([""]), json!(["two words"]), json!(["x".repeat(129)])],
+        ),
         ("work_loop", "work_loop", objects()),
         ("work_loop", "work_loop.state", vec![json!({"state": 5}), json!({"state": "x".repeat(65)})]),
         ("work_loop", "work_loop.last_poll_at", vec![json!({"last_poll_at": "soon"})]),
@@ -176,14 +222,27 @@ fn result() -> Vec<Wrong> {
         ("status", "status", vec![json!("done"), json!("Completed"), json!(""), json!(5), json!([]), json!({})]),
         ("artifacts", "artifacts", vec![json!({}), json!("x"), json!(vec![json!({"path": "a", "content": ""}); 101])]),
         ("artifacts", "artifacts[0]", vec![json!([5]), json!(["x"])]),
-        ("artifacts", "artifacts[0].path", vec![
-            json!([{"content": ""}]), json!([{"path": 5, "content": ""}]), json!([{"path": "../x", "content": ""}]),
-            json!([{"path": "/x", "content": ""}]), json!([{"path": "x".repeat(513), "content": ""}]),
-        ]),
-        ("artifacts", "artifacts[0].content", vec![
-            json!([{"path": "a"}]), json!([{"path": "a", "content": 5}]), json!([{"path": "a", "content": {}}]),
-            json!([{"path": "a", "content": "!", "encoding": "base64"}]),
-        ]),
+        (
+            "artifacts",
+            "artifacts[0].path",
+            vec![
+                json!([{"content": ""}]),
+                json!([{"path": 5, "content": ""}]),
+                json!([{"path": "../x", "content": ""}]),
+                json!([{"path": "/x", "content": ""}]),
+                json!([{"path": "x".repeat(513), "content": ""}]),
+            ],
+        ),
+        (
+            "artifacts",
+            "artifacts[0].content",
+            vec![
+                json!([{"path": "a"}]),
+                json!([{"path": "a", "content": 5}]),
+                json!([{"path": "a", "content": {}}]),
+                json!([{"path": "a", "content": "!", "encoding": "base64"}]),
+            ],
+        ),
         ("artifacts", "artifacts[0].encoding", vec![json!([{"path": "a", "content": "", "encoding": "gzip"}])]),
         ("artifacts", "artifacts[0].mime_type", vec![json!([{"path": "a", "content": "", "mime_type": 5}])]),
         ("artifacts", "artifacts[0].sha256", vec![json!([{"path": "a", "content": "", "sha256": "00"}])]),
@@ -193,7 +252,11 @@ fn result() -> Vec<Wrong> {
         ("tokens_used", "tokens_used", figures()),
         ("cost_usd", "cost_usd", figures()),
         ("metrics", "metrics", objects()),
-        ("metrics", "metrics.execution_time_ms", vec![json!({"execution_time_ms": -1}), json!({"execution_time_ms": "1"})]),
+        (
+            "metrics",
+            "metrics.execution_time_ms",
+            vec![json!({"execution_time_ms": -1}), json!({"execution_time_ms": "1"})],
+        ),
         ("metrics", "metrics.cost_usd", vec![json!({"cost_usd": -1}), json!({"cost_usd": []})]),
         ("lease_id", "lease_id", uuids()),
         ("attempt", "attempt", counts()),

@@ -49,7 +49,8 @@ impl Ids {
 impl Route {
     /// The table.
     pub(super) fn all() -> Vec<Self> {
-        let route = |name, caller, method, path, limit, takes_empty| Self { name, caller, takes_empty, limit, method, path };
+        let route =
+            |name, caller, method, path, limit, takes_empty| Self { name, caller, takes_empty, limit, method, path };
         let agent = |name, path, limit, takes_empty| route(name, Caller::Agent, Method::POST, path, limit, takes_empty);
         let small = limits::MAX_SMALL_BYTES;
         let beat = limits::max_heartbeat_bytes(limits::DEFAULT_CONCURRENT_TASKS);
@@ -137,7 +138,7 @@ impl Route {
     }
 
     /// A call by the right caller with a body.
-    pub(super) fn call_with_body(&self, world: &World, ids: &Ids, body: impl AsRef<[u8]>) -> Call {
+    pub(super) fn call_with_body(&self, world: &World, ids: &Ids, body: &(impl AsRef<[u8]> + ?Sized)) -> Call {
         self.call_with(world, ids, self.secret(world)).bytes(body.as_ref())
     }
 
@@ -149,7 +150,7 @@ impl Route {
             if self.name == "result" && ids.task.len() == 36 {
                 body["task_id"] = json!(ids.task);
             }
-            self.call_with_body(world, ids, body.to_string())
+            self.call_with_body(world, ids, &body.to_string())
         } else {
             self.call_with(world, ids, self.secret(world))
         }

@@ -1,4 +1,4 @@
-//! A store whose commits wait at a gate, so that a test can do something while one is under way.
+//! A store whose writes wait at a gate, so that a test can do something while one is under way.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use eap_core::{Agent, Task, Vitals};
 use eap_orchestrator::SystemClock;
 use eap_orchestrator::store::{
-    Change, Claimed, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    Change, Claims, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
     Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StoreError, Stored, TaskFilter,
 };
 use eap_types::{AgentId, TaskId, Timestamp};
 use tokio::sync::watch;
 
-/// The memory store behind a gate for commits that write tasks.
+/// The memory store behind a gate for claims, and for commits that write tasks.
 #[derive(Debug)]
 pub(crate) struct GatedStore {
     inner: MemoryStore,
@@ -35,7 +35,7 @@ impl GatedStore {
         self.is_open.send_replace(true);
     }
 
-    /// How many commits wait.
+    /// How many writes wait.
     pub(crate) fn waiting(&self) -> usize {
         *self.waiting.borrow()
     }
@@ -104,7 +104,8 @@ impl Repository for GatedStore {
         self.inner.commit(change).await
     }
 
-    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Claims, StoreError> {
+        self.pass().await;
         self.inner.claim(demand, decide).await
     }
 

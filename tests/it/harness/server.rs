@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Agent, Api, Operator, registration};
+use super::{Agent, Answer, Api, Operator, registration};
 
 pub(crate) const OPERATOR_KEY: &str = "canary-operator-key-0123456789";
 pub(crate) const REGISTRATION_SECRET: &str = "canary-registration-secret-0123";
@@ -157,7 +157,7 @@ impl Server {
     }
 
     /// Registers with the secret.
-    pub(crate) async fn register(&self, body: &Value) -> super::Answer {
+    pub(crate) async fn register(&self, body: &Value) -> Answer {
         let call = self.api.post("/api/v1/agents/external/register");
         call.header("x-registration-token", REGISTRATION_SECRET).json(body).send().await
     }
@@ -177,6 +177,27 @@ impl Server {
     pub(crate) async fn older_peer(&self, name: &str) -> Agent {
         let reply = self.register(&json!({"name": name, "capabilities": ["work"]})).await.expect(201);
         Agent::of(self.api.clone(), reply)
+    }
+
+    /// When the server last heard of an agent.
+    pub(crate) async fn last_seen(&self, agent: &Agent) -> Value {
+        self.operator().agent(&agent.id).await.expect(200)["last_seen_at"].clone()
+    }
+
+    /// Waits until a poll that was sent after `before` waits for work: the server has heard of its agent, and has
+    /// answered somebody who asked for work later.
+    pub(crate) async fn until_it_waits(&self, agent: &Agent, before: &Value) {
+        super::eventually("the poll is heard", async || (self.last_seen(agent).await != *before).then_some(())).await;
+        let later = self.agent_with("AGENT-LATER", json!({"capabilities": ["nothing-at-all"]})).await;
+        assert_eq!(later.take_up_to(1).await, Vec::<Value>::new());
+    }
+
+    /// Sends a poll, which then waits for work.
+    pub(crate) async fn park(&self, agent: &Agent, path: &str, body: Option<Value>) -> JoinHandle<Answer> {
+        let before = self.last_seen(agent).await;
+        let poll = tokio::spawn(agent.call(path).maybe_json(body.as_ref()).send());
+        self.until_it_waits(agent, &before).await;
+        poll
     }
 
     pub(crate) fn advance(&self, seconds: u64) {

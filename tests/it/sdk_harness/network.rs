@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::pending;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,16 +19,26 @@ pub(crate) enum Passing<'a> {
     Answer(&'a mut http::Response<Bytes>),
 }
 
-type Meddle = dyn Fn(&str, Passing<'_>) -> bool + Send + Sync;
+/// What the network does with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fate {
+    Arrives,
+    /// Nobody hears anything until the call's time is over.
+    Vanishes,
+    /// The connection breaks at once.
+    Breaks,
+}
 
-/// Real sockets, behind a function that sees the path of each request and of each answer; `false` loses it.
+type Meddle = dyn Fn(&str, Passing<'_>) -> Fate + Send + Sync;
+
+/// Real sockets, behind a function that sees the path of each request and of each answer and decides its fate.
 pub(crate) struct Network {
     sockets: ReqwestCall,
     meddle: Box<Meddle>,
 }
 
 impl Network {
-    pub(crate) fn new(meddle: impl Fn(&str, Passing<'_>) -> bool + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(meddle: impl Fn(&str, Passing<'_>) -> Fate + Send + Sync + 'static) -> Arc<Self> {
         let sockets = ReqwestCall::new().expect("the client has nothing that could be wrong");
         Arc::new(Self { sockets, meddle: Box::new(meddle) })
     }
@@ -41,11 +52,16 @@ impl HttpCall for Network {
         deadline: Duration,
     ) -> Result<http::Response<Bytes>, CallError> {
         let path = request.uri().path().to_owned();
-        if (self.meddle)(&path, Passing::Request) {
+        let mut fate = (self.meddle)(&path, Passing::Request);
+        if fate == Fate::Arrives {
             let mut answer = self.sockets.call(request, deadline).await?;
-            if (self.meddle)(&path, Passing::Answer(&mut answer)) {
+            fate = (self.meddle)(&path, Passing::Answer(&mut answer));
+            if fate == Fate::Arrives {
                 return Ok(answer);
             }
+        }
+        if fate == Fate::Breaks {
+            return Err(CallError::Broken { source: io::Error::from(io::ErrorKind::ConnectionReset).into() });
         }
         let _: Result<(), _> = timeout(deadline, pending()).await;
         Err(CallError::Timeout { deadline })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eap_agent_sdk::{Agent, AgentHandle, Report};
+use eap_agent_sdk::{Agent, AgentBuilder, AgentHandle, Error, Report};
 use tokio::runtime::{Builder, Runtime};
 
 use super::until;
@@ -10,6 +10,16 @@ use super::until;
 /// How many threads the handlers of one process have.
 const WORKERS: usize = 2;
 const LONG: Duration = Duration::from_secs(30);
+
+/// Builds an agent whose data directory the last thread of a killed one may still hold locked.
+pub(crate) async fn build_once_free(describe: impl Fn() -> AgentBuilder) -> Agent {
+    until(LONG, "the data directory is free", async || match describe().build() {
+        Ok(agent) => Some(agent),
+        Err(Error::DataDirLocked { .. }) => None,
+        Err(error) => panic!("{error:?}"),
+    })
+    .await
+}
 
 /// A running agent that shares nothing with the test but memory.
 #[derive(Debug)]

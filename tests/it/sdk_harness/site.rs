@@ -97,10 +97,8 @@ impl Site {
             served.serve(listener, stopped).await
         });
         let api = Api::at(self.url());
-        eventually("the server is ready", async || {
-            (api.get("/health/ready").send().await.status == 200).then_some(())
-        })
-        .await;
+        eventually("the server is ready", async || (api.get("/health/ready").send().await.status == 200).then_some(()))
+            .await;
         self.up = Some(Up { orchestrator, operator: Operator::new(api), stop, serving });
     }
 
@@ -189,6 +187,9 @@ impl Site {
 
 impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Site").field("address", &self.address).field("is_up", &self.up.is_some()).finish_non_exhaustive()
+        f.debug_struct("Site")
+            .field("address", &self.address)
+            .field("is_up", &self.up.is_some())
+            .finish_non_exhaustive()
     }
 }

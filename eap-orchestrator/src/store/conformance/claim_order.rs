@@ -8,7 +8,7 @@ use eap_types::{Priority, TaskId, TaskStatus};
 
 use super::harness::{Harness, LEASE, ids};
 use super::samples;
-use crate::store::{Change, Decide, Demand, TaskWrite};
+use crate::store::{Ask, Change, Decide, Demand, TaskWrite};
 
 fn priority(number: u8) -> Priority {
     Priority::new(number).expect("the sample is a priority")
@@ -68,7 +68,7 @@ pub(super) async fn refused_tasks_are_passed_over(h: Harness) {
         );
     let demand = Demand { asks: vec![h.ask(&agent, 2)] };
     let claimed = h.store.claim(demand, choosy).await.expect("a claim succeeds");
-    assert_eq!(ids(&claimed[0]), [t[0], t[1]]);
+    assert_eq!(ids(&claimed.answers[0]), [t[0], t[1]]);
     assert_eq!(h.stored(first).await.record.status(), TaskStatus::Queued);
     assert_eq!(h.take(&agent, 1).await, [first], "a refused task stays ready for others");
 }
@@ -121,6 +121,22 @@ pub(super) async fn a_claim_is_written_whole(h: Harness) {
     assert_eq!((event.agent.as_ref(), event.at), (Some(&agent.id), h.now()));
 }
 
+pub(super) async fn a_claim_tells_the_newest_events_number(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    h.commit(samples::events(3, h.now())).await;
+    let claim = async |id: &str| {
+        let request_id = Some(id.parse().expect("the sample is a request id"));
+        let asks = vec![Ask { request_id, ..h.ask(&agent, 2) }];
+        h.store.claim(Demand { asks }, h.granting()).await.expect("a claim succeeds").head.0
+    };
+    assert_eq!(claim("one").await, 3, "it took nothing");
+    submit_all(&h, &[("a", 2), ("a", 2)]).await;
+    assert_eq!(claim("one").await, 5, "its own are included");
+    assert_eq!(h.store.head().await.expect("a read succeeds").0, 5);
+    h.commit(samples::events(1, h.now())).await;
+    assert_eq!(claim("one").await, 6, "a repeat adds none");
+}
+
 pub(super) async fn racing_claims_never_share_a_task(h: Harness) {
     let tasks: BTreeSet<TaskId> = submit_all(&h, &[("a", 2); 8]).await.into_iter().collect();
     let mut calls = Vec::new();
@@ -128,7 +144,7 @@ pub(super) async fn racing_claims_never_share_a_task(h: Harness) {
         let agent = h.register(&["a"]).await;
         let (store, grant) = (Arc::clone(&h.store), h.granting());
         let demand = Demand { asks: vec![h.ask(&agent, 2)] };
-        calls.push(async move { store.claim(demand, grant).await.expect("a claim succeeds") });
+        calls.push(async move { store.claim(demand, grant).await.expect("a claim succeeds").answers });
     }
     let given: Vec<TaskId> = h.race(calls).await.iter().flatten().flat_map(ids).collect();
     assert_eq!(given.len(), tasks.len(), "no task was given twice or left behind");

@@ -48,7 +48,7 @@ pub(super) async fn racing_claims_of_one_agent_keep_within_its_room(h: Harness) 
         .map(|_| {
             let (store, grant) = (Arc::clone(&h.store), h.granting());
             let demand = Demand { asks: vec![h.ask(&agent, 2)] };
-            async move { store.claim(demand, grant).await.expect("a claim succeeds") }
+            async move { store.claim(demand, grant).await.expect("a claim succeeds").answers }
         })
         .collect();
     let given: usize = h.race(calls).await.iter().flatten().map(|answer| answer.tasks.len()).sum();

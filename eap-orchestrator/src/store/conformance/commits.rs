@@ -179,6 +179,26 @@ pub(super) async fn a_second_result_is_a_duplicate(h: Harness) {
     assert_eq!(h.store.result(id).await.expect("a read succeeds"), Some(first));
 }
 
+pub(super) async fn a_result_of_what_is_not_there_is_a_conflict(h: Harness) {
+    let (nobody, now) = (h.task("a", |_| ()), h.now());
+    let id = nobody.id();
+    let row = ResultRow { task: id, attempt: 1, recorded_at: now, result: samples::result(id) };
+    let mut crowd = Crowd::new(&h).await;
+    crowd.change.results.push(row.clone());
+    assert_conflict(&h.store.commit(crowd.change.clone()).await);
+    crowd.assert_none_of_it(&h).await;
+    crowd.change.results.pop();
+    crowd.change.late_results.push(samples::late(id, 1, "late", now));
+    assert_conflict(&h.store.commit(crowd.change.clone()).await);
+    crowd.assert_none_of_it(&h).await;
+
+    crowd.change.results.push(row.clone());
+    crowd.change.tasks.push(TaskWrite::Insert(nobody));
+    h.commit(crowd.change).await;
+    assert_eq!(h.store.result(id).await.expect("a read succeeds"), Some(row), "inserted by the same change");
+    assert_eq!(h.store.late_results(id).await.expect("a read succeeds").len(), 1);
+}
+
 pub(super) async fn the_first_late_result_of_an_attempt_is_kept(h: Harness) {
     let (id, other) = (h.submit("a").await, h.submit("a").await);
     let late = |attempt, said| samples::late(id, attempt, said, h.now());

@@ -169,9 +169,9 @@ impl Harness {
     /// Claims for several asks at once, granting all.
     pub(super) async fn claim_all(&self, asks: Vec<Ask>) -> Vec<Claimed> {
         let count = asks.len();
-        let claimed = self.store.claim(Demand { asks }, self.granting()).await.expect("a claim succeeds");
-        assert_eq!(claimed.len(), count, "one answer per ask");
-        claimed
+        let claims = self.store.claim(Demand { asks }, self.granting()).await.expect("a claim succeeds");
+        assert_eq!(claims.answers.len(), count, "one answer per ask");
+        claims.answers
     }
 
     /// Claims for one ask, granting all.

@@ -65,7 +65,10 @@ pub(super) async fn racing_repeats_get_the_same_tasks(h: Harness) {
         .map(|_| {
             let (store, grant) = (Arc::clone(&h.store), h.granting());
             let demand = Demand { asks: vec![request(&h, &agent, 2, "one")] };
-            async move { store.claim(demand, grant).await.expect("a claim succeeds").pop().expect("one answer per ask") }
+            async move {
+                let mut claims = store.claim(demand, grant).await.expect("a claim succeeds");
+                claims.answers.pop().expect("one answer per ask")
+            }
         })
         .collect();
     let answers = h.race(calls).await;

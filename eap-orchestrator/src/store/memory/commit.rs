@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use eap_types::TaskId;
+
 use super::tables::{Tables, identity_of};
 use crate::store::{AgentWrite, Change, Committed, RecordRef, Revision, StoreError, TaskWrite};
 
@@ -10,6 +12,7 @@ impl Tables {
     pub(super) fn commit(&mut self, change: Change) -> Result<Committed, StoreError> {
         self.check_tasks(&change)?;
         self.check_agents(&change)?;
+        self.check_results(&change)?;
         self.check_keys(&change)?;
         self.write(change);
         Ok(Committed { head: self.head })
@@ -27,12 +30,23 @@ impl Tables {
                 TaskWrite::Update { revision, .. } => must_be_at(*revision, stored.filter(|_| is_first), record)?,
             }
         }
+        Ok(())
+    }
+
+    fn check_results(&self, change: &Change) -> Result<(), StoreError> {
         let mut seen = HashSet::new();
         for row in &change.results {
+            self.must_be_there(row.task, change)?;
             let is_new = seen.insert(row.task) && !self.results.contains_key(&row.task);
             must_be_new(is_new, RecordRef::Task(row.task))?;
         }
-        Ok(())
+        change.late_results.iter().try_for_each(|row| self.must_be_there(row.task, change))
+    }
+
+    /// A result of nothing: its task was purged since it was read.
+    fn must_be_there(&self, id: TaskId, change: &Change) -> Result<(), StoreError> {
+        let is_there = self.task(id).is_some() || change.tasks.iter().any(|write| write.task().id() == id);
+        if is_there { Ok(()) } else { Err(StoreError::Conflict { record: RecordRef::Task(id) }) }
     }
 
     fn check_agents(&self, change: &Change) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use eap_types::{AgentId, TaskId, Timestamp};
 
 use self::tables::{Row, Tables};
 use super::{
-    Change, Claimed, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    Change, Claims, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
     Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, Stored, TaskFilter,
 };
 use crate::clock::Clock;
@@ -142,9 +142,10 @@ impl Repository for MemoryStore {
         tables.commit(change)
     }
 
-    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Claims, StoreError> {
         let (mut tables, now) = self.open()?;
-        Ok(demand.asks.iter().map(|ask| tables.claim(ask, now, &*decide)).collect())
+        let answers = demand.asks.iter().map(|ask| tables.claim(ask, now, &*decide)).collect();
+        Ok(Claims { answers, head: tables.head })
     }
 
     async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {

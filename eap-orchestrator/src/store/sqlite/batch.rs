@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use eap_core::Standing;
-use eap_types::{AgentId, InstanceId, RequestId, TaskId};
-use rusqlite::{OptionalExtension as _, params};
+use eap_types::{InstanceId, TaskId};
+use rusqlite::{OptionalExtension as _, ToSql, params};
 
 use super::fault::{Fault, Setback};
 use super::ledger::Ledger;
 use super::rows::{Prepared, PreparedAgent, PreparedAgentWrite, PreparedTask, PreparedTaskWrite, number};
-use crate::store::{Committed, EventSeq, IdempotencyKeyRow, IdempotentTarget, RecordRef, StoreError};
+use crate::store::{Committed, IdempotencyKeyRow, IdempotentTarget, RecordRef, StoreError};
 
 /// What the check of a task write found out for the write.
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ impl Ledger {
             return Err(duplicate(RecordRef::IdempotencyKey));
         }
         self.write(change, &tasks, &agents)?;
-        Ok(Committed { head: EventSeq(self.head().unsigned_abs()) })
+        Ok(Committed { head: self.head() })
     }
 
     fn check_tasks(&self, change: &Prepared) -> Result<Vec<TaskTarget>, Setback> {
@@ -53,10 +53,8 @@ impl Ledger {
             "SELECT seq, rev, status = ?2 AND holder IS ?3 AND request_id IS ?4 FROM task WHERE id = ?1",
         )?;
         let state = &task.state;
-        let holder = state.holder.as_ref().map(AgentId::as_str);
-        let request = state.request.as_ref().map(RequestId::as_str);
         let stored: Option<(i64, i64, bool)> = statement
-            .query_row(params![task.id.as_bytes(), state.status, holder, request], |row| {
+            .query_row(params![task.id.as_bytes(), state.status, state.holder, state.request], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .optional()?;
@@ -66,7 +64,7 @@ impl Ledger {
             (PreparedTaskWrite::Update { revision }, Some((seq, rev, is_alike)))
                 if is_first && rev == number(revision.0) =>
             {
-                Ok(TaskTarget::Stored { seq, is_renewal: is_alike && holder.is_some() })
+                Ok(TaskTarget::Stored { seq, is_renewal: is_alike && state.holder.is_some() })
             }
             (PreparedTaskWrite::Update { .. }, _) => Err(conflict(RecordRef::Task(task.id))),
         }
@@ -187,44 +185,36 @@ impl Ledger {
     fn write_agent(&mut self, write: &PreparedAgent, target: &AgentTarget) -> Result<(), Fault> {
         let agent = &write.agent;
         self.routes.forget_agent(&agent.id);
-        let standing = agent.standing == Standing::Active;
-        let instance = agent.instance_id.as_ref().map(InstanceId::as_str);
-        let (tenant, epoch) = (agent.tenant.as_bytes(), number(agent.epoch));
+        let (name, instance) = (agent.name.as_str(), agent.instance_id.as_ref().map(InstanceId::as_str));
+        let (tenant, epoch, is_active) =
+            (agent.tenant.as_bytes(), number(agent.epoch), agent.standing == Standing::Active);
+        let execute = |sql, key: &dyn ToSql| {
+            self.connection.prepare_cached(sql)?.execute(params![
+                key,
+                tenant,
+                name,
+                instance,
+                epoch,
+                is_active,
+                write.gone_at(),
+                write.record
+            ])
+        };
         match (target, &write.write) {
             (AgentTarget::Stored(seq), _) => {
-                self.connection
-                    .prepare_cached(
-                        "UPDATE agent SET rev = rev + 1, tenant = ?2, name = ?3, instance_id = ?4, epoch = ?5, \
-                         is_active = ?6, gone_at = ?7, record = ?8 WHERE seq = ?1",
-                    )?
-                    .execute(params![
-                        seq,
-                        tenant,
-                        agent.name.as_str(),
-                        instance,
-                        epoch,
-                        standing,
-                        write.gone_at(),
-                        write.record
-                    ])?;
+                execute(
+                    "UPDATE agent SET rev = rev + 1, tenant = ?2, name = ?3, instance_id = ?4, epoch = ?5, \
+                     is_active = ?6, gone_at = ?7, record = ?8 WHERE seq = ?1",
+                    seq,
+                )?;
             }
             (AgentTarget::New, PreparedAgentWrite::Insert(vitals)) => {
-                let seq = self
-                    .connection
-                    .prepare_cached(
-                        "INSERT INTO agent (id, tenant, name, instance_id, epoch, is_active, gone_at, rev, record) \
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8)",
-                    )?
-                    .insert(params![
-                        agent.id.as_str(),
-                        tenant,
-                        agent.name.as_str(),
-                        instance,
-                        epoch,
-                        standing,
-                        write.gone_at(),
-                        write.record
-                    ])?;
+                execute(
+                    "INSERT INTO agent (id, tenant, name, instance_id, epoch, is_active, gone_at, rev, record) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8)",
+                    &agent.id.as_str(),
+                )?;
+                let seq = self.connection.last_insert_rowid();
                 self.connection
                     .prepare_cached("INSERT INTO vitals (seq, last_seen, vitals) VALUES (?1, ?2, ?3)")?
                     .execute(params![seq, vitals.last_seen, vitals.text])?;

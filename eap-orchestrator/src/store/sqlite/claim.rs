@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, params};
 use super::fault::Fault;
 use super::ledger::Ledger;
 use super::rows::{StateColumns, number, stored_task};
-use crate::store::{Ask, Claimed, Decide, Demand, events_of};
+use crate::store::{Ask, Claimed, Claims, Decide, Demand, events_of};
 
 /// How many places of a route are read at once, at most.
 const PAGE: i64 = 64;
@@ -75,9 +75,10 @@ impl Walk {
 
 impl Ledger {
     /// Serves every ask in turn; see [`Repository::claim`](crate::store::Repository::claim).
-    pub(super) fn claim(&mut self, demand: &Demand, decide: &Decide) -> Result<Vec<Claimed>, Fault> {
+    pub(super) fn claim(&mut self, demand: &Demand, decide: &Decide) -> Result<Claims, Fault> {
         let now = self.clock.now();
-        demand.asks.iter().map(|ask| self.serve(ask, now, decide)).collect()
+        let answers = demand.asks.iter().map(|ask| self.serve(ask, now, decide)).collect::<Result<_, _>>()?;
+        Ok(Claims { answers, head: self.head() })
     }
 
     fn serve(&mut self, ask: &Ask, now: Timestamp, decide: &Decide) -> Result<Claimed, Fault> {

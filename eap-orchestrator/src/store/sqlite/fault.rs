@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::store::{BoxError, StoreError};
 
@@ -32,6 +32,21 @@ impl Fault {
         Self { kind: FaultKind::Failed, cause: Arc::from(BoxError::from("a thread of the store ended unexpectedly")) }
     }
 
+    /// Why a transaction could not be committed.
+    pub(super) fn of_commit(error: rusqlite::Error) -> Self {
+        if is_of_log_index(&error) {
+            // The log had room and its index had not: until the log is written on, a crash brings to light
+            // what was not acknowledged. `Full` would say that it is not there.
+            return Self { kind: FaultKind::Unavailable, cause: Arc::new(error) };
+        }
+        error.into()
+    }
+
+    /// A read ended in a panic.
+    pub(super) fn panicked() -> Self {
+        Self::nonsense("a read panicked")
+    }
+
     /// Whether the file can no longer be trusted, so that nothing may be written to it again.
     pub(super) fn is_fatal(&self) -> bool {
         self.kind == FaultKind::Failed
@@ -47,6 +62,8 @@ impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         let kind = match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => FaultKind::Full,
+            // Of files that cannot grow, the log's index alone does not say that the disk is full.
+            Some(_) if is_of_log_index(&error) => FaultKind::Full,
             Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 FaultKind::Failed
             }
@@ -54,6 +71,11 @@ impl From<rusqlite::Error> for Fault {
         };
         Self { kind, cause: Arc::new(error) }
     }
+}
+
+/// Whether the index beside the log could not grow.
+fn is_of_log_index(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 impl From<serde_json::Error> for Fault {
@@ -90,21 +112,32 @@ impl<E: Into<Fault>> From<E> for Setback {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
 
+    fn failure(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
     fn told(code: i32) -> StoreError {
-        Fault::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).into()
+        Fault::from(failure(code)).into()
     }
 
     #[test]
     fn errors_are_told_by_what_can_be_done_next() {
         assert!(matches!(told(ffi::SQLITE_FULL), StoreError::Full { .. }));
+        assert!(matches!(told(ffi::SQLITE_IOERR_SHMSIZE), StoreError::Full { .. }));
         assert!(matches!(told(ffi::SQLITE_IOERR_FSYNC), StoreError::Failed { .. }));
         assert!(matches!(told(ffi::SQLITE_IOERR_WRITE), StoreError::Failed { .. }));
         assert!(matches!(told(ffi::SQLITE_CORRUPT), StoreError::Failed { .. }));
         assert!(matches!(told(ffi::SQLITE_NOTADB), StoreError::Failed { .. }));
         assert!(matches!(told(ffi::SQLITE_BUSY), StoreError::Unavailable { .. }));
+    }
+
+    #[test]
+    fn a_commit_that_may_be_in_the_log_is_not_told_to_be_absent() {
+        let told = |code| StoreError::from(Fault::of_commit(failure(code)));
+        assert!(matches!(told(ffi::SQLITE_IOERR_SHMSIZE), StoreError::Unavailable { .. }));
+        assert!(matches!(told(ffi::SQLITE_FULL), StoreError::Full { .. }));
+        assert!(matches!(told(ffi::SQLITE_IOERR_FSYNC), StoreError::Failed { .. }));
     }
 }

@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eap_core::Task;
-use eap_types::{AgentId, RequestId, TaskId, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use eap_core::{Task, TaskSpec};
+use eap_types::{AgentId, TaskId, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, params, params_from_iter};
 
 use super::fault::Fault;
 use super::routes::Routes;
 use super::rows::{StateColumns, stored_task};
 use crate::clock::Clock;
-use crate::store::NewEvent;
+use crate::store::{EventSeq, NewEvent};
 
 /// How many ready tasks are kept at hand, and how many bytes of them.
 const MAX_FRESH: usize = 8_192;
 const MAX_FRESH_BYTES: usize = 16 << 20;
 
+/// The first nine parameters are those of `UPDATE_STATE`.
+const INSERT_TASK: &str = "INSERT INTO task (seq, rev, status, route, due_at, holder, request_id, ended_at, last_agent, \
+     state, id, tenant, task_type, priority) \
+     VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 pub(super) const UPDATE_STATE: &str = "UPDATE task SET rev = rev + 1, status = ?2, route = ?3, due_at = ?4, \
      holder = ?5, request_id = ?6, ended_at = ?7, last_agent = ?8, state = ?9 WHERE seq = ?1";
 /// For a state that is found under the same words as before: most indexes need no visit.
@@ -94,7 +98,7 @@ impl Ledger {
     }
 
     pub(super) fn commit(&self) -> Result<(), Fault> {
-        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        self.connection.prepare_cached("COMMIT")?.execute([]).map_err(Fault::of_commit)?;
         Ok(())
     }
 
@@ -107,8 +111,8 @@ impl Ledger {
     }
 
     /// The number of the newest event.
-    pub(super) fn head(&self) -> i64 {
-        self.last_event
+    pub(super) fn head(&self) -> EventSeq {
+        EventSeq(self.last_event.unsigned_abs())
     }
 
     /// Writes down the numbers that a purge may be about to take the rows of.
@@ -137,27 +141,11 @@ impl Ledger {
         self.connection
             .prepare_cached("INSERT INTO task_spec (seq, spec) VALUES (?1, ?2)")?
             .execute(params![seq, spec])?;
-        self.connection
-            .prepare_cached(
-                "INSERT INTO task (seq, id, tenant, task_type, priority, rev, status, route, due_at, holder, \
-                 request_id, ended_at, last_agent, state) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-            )?
-            .execute(params![
-                seq,
-                task.id().as_bytes(),
-                task.spec.routing.tenant.as_bytes(),
-                task.spec.routing.task_type.as_str(),
-                task.spec.priority.get(),
-                state.status,
-                route,
-                state.due_at,
-                state.holder.as_ref().map(AgentId::as_str),
-                state.request.as_ref().map(RequestId::as_str),
-                state.ended_at,
-                state.last_agent.as_ref().map(AgentId::as_str),
-                state.text,
-            ])?;
+        let TaskSpec { id, routing, priority, .. } = &*task.spec;
+        let (tenant, task_type, priority) = (routing.tenant.as_bytes(), routing.task_type.as_str(), priority.get());
+        let fixed: [&dyn ToSql; 4] = [id.as_bytes(), tenant, &task_type, &priority];
+        let params = state.params(&seq, &route).into_iter().chain(fixed);
+        self.connection.prepare_cached(INSERT_TASK)?.execute(params_from_iter(params))?;
         self.last_task = seq;
         if route.is_some() {
             self.fresh.put(seq, task.clone(), spec.len());
@@ -174,17 +162,7 @@ impl Ledger {
             return Ok(());
         }
         let route = self.route_of(state)?;
-        self.connection.prepare_cached(UPDATE_STATE)?.execute(params![
-            seq,
-            state.status,
-            route,
-            state.due_at,
-            state.holder.as_ref().map(AgentId::as_str),
-            state.request.as_ref().map(RequestId::as_str),
-            state.ended_at,
-            state.last_agent.as_ref().map(AgentId::as_str),
-            state.text,
-        ])?;
+        self.connection.prepare_cached(UPDATE_STATE)?.execute(state.params(&seq, &route))?;
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod open;
 #[cfg(test)]
 mod plans;
 mod purge;
+mod queue;
 mod read;
 mod readers;
 mod routes;
@@ -33,23 +34,22 @@ use std::thread;
 use async_trait::async_trait;
 use eap_core::{Agent, Task, Vitals};
 use eap_types::{AgentId, TaskId, Timestamp};
+use rusqlite::Connection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use self::checkpoint::Checkpointer;
 use self::fault::Fault;
 use self::ledger::Ledger;
 use self::open::Database;
+use self::queue::Queue;
 use self::readers::Readers;
 use self::rows::Prepared;
 use self::writer::{Request, Shared, Writer};
 use super::{
-    Change, Claimed, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    Change, Claims, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
     Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, Stored, TaskFilter,
 };
 use crate::clock::Clock;
-
-/// How many writes wait at most; who comes later waits to be let in.
-const QUEUE: usize = 1_024;
 
 /// How a [`SqliteStore`] is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,14 +101,15 @@ pub struct SqliteStats {
 /// The file belongs to one store at a time; `<file>.lock` beside it says to which. Write-ahead logging,
 /// `synchronous=FULL`; a weaker mode is not offered. After an I/O error or a failed fsync every further
 /// write fails with [`StoreError::Failed`], because what is on the disk is no longer known. On a full
-/// disk writes fail with [`StoreError::Full`] and succeed again once there is room.
+/// disk writes fail with [`StoreError::Full`] (with [`StoreError::Unavailable`] if the commit may be in the
+/// log already) and succeed again once there is room.
 ///
 /// Dropping the store lets its threads finish what they were handed and then give the file free;
 /// [`close`](Repository::close) does the same and waits for it.
 pub struct SqliteStore {
     path: PathBuf,
     clock: Arc<dyn Clock>,
-    writes: mpsc::Sender<Request>,
+    writes: Queue,
     readers: Readers,
     shared: Arc<Shared>,
     /// Yields `None` when the last thread has ended.
@@ -137,7 +138,7 @@ impl SqliteStore {
         let ledger = Ledger::load(writer, Arc::clone(&clock))?;
         let (log, checkpointer) = Checkpointer::new(checkpointer, Arc::clone(&shared));
         let (readers, reading) = Readers::new(readers);
-        let (writes, requests) = mpsc::channel(QUEUE);
+        let (writes, requests) = Queue::new();
         let writer = Writer { requests, ledger, log, shared: Arc::clone(&shared) };
         let (alive, ended) = mpsc::channel(1);
         // The lock is held until the last thread let go of its connection.
@@ -164,6 +165,15 @@ impl SqliteStore {
             claims: self.shared.claims.load(Ordering::Relaxed),
             transactions: self.shared.transactions.load(Ordering::Relaxed),
         }
+    }
+
+    /// Reads with the time at which a reader takes it up: however long it waited, what is told is not older.
+    async fn read_now<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection, Timestamp) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let clock = Arc::clone(&self.clock);
+        self.readers.read(move |connection| query(connection, clock.now())).await
     }
 
     async fn write<T>(&self, request: impl FnOnce(writer::Reply<T>) -> Request) -> Result<T, StoreError> {
@@ -200,8 +210,7 @@ impl Held {
 #[async_trait]
 impl Repository for SqliteStore {
     async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
-        let now = self.clock.now();
-        self.readers.read(move |connection| read::task(connection, id, now)).await
+        self.read_now(move |connection, now| read::task(connection, id, now)).await
     }
 
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
@@ -213,28 +222,25 @@ impl Repository for SqliteStore {
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError> {
-        let (filter, now) = (filter.clone(), self.clock.now());
-        self.readers.read(move |connection| read::tasks(connection, &filter, now)).await
+        let filter = filter.clone();
+        self.read_now(move |connection, now| read::tasks(connection, &filter, now)).await
     }
 
     async fn leases(&self, agent: &AgentId) -> Result<Vec<Stored<Task>>, StoreError> {
-        let (agent, now) = (agent.clone(), self.clock.now());
-        self.readers.read(move |connection| read::leases(connection, &agent, now)).await
+        let agent = agent.clone();
+        self.read_now(move |connection, now| read::leases(connection, &agent, now)).await
     }
 
     async fn leased(&self, after: Option<TaskId>, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
-        let now = self.clock.now();
-        self.readers.read(move |connection| read::leased(connection, after, limit, now)).await
+        self.read_now(move |connection, now| read::leased(connection, after, limit, now)).await
     }
 
     async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
-        let now = self.clock.now();
-        self.readers.read(move |connection| read::due(connection, until, limit, now)).await
+        self.read_now(move |connection, now| read::due(connection, until, limit, now)).await
     }
 
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
-        let now = self.clock.now();
-        self.readers.read(move |connection| read::agents(connection, now)).await
+        self.read_now(read::agents).await
     }
 
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {
@@ -259,7 +265,7 @@ impl Repository for SqliteStore {
         self.write(|reply| Request::Commit(change, reply)).await
     }
 
-    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Claims, StoreError> {
         self.write(|reply| Request::Claim(demand, decide, reply)).await
     }
 
@@ -275,5 +281,35 @@ impl Repository for SqliteStore {
         // No thread sends; `None` comes when all have ended.
         let _ = self.ended.lock().await.recv().await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::mpsc::channel;
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[tokio::test]
+    async fn a_read_that_waited_tells_the_time_of_its_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+        let options = SqliteOptions::default().with_readers(1);
+        let path = folder.path().join("eap.db");
+        let store = SqliteStore::open(path, Arc::clone(&clock) as Arc<dyn Clock>, options).unwrap();
+        let (release, held_up) = channel();
+        let mut slow = pin!(store.readers.read(move |_| held_up.recv().map_err(Fault::nonsense)));
+        let mut told = pin!(store.read_now(|_, now| Ok(now)));
+        // Polled once: both are handed over, in this order.
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(slow.as_mut().poll(&mut context).is_pending() && told.as_mut().poll(&mut context).is_pending());
+        clock.advance(Duration::from_secs(5));
+        release.send(()).unwrap();
+        slow.await.unwrap();
+        assert_eq!(told.await.unwrap(), Timestamp::from_seconds(5));
     }
 }

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::ledger::{RENEW_STATE, UPDATE_STATE};
 use super::open::Database;
-use super::{SqliteOptions, claim, purge, read};
+use super::{SqliteOptions, claim, purge, read, routes};
 use crate::clock::ManualClock;
 use crate::store::TaskFilter;
 
@@ -44,6 +44,7 @@ fn a_claim_searches_the_index_of_ready_tasks() {
     ] {
         assert_searches(&database.writer, sql, search);
     }
+    assert_searches(&database.writer, routes::IS_READY, "COVERING INDEX task_ready (route=?)");
     assert_searches(&database.writer, claim::COUNT_HELD, "task_held (holder=?)");
     assert_searches(&database.writer, UPDATE_STATE, "INTEGER PRIMARY KEY (rowid=?)");
     assert_searches(&database.writer, RENEW_STATE, "INTEGER PRIMARY KEY (rowid=?)");

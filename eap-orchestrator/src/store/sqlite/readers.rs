@@ -1,5 +1,6 @@
 //! The threads that read, each with a connection of its own.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
@@ -46,7 +47,9 @@ impl Readers {
         let job = Job::Read(Box::new(move |connection| {
             // Who left while the read was waiting need not be served.
             if !answer.is_closed() {
-                let _ = answer.send(query(connection));
+                // A panic is that read's misfortune: the thread goes on, and so does its connection, which only reads.
+                let outcome = panic::catch_unwind(AssertUnwindSafe(|| query(connection)));
+                let _ = answer.send(outcome.unwrap_or_else(|_| Err(Fault::panicked())));
             }
         }));
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
@@ -78,5 +81,27 @@ impl Reader {
                 None => break,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_panics_leaves_its_thread_alive() {
+        let (readers, mut reading) = Readers::new(vec![Connection::open_in_memory().unwrap()]);
+        let reader = reading.pop().unwrap();
+        let thread = thread::spawn(move || reader.run());
+        for _ in 0..2 {
+            let panicked = readers.read::<()>(|_| panic!("a read that goes wrong")).await;
+            assert!(matches!(panicked, Err(StoreError::Unavailable { .. })), "{panicked:?}");
+        }
+        let one = readers.read(|connection| Ok(connection.query_row("SELECT 1", [], |row| row.get::<_, u8>(0))?)).await;
+        assert_eq!(one.unwrap(), 1);
+        readers.stop().await;
+        thread.join().unwrap();
     }
 }

@@ -9,6 +9,11 @@ use rusqlite::{Connection, params};
 use super::fault::Fault;
 use super::rows::json;
 
+/// How many routes a step of forgetting looks at for each one that it may forget.
+const LOOKS: usize = 8;
+
+pub(super) const IS_READY: &str = "SELECT 1 FROM task INDEXED BY task_ready WHERE route = ?1 LIMIT 1";
+
 /// How many agents' matches are remembered; beyond it, all are found out anew.
 const MAX_MATCHES: usize = 16_384;
 
@@ -23,6 +28,8 @@ pub(super) struct Routes {
     hot: BTreeSet<i64>,
     matches: HashMap<AgentId, Matches>,
     newest: i64,
+    /// Where [`forget_empty`](Self::forget_empty) goes on.
+    next_look: i64,
 }
 
 /// The routes that admit an agent as it was registered under `epoch`, of those up to `seen`.
@@ -107,21 +114,73 @@ impl Routes {
         self.matches.remove(agent);
     }
 
-    /// Forgets routes without ready tasks, at most `limit`: a task that becomes ready joins anew.
-    pub(super) fn forget_cold(&mut self, connection: &Connection, limit: usize) -> Result<(), Fault> {
-        let cold: BTreeSet<i64> = self.keys.keys().filter(|id| !self.hot.contains(id)).take(limit).copied().collect();
-        if cold.is_empty() {
-            return Ok(());
+    /// Forgets routes without ready tasks, at most `limit`, and says how many: a task that becomes ready joins
+    /// anew. Goes on where it stopped the last time, so that its cost does not grow with the routes in use.
+    pub(super) fn forget_empty(&mut self, connection: &Connection, limit: usize) -> Result<u64, Fault> {
+        let mut is_ready = connection.prepare_cached(IS_READY)?;
+        let mut empty = BTreeSet::new();
+        let unlooked = self.keys.range(self.next_look..).map(|(id, _)| *id).enumerate();
+        self.next_look = 0;
+        for (looks, id) in unlooked {
+            if empty.len() >= limit || looks >= limit.saturating_mul(LOOKS) {
+                self.next_look = id;
+                break;
+            }
+            if !is_ready.exists([id])? {
+                empty.insert(id);
+            }
+        }
+        if empty.is_empty() {
+            return Ok(0);
         }
         let mut delete = connection.prepare_cached("DELETE FROM route WHERE id = ?1")?;
-        for id in &cold {
+        for id in &empty {
             delete.execute([id])?;
-            self.keys.remove(id);
+            self.hot.remove(id);
+            if let Some(key) = self.keys.remove(id) {
+                self.ids.remove(&key.canonical());
+            }
         }
-        self.ids.retain(|_, id| !cold.contains(id));
         for matches in self.matches.values_mut() {
-            matches.routes.retain(|id| !cold.contains(id));
+            matches.routes.retain(|id| !empty.contains(id));
         }
-        Ok(())
+        Ok(empty.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eap_types::{TaskType, TenantId};
+
+    use super::*;
+    use crate::store::sqlite::SqliteOptions;
+    use crate::store::sqlite::open::Database;
+
+    #[test]
+    fn routes_are_forgotten_without_an_agent_that_finds_them_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Database::open(&folder.path().join("eap.db"), &SqliteOptions::default()).unwrap().writer;
+        let mut routes = Routes::load(&connection).unwrap();
+        let key = |number: u32| {
+            let task_type: TaskType = format!("type{number}").parse().unwrap();
+            RoutingKey::of_type(TenantId::default(), task_type)
+        };
+        for number in 1..=50 {
+            let id = routes.join(&connection, &key(number).canonical(), &key(number)).unwrap();
+            if number > 30 {
+                let sql = "INSERT INTO task (seq, id, tenant, task_type, priority, rev, status, route, state) \
+                     VALUES (?1, ?2, x'', '', 2, 1, 'queued', ?1, '')";
+                connection.execute(sql, params![id, number.to_be_bytes()]).unwrap();
+            }
+        }
+        let stored = || connection.query_row("SELECT count(*) FROM route", [], |row| row.get::<_, u32>(0)).unwrap();
+        let mut forget = || routes.forget_empty(&connection, 20).unwrap();
+        assert_eq!((forget(), stored()), (20, 30), "at most as many as it may");
+        assert_eq!((forget(), stored()), (10, 20), "the rest of them");
+        assert_eq!((forget(), stored()), (0, 20), "those in use stay");
+        assert_eq!((routes.keys.len(), routes.ids.len(), routes.hot.len()), (20, 20, 20));
+
+        assert_eq!(routes.join(&connection, &key(1).canonical(), &key(1)).unwrap(), 51, "it joins anew");
+        assert_eq!(routes.join(&connection, &key(31).canonical(), &key(31)).unwrap(), 31, "it was never gone");
     }
 }

@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use eap_core::{Agent, Standing, Task, TaskSpec, Vitals};
-use eap_types::{AgentId, IdError, JsonObject, RequestId, TaskId, TenantId, Timestamp};
-use rusqlite::Row;
+use eap_types::{AgentId, IdError, JsonObject, TaskId, TenantId, Timestamp};
+use rusqlite::{Row, ToSql};
 
 use super::fault::Fault;
 use crate::store::{
@@ -83,10 +83,10 @@ pub(super) struct StateColumns {
     /// The canonical routing key and where it stands, while the task is ready.
     pub(super) route: Option<(String, Arc<TaskSpec>)>,
     pub(super) due_at: Option<i64>,
-    pub(super) holder: Option<AgentId>,
-    pub(super) request: Option<RequestId>,
+    pub(super) holder: Option<String>,
+    pub(super) request: Option<String>,
     pub(super) ended_at: Option<i64>,
-    pub(super) last_agent: Option<AgentId>,
+    pub(super) last_agent: Option<String>,
     pub(super) text: String,
 }
 
@@ -97,12 +97,18 @@ impl StateColumns {
             status: task.status().as_str(),
             route: task.is_ready().then(|| (task.spec.routing.canonical(), Arc::clone(&task.spec))),
             due_at: task.due_at().map(Timestamp::as_micros),
-            holder: lease.map(|lease| lease.agent.clone()),
-            request: lease.and_then(|lease| lease.request_id.clone()),
+            holder: lease.map(|lease| lease.agent.as_str().to_owned()),
+            request: lease.and_then(|lease| lease.request_id.as_ref()).map(|id| id.as_str().to_owned()),
             ended_at: task.state.phase.is_final().then(|| task.state.updated_at.as_micros()),
-            last_agent: task.newest_attempt().map(|attempt| attempt.agent.clone()),
+            last_agent: task.newest_attempt().map(|attempt| attempt.agent.as_str().to_owned()),
             text: serde_json::to_string(&task.state)?,
         })
+    }
+
+    /// The first nine parameters of what writes a state.
+    pub(super) fn params<'a>(&'a self, seq: &'a i64, route: &'a Option<i64>) -> [&'a dyn ToSql; 9] {
+        let Self { status, due_at, holder, request, ended_at, last_agent, text, .. } = self;
+        [seq, status, route, due_at, holder, request, ended_at, last_agent, text]
     }
 }
 

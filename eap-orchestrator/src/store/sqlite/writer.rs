@@ -8,8 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::checkpoint::{LogGauge, checkpoint};
 use super::fault::{Fault, Setback};
 use super::ledger::Ledger;
+use super::queue::Queued;
 use super::rows::Prepared;
-use crate::store::{Claimed, Committed, Cutoffs, Decide, Demand, Purged, StoreError};
+use crate::store::{Claims, Committed, Cutoffs, Decide, Demand, Purged, StoreError};
 
 /// How many requests share a transaction, and about how many bytes, at most.
 const MAX_BATCH: usize = 512;
@@ -21,7 +22,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// What the writer is asked.
 pub(super) enum Request {
     Commit(Box<Prepared>, Reply<Committed>),
-    Claim(Demand, Arc<Decide>, Reply<Vec<Claimed>>),
+    Claim(Demand, Arc<Decide>, Reply<Claims>),
     Purge(Cutoffs, usize, Reply<Purged>),
     Close,
 }
@@ -29,7 +30,7 @@ pub(super) enum Request {
 /// What a request gets, once its transaction is on disk.
 enum Answer {
     Committed(Committed),
-    Claimed(Vec<Claimed>),
+    Claimed(Claims),
     Purged(Purged),
 }
 
@@ -66,7 +67,7 @@ impl Shared {
 
 /// What the writing thread does until the store is closed.
 pub(super) struct Writer {
-    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) requests: mpsc::Receiver<Queued>,
     pub(super) ledger: Ledger,
     pub(super) log: LogGauge,
     pub(super) shared: Arc<Shared>,
@@ -87,7 +88,7 @@ impl Writer {
             let mut batch = Vec::new();
             let mut bytes = 0;
             let mut next = Some(first);
-            while let Some(request) = next {
+            while let Some(Queued { request, .. }) = next {
                 match request {
                     // What was sent before is still in the queue and still served.
                     Request::Close => self.requests.close(),
@@ -205,7 +206,8 @@ impl Broken {
 }
 
 impl Request {
-    fn bytes(&self) -> usize {
+    /// About how much it adds to the file.
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Commit(change, _) => change.bytes,
             Self::Claim(..) | Self::Purge(..) | Self::Close => 0,
@@ -311,7 +313,7 @@ mod tests {
         commit(Change { agents: vec![write], ..Change::default() })
     }
 
-    fn claim() -> (Request, Answered<Vec<Claimed>>) {
+    fn claim() -> (Request, Answered<Claims>) {
         let (reply, answered) = oneshot::channel();
         let ask = Ask {
             agent: Arc::new(agent()),
@@ -340,7 +342,7 @@ mod tests {
         let ((claim, mut claimed), (submit, mut submitted)) = (claim(), submit(1));
         writer.serve(vec![claim, submit]);
         assert!(submitted.try_recv().unwrap().is_ok());
-        assert_eq!(claimed.try_recv().unwrap().unwrap()[0].tasks.len(), 1);
+        assert_eq!(claimed.try_recv().unwrap().unwrap().answers[0].tasks.len(), 1);
         assert_eq!(writer.shared.transactions.load(Ordering::Relaxed), 2);
     }
 
@@ -377,7 +379,7 @@ mod tests {
         let ((claim, mut claimed), (submit, mut submitted)) = (claim(), submit(3));
         writer.serve(vec![submit, claim]);
         assert!(submitted.try_recv().unwrap().is_ok());
-        assert_eq!(claimed.try_recv().unwrap().unwrap()[0].tasks.len(), 1);
+        assert_eq!(claimed.try_recv().unwrap().unwrap().answers[0].tasks.len(), 1);
     }
 
     #[test]
