@@ -11,6 +11,14 @@ fn key_line(key: &str) -> Vec<String> {
     vec![format!("authorization: Bearer {OPERATOR_KEY}"), format!("idempotency-key: {key}")]
 }
 
+/// The end of a connection is there as soon as its peer is dropped; some exchanges later the server has seen it.
+async fn open_gate_once_noticed(server: &Server, store: &GatedStore) {
+    for _ in 0..10 {
+        server.api.get("/health").send().await.expect(200);
+    }
+    store.open_gate();
+}
+
 #[tokio::test]
 async fn a_submit_whose_caller_leaves_while_it_is_written_is_kept() {
     let store = GatedStore::new();
@@ -20,9 +28,7 @@ async fn a_submit_whose_caller_leaves_while_it_is_written_is_kept() {
     peer.send(&request("POST /api/v1/tasks", &key_line("k1"), &work(json!({})).to_string())).await;
     eventually("the write is under way", async || (store.waiting() == 1).then_some(())).await;
     drop(peer);
-    // The server has noticed when the connection's place is free again; a later call proves that it runs on.
-    server.api.get("/health").send().await.expect(200);
-    store.open_gate();
+    open_gate_once_noticed(&server, &store).await;
     let task = eventually("the task is there", async || {
         server.operator().list("").await["tasks"].as_array().and_then(|tasks| tasks.first().cloned())
     })
@@ -45,8 +51,7 @@ async fn a_result_whose_agent_leaves_while_it_is_written_is_recorded() {
     peer.send(&request(&line, &[format!("x-agent-token: {}", agent.token)], &body.to_string())).await;
     eventually("the write is under way", async || (store.waiting() == 1).then_some(())).await;
     drop(peer);
-    server.api.get("/health").send().await.expect(200);
-    store.open_gate();
+    open_gate_once_noticed(&server, &store).await;
     server.operator().until(&id, "completed").await;
     assert_eq!(agent.complete(&task).await.expect(200)["duplicate"], true, "its repeat is told so");
 }
@@ -64,7 +69,7 @@ async fn a_deregistration_whose_agent_leaves_while_it_is_written_is_done_whole()
     peer.send(&request(&line, &[format!("x-agent-token: {}", agent.token)], "")).await;
     eventually("the write is under way", async || (store.waiting() == 1).then_some(())).await;
     drop(peer);
-    store.open_gate();
+    open_gate_once_noticed(&server, &store).await;
     server.operator().until(&id, "queued").await;
     agent.beat(json!({"status": "healthy"})).await.problem(401, "INVALID_TOKEN");
 }
@@ -81,11 +86,7 @@ async fn leave_during_a_claim(path: &str, body: &str) -> (Server, Agent, String)
     peer.send(&request(&line, &[format!("x-agent-token: {}", agent.token)], body)).await;
     eventually("the claim is under way", async || (store.waiting() == 1).then_some(())).await;
     drop(peer);
-    // The end of the connection is there already; some exchanges later the server has seen it.
-    for _ in 0..10 {
-        server.api.get("/health").send().await.expect(200);
-    }
-    store.open_gate();
+    open_gate_once_noticed(&server, &store).await;
     eventually("the task was leased", async || (!server.operator().outcomes(&id).await.is_empty()).then_some(())).await;
     (server, agent, id)
 }

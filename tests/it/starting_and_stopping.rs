@@ -9,8 +9,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Agent, Api, OPERATOR_KEY, Operator, Peer, REGISTRATION_SECRET, Server, Setup, eventually, in_time, registration,
-    work,
+    Agent, Api, OPERATOR_KEY, Operator, Peer, REGISTRATION_SECRET, Server, Setup, in_time, registration, work,
 };
 
 /// Serves the router as a host application would.
