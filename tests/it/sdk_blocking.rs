@@ -68,8 +68,8 @@ async fn handlers_that_block_every_thread_miss_no_heartbeat_and_keep_their_lease
     let report = process.stop().await;
     assert_eq!((report.completed, report.failed, report.cancelled), (2, 0, 0), "{report}");
     println!(
-        "acceptance 4, blocked: both worker threads for {:.0} s; {beats} heartbeats, longest silence {:.2} s of {:.0} s \
-         allowed; leases of {:.0} s held throughout, both results recorded with attempt 1",
+        "acceptance 4, blocked: both worker threads for {:.0} s; {beats} heartbeats, longest silence {:.2} s of \
+         {:.0} s allowed; leases of {:.0} s held throughout, both results recorded with attempt 1",
         blocked.as_secs_f64(),
         longest.as_secs_f64(),
         timing.heartbeat_interval.as_secs_f64(),

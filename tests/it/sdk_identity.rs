@@ -52,8 +52,8 @@ async fn restart_often(identity: &str, describe: impl Fn(&Site) -> AgentBuilder)
         ids.insert(id.clone());
         if start == STARTS {
             println!(
-                "acceptance 3, {identity}: {STARTS} starts, {stopped} stopped and {killed} killed in between; agents in \
-                 the list: {}, ids ever: {}, epoch {}, tasks done {STARTS}; {:.1} s",
+                "acceptance 3, {identity}: {STARTS} starts, {stopped} stopped and {killed} killed in between; agents \
+                 in the list: {}, ids ever: {}, epoch {}, tasks done {STARTS}; {:.1} s",
                 site.agents().len(),
                 ids.len(),
                 agent.epoch,

@@ -1,39 +1,15 @@
-//! What a credential opens, and how much one call may bring (T4, T5, T30).
+//! How much one call may bring, and what a call in process shares with one over the wire (T5, T30).
 
 use std::time::Duration;
 
 use eap_orchestrator::store::EventSeq;
 use eap_orchestrator::{Error, Operator, RegistrationSecret};
 use eap_types::SubmitTask;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::harness::{Agent, Server, Setup, registration};
+use crate::harness::{Server, Setup, registration};
 
 const REGISTER: &str = "/api/v1/agents/external/register";
-
-async fn register_with_token(agent: &Agent, name: &str, members: Value) -> crate::harness::Answer {
-    agent.api.post(REGISTER).header("x-agent-token", &agent.token).json(&registration(name, members)).send().await
-}
-
-#[tokio::test]
-async fn an_agents_token_takes_over_no_other_agent() {
-    let server = Server::start().await;
-    let (thief, owner) = (server.agent("AGENT-THIEF").await, server.agent("AGENT-OWNER").await);
-    server.operator().submit(json!({"agent_id": owner.id})).await;
-    let held = owner.take().await;
-    let refused = register_with_token(&thief, "AGENT-OWNER", json!({})).await;
-    refused.problem(403, "REGISTRATION_DENIED");
-    assert_eq!(owner.complete(&held).await.expect(200)["duplicate"], false, "the owner's token and lease live on");
-}
-
-#[tokio::test]
-async fn an_agents_token_makes_no_new_agent() {
-    let server = Server::start().await;
-    let agent = server.agent("AGENT-A").await;
-    let refused = register_with_token(&agent, "AGENT-NEW", json!({})).await;
-    refused.problem(403, "REGISTRATION_DENIED");
-    assert_eq!(server.operator().agents().await.len(), 1);
-}
 
 #[tokio::test]
 async fn a_registration_secret_may_look_like_a_token() {
@@ -53,21 +29,6 @@ async fn a_batch_of_too_many_results_is_refused_whole() {
     let agent = server.agent("AGENT-A").await;
     let answer = agent.call("/results").json(&json!({"results": vec![0; 1_001]})).send().await;
     assert_eq!(answer.fields(), ["body.results"]);
-}
-
-#[tokio::test]
-async fn a_free_release_is_for_agents_that_drain() {
-    let server = Server::start().await;
-    let agent = server.agent("AGENT-A").await;
-    let id = server.operator().submit(json!({})).await;
-    agent.take().await;
-    agent.release(&id, Some(&json!({"draining": true}))).await.expect(200);
-    assert!(server.operator().task(&id).await.get("run_at").is_some(), "it backs off as any other release");
-    let id = server.operator().submit(json!({"priority": 0})).await;
-    agent.take().await;
-    agent.beat(json!({"status": "healthy", "draining": true})).await.expect(200);
-    agent.release(&id, Some(&json!({"draining": true}))).await.expect(200);
-    assert!(server.operator().task(&id).await.get("run_at").is_none(), "it is ready at once");
 }
 
 #[tokio::test]
