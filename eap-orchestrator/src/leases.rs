@@ -23,7 +23,12 @@ struct Pages {
     /// The newest ended leases, for look-up and in order of their end.
     ended: HashSet<LeaseId>,
     order: VecDeque<LeaseId>,
+    /// Attempts that the server ended under their holders, until those say that they know.
+    stopped: HashMap<AgentId, VecDeque<(TaskId, LeaseId)>>,
 }
+
+/// How many such attempts of one agent are remembered; the oldest go first.
+const STOPPED_PER_AGENT: usize = 100;
 
 impl LeaseBook {
     /// Takes over what `task` says of its lease; returns the agent that lost one, if any did.
@@ -54,7 +59,34 @@ impl LeaseBook {
         if held.is_empty() {
             pages.held.remove(&newest.agent);
         }
+        if newest.was_stopped() {
+            let stopped = pages.stopped.entry(newest.agent.clone()).or_default();
+            stopped.push_back((task.id(), newest.lease_id));
+            if stopped.len() > STOPPED_PER_AGENT {
+                stopped.pop_front();
+            }
+        }
         Some(newest.agent.clone())
+    }
+
+    /// The attempts of an agent that the server ended and that are not among `known`; those are forgotten.
+    pub(crate) fn stopped(&self, agent: &AgentId, known: impl Fn(LeaseId) -> bool) -> Vec<(TaskId, LeaseId)> {
+        let mut pages = lock(&self.0);
+        let Some(stopped) = pages.stopped.get_mut(agent) else { return Vec::new() };
+        stopped.retain(|(_, lease_id)| !known(*lease_id));
+        let left: Vec<_> = stopped.iter().copied().collect();
+        if left.is_empty() {
+            pages.stopped.remove(agent);
+        }
+        left
+    }
+
+    /// Forgets agents that were purged; they hold nothing.
+    pub(crate) fn forget(&self, agents: &[AgentId]) {
+        let mut pages = lock(&self.0);
+        for agent in agents {
+            pages.stopped.remove(agent);
+        }
     }
 
     /// The leases of one agent.

@@ -316,3 +316,23 @@ async fn an_agent_may_tell_more_than_we_know_of() {
     });
     agent.beat(body).await.expect(200);
 }
+
+#[tokio::test]
+async fn a_cancelled_task_is_told_to_an_agent_that_lists_none() {
+    let server = Server::start().await;
+    let agent = server.agent("AGENT-A").await;
+    server.operator().submit(json!({})).await;
+    let task = agent.take().await;
+    server.operator().cancel(&id_of(&task), None).await.expect(200);
+    let directive = json!({
+        "id": task["lease_id"], "type": "cancel", "task_id": task["task_id"], "lease_id": task["lease_id"],
+    });
+    for _ in 0..2 {
+        let reply = agent.beat(json!({"status": "healthy"})).await.expect(200);
+        assert_eq!(reply["directives"], json!([directive]), "until it is acknowledged");
+    }
+    let reply = agent.beat(json!({"status": "healthy", "ack": [task["lease_id"]]})).await.expect(200);
+    assert_eq!(reply["directives"], json!([]));
+    let reply = agent.beat(json!({"status": "healthy"})).await.expect(200);
+    assert_eq!(reply["directives"], json!([]), "what was acknowledged is not told again");
+}

@@ -40,6 +40,13 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// Whether the server ended it under its holder, which may still be at work: it was cancelled, or ran out of time.
+    #[must_use]
+    pub fn was_stopped(&self) -> bool {
+        self.outcome == AttemptOutcome::Cancelled
+            || (self.error_code == Some(FailureCode::Timeout) && self.reported.is_none())
+    }
+
     /// Whether it uses up one of the task's `max_attempts`; a release never does.
     #[must_use]
     pub fn counts(&self) -> bool {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use eap_core::{Agent, AgentEvent, Phase, Task, TaskEvent};
 use eap_types::{
-    Directive, DirectiveId, DirectiveKind, FailureCode, Feature, HealthStatus, Heartbeat, HeartbeatReply, LeaseId,
-    LeaseNote, TaskId, Timestamp,
+    Directive, DirectiveId, DirectiveKind, Feature, HealthStatus, Heartbeat, HeartbeatReply, LeaseId, LeaseNote,
+    TaskId, Timestamp,
 };
 use futures_util::future::join_all;
 use tracing::{debug, warn};
@@ -44,6 +44,9 @@ impl Lifecycle {
             Some(listed) => listed.iter().map(|held| (held.task_id, held.lease_id)).collect(),
             None => self.leases.of(&agent.id).into_iter().map(|(task, lease)| (task, lease.lease_id)).collect(),
         };
+        let is_acknowledged = |lease_id: LeaseId| beat.ack.iter().any(|id| id.as_str() == lease_id.to_string());
+        // One that lists its tasks is told by their entries; this is for one that does not.
+        let stopped = self.leases.stopped(&agent.id, |lease_id| beat.tasks.is_some() || is_acknowledged(lease_id));
         let renewals = meant.into_iter().map(|(task, lease)| self.renew(agent, task, lease));
         let renewed: Vec<Renewal> = join_all(renewals).await.into_iter().collect::<Result<_, _>>()?;
 
@@ -52,6 +55,9 @@ impl Lifecycle {
         for renewal in renewed {
             reply.leases.push(renewal.note);
             reply.directives.extend(renewal.directive.filter(|directive| !beat.ack.contains(&directive.id)));
+        }
+        for (task, lease_id) in stopped {
+            reply.directives.extend(self.lost(agent, task, lease_id).await?.directive);
         }
         Ok(reply)
     }
@@ -200,7 +206,7 @@ fn cancel_directive(task: &Task, agent: &Agent, lease_id: LeaseId) -> Option<Dir
         task.state.attempts.iter().find(|attempt| attempt.lease_id == lease_id && attempt.agent == agent.id)?;
     let reason = match &task.state.phase {
         Phase::Cancelled { reason } => reason.clone(),
-        _ if attempt.error_code == Some(FailureCode::Timeout) && attempt.reported.is_none() => attempt.message.clone(),
+        _ if attempt.was_stopped() => attempt.message.clone(),
         _ => return None,
     };
     let id: DirectiveId = lease_id.to_string().parse().ok()?;

@@ -111,6 +111,7 @@ impl Lifecycle {
             };
             let purged = this.store.purge(&cutoffs, PURGE_BATCH).await?;
             this.directory.remove(&purged.agents);
+            this.leases.forget(&purged.agents);
             if purged.rows > 0 {
                 info!(rows = purged.rows, tasks = purged.tasks.len(), agents = purged.agents.len(), "purged");
             }
