@@ -1,5 +1,7 @@
 //! What a task produced, as files (ADR 001, docs/protocol.md section 2).
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
@@ -13,7 +15,7 @@ const BINARY: &str = "application/octet-stream";
 const MAX_MIME_TYPE_CHARS: usize = 255;
 
 /// A file that a result carries along.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Artifact {
     /// Where the file belongs, relative to the task's result (ADR 001).
@@ -27,6 +29,18 @@ pub struct Artifact {
     /// How bytes became text; absent when they are text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<ContentEncoding>,
+}
+
+/// Shows how much there is, not what: payloads stay out of logs.
+impl fmt::Debug for Artifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Artifact")
+            .field("path", &self.path)
+            .field("content", &format_args!("{} bytes", self.content.len()))
+            .field("mime_type", &self.mime_type)
+            .field("encoding", &self.encoding)
+            .finish()
+    }
 }
 
 /// How the bytes of an artifact became text.

@@ -14,10 +14,10 @@ pub struct HeartbeatReply {
     /// The server's time.
     pub server_time: Timestamp,
     /// What became of the leases that the beat listed, or of all the agent's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::macros::null_as_default")]
     pub leases: Vec<LeaseNote>,
     /// What the agent is asked to do; repeated until acknowledged.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::macros::null_as_default")]
     pub directives: Vec<Directive>,
 }
 

@@ -26,7 +26,7 @@ macro_rules! words {
         $(#[$meta])*
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
-            serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+            serde::Serialize, schemars::JsonSchema,
         )]
         #[non_exhaustive]
         pub enum $name {
@@ -42,6 +42,14 @@ macro_rules! words {
                 match self {
                     $(Self::$variant => $word,)+
                 }
+            }
+        }
+
+        // By hand: a derived one would take a map with the word as its key, too.
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let given = <std::borrow::Cow<'de, str> as serde::Deserialize<'de>>::deserialize(deserializer)?;
+                given.parse().map_err(serde::de::Error::custom)
             }
         }
 
@@ -67,6 +75,13 @@ macro_rules! words {
     };
 }
 pub(crate) use words;
+
+/// Reads a member of a reply that other servers may send as `null`: that means absent.
+pub(crate) fn null_as_default<'de, D: Deserializer<'de>, T: Default + serde::Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
 
 /// Gives messages that implement [`Decode`] a `Deserialize` that checks just as much.
 macro_rules! decode_via_fields {

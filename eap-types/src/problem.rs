@@ -39,25 +39,34 @@ impl FieldProblem {
 #[non_exhaustive]
 pub struct ProblemBody {
     /// The URN of the code, as in `urn:eap:error:lease-lost`.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "crate::macros::null_as_default")]
     pub kind: String,
     /// A few words that name the problem, the same for every answer with this code.
+    #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub title: String,
     /// The HTTP status, for readers that see the body alone.
+    #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub status: u16,
     /// One sentence about this answer.
+    #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub detail: String,
     /// The code as text, because a newer server may send one that is not known here.
+    #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub code: String,
     /// The same as `code`, for older clients.
+    #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub error: String,
     /// The same as `detail`, for older clients.
+    #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub message: String,
     /// What is wrong field by field; empty, but always there, for other errors.
+    #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub details: Vec<FieldProblem>,
     /// Finds the request in the server's log.
+    #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub request_id: String,
     /// Whether the same request may succeed later.
+    #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub retryable: bool,
 }
 

@@ -87,7 +87,7 @@ pub struct ProgressReply {
     /// How long the renewed lease lasts from now, in milliseconds.
     pub lease_expires_in_ms: u64,
     /// What the agent is asked to do.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::macros::null_as_default")]
     pub directives: Vec<Directive>,
 }
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::limits::MAX_ARTIFACTS;
 use crate::macros::{decode_via_fields, words};
 use crate::schema::add_nested;
-use crate::{Artifact, Decode, Fields, JsonObject, LeaseId, TaskId};
+use crate::{Artifact, Decode, Fields, JsonObject, LeaseId, TaskId, UnknownWord};
 
 /// The fields that ADR 001 nests in `metrics`.
 const FIGURES: [&str; 3] = ["execution_time_ms", "tokens_used", "cost_usd"];
@@ -263,11 +263,24 @@ struct Said<'a> {
 
 /// The words an agent may use; an older one says `cancelled`.
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 enum ReportedStatus {
     Completed,
     Failed,
     Cancelled,
+}
+
+impl TryFrom<String> for ReportedStatus {
+    type Error = UnknownWord;
+
+    fn try_from(given: String) -> Result<Self, UnknownWord> {
+        match given.as_str() {
+            "completed" => Ok(Self::Completed),
+            "failed" => Ok(Self::Failed),
+            "cancelled" => Ok(Self::Cancelled),
+            _ => Err(UnknownWord { given, expected: "completed, failed".to_owned() }),
+        }
+    }
 }
 
 #[derive(Default)]

@@ -56,6 +56,14 @@ pub struct TaskSpec {
     pub traceparent: Option<String>,
 }
 
+impl TaskSpec {
+    /// The bytes that its agent has to take in: input and context.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.input.len() + self.context.as_str().len()
+    }
+}
+
 /// How far a task got; the part of the record that changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskState {

@@ -26,8 +26,7 @@ pub use change::{
 pub use error::{BoxError, RecordRef, StoreError};
 pub use memory::MemoryStore;
 pub use query::{
-    Ask, Claimed, Claims, Cutoffs, Demand, Event, EventSeq, Insertion, Purged, Revision, Stored, TaskFilter,
-};
+    Ask, Claimed, Claims, Cutoffs, Demand, Event, EventSeq, Insertion, MAX_CLAIM_BYTES, Purged, Revision, Stored, TaskFilter,};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
@@ -110,7 +109,7 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
     /// agent's `max_concurrent_tasks` leaves beside the leases it holds, earlier asks of this claim included.
     /// Ready tasks ([`Task::is_ready`]) whose routing key [admits](eap_core::RoutingKey::admits) the agent,
     /// of the ask's `task_types` if it names some, are put to `decide` in order of (priority, insertion number)
-    /// until the room is filled; each that `decide` grants is written, with the events of its notes. A refused
+    /// until the room is filled, or the tasks' payloads have [`MAX_CLAIM_BYTES`] together; each that `decide` grants is written, with the events of its notes. A refused
     /// task is passed over. An ask whose agent is unknown, not `Active`, or stored under another epoch gets
     /// nothing.
     ///

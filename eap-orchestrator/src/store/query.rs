@@ -54,6 +54,10 @@ pub struct Demand {
     pub asks: Vec<Ask>,
 }
 
+/// Once the inputs and contexts of an ask's tasks have so many bytes together, it gets no more: an answer of many large
+/// tasks would be more than its agent reads. 4 MiB.
+pub const MAX_CLAIM_BYTES: usize = 4 * 1024 * 1024;
+
 /// One agent's wish for work.
 #[derive(Clone, Debug)]
 pub struct Ask {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::harness::{Harness, ids};
-use crate::store::Demand;
+use crate::store::{Demand, MAX_CLAIM_BYTES};
 
 pub(super) async fn a_claim_fills_the_room_and_no_more(h: Harness) {
     let agent = h.register_as(&["a"], |agent| agent.max_concurrent_tasks = 3).await;
@@ -28,6 +28,17 @@ pub(super) async fn earlier_asks_of_the_same_claim_count(h: Harness) {
     let counts: Vec<usize> = answers.iter().map(|answer| answer.tasks.len()).collect();
     assert_eq!(counts, [2, 1, 0]);
     assert_eq!(h.store.leases(&agent.id).await.expect("a read succeeds").len(), 3);
+}
+
+pub(super) async fn large_tasks_fill_an_answer_before_the_room_does(h: Harness) {
+    let agent = h.register_as(&["a"], |agent| agent.max_concurrent_tasks = 9).await;
+    for _ in 0..6 {
+        h.submit_as("a", |spec| spec.input = "x".repeat(MAX_CLAIM_BYTES / 2)).await;
+    }
+    let counts = [h.take(&agent, 9).await.len(), h.take(&agent, 9).await.len(), h.take(&agent, 9).await.len()];
+    assert_eq!(counts, [2, 2, 2]);
+    h.submit_as("a", |spec| spec.input = "x".repeat(MAX_CLAIM_BYTES + 1)).await;
+    assert_eq!(h.take(&agent, 9).await.len(), 1, "one task goes out, however large");
 }
 
 pub(super) async fn there_is_one_answer_per_ask_in_order(h: Harness) {

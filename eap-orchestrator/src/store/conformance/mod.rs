@@ -174,6 +174,7 @@ macro_rules! __store_conformance {
             claim_order::racing_claims_never_share_a_task,
             claim_room::a_claim_fills_the_room_and_no_more,
             claim_room::earlier_asks_of_the_same_claim_count,
+            claim_room::large_tasks_fill_an_answer_before_the_room_does,
             claim_room::there_is_one_answer_per_ask_in_order,
             claim_room::racing_claims_of_one_agent_keep_within_its_room,
             requests::a_repeated_request_gets_the_same_tasks,

@@ -7,7 +7,7 @@ use eap_core::{Agent, Changed, Standing, Task};
 use eap_types::{Priority, Timestamp};
 
 use super::tables::Tables;
-use crate::store::{Ask, Claimed, Decide, Insertion, events_of};
+use crate::store::{Ask, Claimed, Decide, Insertion, MAX_CLAIM_BYTES, events_of};
 
 impl Tables {
     /// Leases to one ask what it gets; see [`Repository::claim`](crate::store::Repository::claim).
@@ -57,12 +57,14 @@ impl Tables {
         for (index, queue) in queues.iter_mut().enumerate() {
             heads.extend(queue.next().map(|(priority, number)| Reverse((*priority, *number, index))));
         }
-        let mut granted = Vec::new();
+        let (mut granted, mut bytes) = (Vec::new(), 0);
         while granted.len() < room as usize
+            && bytes < MAX_CLAIM_BYTES
             && let Some(Reverse((_, number, index))) = heads.pop()
         {
             let task = &self.row(number).record;
             if let Ok(changed) = decide(task, ask, now) {
+                bytes += task.spec.payload_bytes();
                 granted.push((task.clone(), changed));
             }
             heads.extend(queues[index].next().map(|(priority, number)| Reverse((*priority, *number, index))));

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, params};
 use super::fault::Fault;
 use super::ledger::Ledger;
 use super::rows::{StateColumns, number, stored_task};
-use crate::store::{Ask, Claimed, Claims, Decide, Demand, events_of};
+use crate::store::{Ask, Claimed, Claims, Decide, Demand, MAX_CLAIM_BYTES, events_of};
 
 /// How many places of a route are read at once, at most.
 const PAGE: i64 = 64;
@@ -139,7 +139,9 @@ impl Ledger {
                 None => self.routes.cool(walk.route),
             }
         }
+        let mut bytes = 0;
         while taken.len() < room
+            && bytes < MAX_CLAIM_BYTES
             && let Some(Reverse(((_, seq), index))) = heads.pop()
         {
             let task = self.ready_task(seq, now)?;
@@ -147,6 +149,7 @@ impl Ledger {
                 let task = Task { spec: task.spec, state: changed.state };
                 self.update_task(seq, &StateColumns::of(&task)?, false)?;
                 self.insert_events(&events_of(&task, &changed.notes, now))?;
+                bytes += task.spec.payload_bytes();
                 taken.push(task);
             }
             // Refused tasks are passed over: from here on, whole pages.
