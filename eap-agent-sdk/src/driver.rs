@@ -209,7 +209,8 @@ impl Driver {
             self.outbox.replace_too_large(now, limit).await;
             if self.outbox.next_due().is_some_and(|due| due <= now) {
                 let parcel = self.outbox.pack(now, limit);
-                self.delivery = Some(Box::pin(deliver(session.clone(), epoch, parcel)));
+                let session = session.clone().with_deadline(self.outbox.deadline());
+                self.delivery = Some(Box::pin(deliver(session, epoch, parcel)));
             }
         }
     }

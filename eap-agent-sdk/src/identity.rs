@@ -71,21 +71,37 @@ impl DataDir {
     /// Replaces the identity file as a whole.
     pub(crate) fn save(&self, identity: &Identity) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(identity)?;
-        replace(&self.path.join(IDENTITY), &text)
+        replace(&self.path.join(IDENTITY), &text)?.on_disk
     }
 }
 
+/// A file that took another one's place.
+#[derive(Debug)]
+pub(crate) struct Replaced {
+    /// The new file, to be appended to.
+    pub(crate) file: File,
+    /// Whether the exchange is on disk: an older file may come back after a crash if not.
+    pub(crate) on_disk: io::Result<()>,
+}
+
 /// Writes a file under another name, and puts it in place once it is on disk.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+///
+/// After an error the older file is still in place.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<Replaced> {
     let draft = path.with_extension("new");
-    let mut file = private().create(true).write(true).truncate(true).open(&draft)?;
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = private().create_new(true).append(true).open(&draft)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
-    match path.parent() {
-        Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
+    let on_disk = match path.parent() {
+        Some(dir) if cfg!(unix) => File::open(dir).and_then(|dir| dir.sync_all()),
         _ => Ok(()),
-    }
+    };
+    Ok(Replaced { file, on_disk })
 }
 
 /// Opens files that nobody else can read.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use eap_client::{AgentSession, ClientError};
+use eap_client::{AgentSession, CallError, ClientError};
 use eap_types::{Assignment, LeaseRequest, limits};
 use futures_util::future::BoxFuture;
 use tokio::time::sleep_until;
@@ -15,6 +15,9 @@ use tracing::debug;
 use crate::session::{Backoff, Verdict, came_back_early, judge};
 use crate::shared::{Access, Shared};
 use crate::transport::{Received, Transport};
+
+/// How often an answer that cannot be read is asked for again in the same form.
+const MOST_REPEATS: u32 = 3;
 
 /// Asks for as many tasks as there is room for, one request at a time.
 ///
@@ -26,6 +29,10 @@ pub(crate) struct Pull {
     link: Option<(Arc<Access>, AgentSession)>,
     /// What was asked and not answered yet.
     open: Option<LeaseRequest>,
+    /// How many tasks to ask for at most: few after an answer that was too long to be read.
+    most: u32,
+    /// How often the open request got an answer that cannot be read.
+    unread: u32,
     on_its_way: Option<Poll>,
     backoff: Backoff,
     not_before: Instant,
@@ -41,16 +48,26 @@ impl Pull {
     pub(crate) fn new(shared: Arc<Shared>, wait: Duration) -> Self {
         let backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
         let not_before = Instant::now();
-        Self { shared, wanted_wait: wait, link: None, open: None, on_its_way: None, backoff, not_before }
+        Self {
+            shared,
+            wanted_wait: wait,
+            link: None,
+            open: None,
+            most: limits::MAX_LEASE_TASKS,
+            unread: 0,
+            on_its_way: None,
+            backoff,
+            not_before,
+        }
     }
 
     fn ask(&mut self, free: usize) -> Poll {
         let (access, session) = self.link.as_ref().expect("the caller saw that there is a session");
         let wait = self.shared.leases.rules().poll_wait(self.wanted_wait, access.lease);
         let wait = Duration::from_secs(wait.as_secs());
-        let shared = &self.shared;
+        let (shared, most) = (&self.shared, self.most);
         let request = self.open.get_or_insert_with(|| {
-            let most = u32::try_from(free).unwrap_or(u32::MAX).min(limits::MAX_LEASE_TASKS);
+            let most = u32::try_from(free).unwrap_or(u32::MAX).min(most);
             LeaseRequest::new(shared.request_id()).with_max_tasks(most).with_wait_seconds(wait.as_secs())
         });
         shared.note_poll("polling", true);
@@ -65,6 +82,8 @@ impl Pull {
         match answer {
             Ok(assignments) => {
                 self.open = None;
+                self.unread = 0;
+                self.most = self.most.saturating_mul(2).min(limits::MAX_LEASE_TASKS);
                 if assignments.is_empty() && came_back_early(now - poll.asked, poll.wait) {
                     // A server that stops answers so, and one that errs must not be asked in a tight loop.
                     self.not_before = now + self.backoff.fail(self.shared.chance(), None);
@@ -82,6 +101,12 @@ impl Pull {
                 }
                 let mut asked = None;
                 match verdict {
+                    _ if self.is_hopeless(&error) => {
+                        // What it leased comes again when its lease is over, and then one by one.
+                        self.open = None;
+                        self.unread = 0;
+                        self.most = 1;
+                    }
                     Verdict::Later(pause) => asked = pause,
                     // The same question would get the same answer.
                     _ => self.open = None,
@@ -90,6 +115,18 @@ impl Pull {
                 self.shared.note_poll("failing", false);
                 None
             }
+        }
+    }
+
+    /// Whether the open request would get an answer of no use for ever.
+    fn is_hopeless(&mut self, error: &ClientError) -> bool {
+        match error {
+            ClientError::Call(CallError::TooLarge { .. }) => true,
+            ClientError::Unreadable { status: 200..=299, .. } => {
+                self.unread += 1;
+                self.unread > MOST_REPEATS
+            }
+            _ => false,
         }
     }
 }

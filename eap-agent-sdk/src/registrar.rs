@@ -122,7 +122,8 @@ impl Registrar {
 
     fn not_admitted(&mut self, error: ClientError, now: Instant) -> Result<Duration, Error> {
         let had_token = self.papers.live_token.is_some();
-        if had_token && matches!(error.status(), Some(401 | 403)) {
+        let is_refusal = error.status() == Some(401) || (error.status() == Some(403) && error.problem().is_some());
+        if had_token && is_refusal {
             // The token of an earlier process is no longer any good; try without it.
             self.papers.live_token = None;
             return Ok(Duration::ZERO);

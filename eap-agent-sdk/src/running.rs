@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use eap_types::{Assignment, FailureCode, JsonObject, TaskResult, limits};
+use eap_types::{Assignment, FailureCode, JsonObject, TaskResult, json_depth, limits};
 use serde_json::{Value, json};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::{Instrument as _, info_span, warn};
@@ -18,6 +18,9 @@ use crate::shared::Shared;
 
 /// How long a handler may take to end once its task's time is over.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(2);
+
+/// How deep an output may be nested: it stands one level down in its result.
+const MAX_OUTPUT_DEPTH: usize = limits::MAX_JSON_DEPTH - 1;
 
 /// What a handler came to, or that it panicked or was cut off.
 type Ended = Result<Output, HandlerError>;
@@ -219,8 +222,13 @@ fn to_object(data: Value) -> Result<JsonObject, HandlerError> {
         Value::Object(_) => data,
         other => json!({ "output": other }),
     };
-    JsonObject::from_serialize(&object)
-        .map_err(|error| HandlerError::fatal(format!("the output cannot be sent: {error}")))
+    let object = JsonObject::from_serialize(&object)
+        .map_err(|error| HandlerError::fatal(format!("the output cannot be sent: {error}")))?;
+    if json_depth(object.as_str().as_bytes()) > MAX_OUTPUT_DEPTH {
+        let message = format!("the output cannot be sent: it is nested more than {MAX_OUTPUT_DEPTH} levels deep");
+        return Err(HandlerError::fatal(message));
+    }
+    Ok(object)
 }
 
 #[cfg(test)]
@@ -238,7 +246,12 @@ mod tests {
 
     #[test]
     fn output_that_is_nested_too_deeply_fails_for_good() {
-        let deep = (0..40).fold(json!(1), |inner, _| json!([inner]));
-        assert!(!to_object(deep).unwrap_err().is_retryable());
+        let array: fn(usize) -> Value = |levels| (1..levels).fold(json!(1), |inner, _| json!([inner]));
+        let object: fn(usize) -> Value = |levels| (0..levels).fold(json!(1), |inner, _| json!({ "a": inner }));
+        for nested in [array, object] {
+            to_object(nested(MAX_OUTPUT_DEPTH)).unwrap();
+            let error = to_object(nested(MAX_OUTPUT_DEPTH + 1)).unwrap_err();
+            assert!(!error.is_retryable() && error.message.contains("31 levels"), "{}", error.message);
+        }
     }
 }

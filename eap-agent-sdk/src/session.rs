@@ -19,12 +19,12 @@ const STRIKES: u32 = 3;
 /// What to do about an answer that was no success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It was one after all: a 2xx that cannot be read.
-    Done,
     /// The token is dead: register again, then repeat (RELIABILITY.md section 1).
     Register,
     /// The body is too large and always will be.
     TooLarge,
+    /// What was sent breaks a rule of the server, and always will.
+    Malformed,
     /// The answer is definitive.
     Refused,
     /// Repeat later, and not before this long if the server asked for it.
@@ -32,11 +32,13 @@ pub(crate) enum Verdict {
 }
 
 /// Judges an error (RELIABILITY.md G20): only 401 and 404 AGENT_NOT_FOUND make an agent register.
+///
+/// An answer that is not the protocol's, as the page of a proxy, says nothing: repeat later.
 pub(crate) fn judge(error: &ClientError) -> Verdict {
     match (error.status(), error.code()) {
         (Some(401), _) | (_, Some(ErrorCode::AgentNotFound)) => Verdict::Register,
         (Some(413), _) => Verdict::TooLarge,
-        (Some(200..=299), _) => Verdict::Done,
+        (Some(400 | 422), _) if error.is_definitive() => Verdict::Malformed,
         _ if error.is_definitive() => Verdict::Refused,
         _ => Verdict::Later(error.retry_after()),
     }
@@ -50,6 +52,7 @@ pub(crate) fn judge_problem(problem: &ProblemBody) -> Verdict {
         (401, _) | (_, Some(ErrorCode::AgentNotFound)) => Verdict::Register,
         (413, _) => Verdict::TooLarge,
         (408 | 425 | 429, _) => Verdict::Later(None),
+        (400 | 422, _) => Verdict::Malformed,
         (400..=499, _) => Verdict::Refused,
         _ => Verdict::Later(None),
     }
@@ -226,7 +229,11 @@ mod tests {
         assert_eq!(judge(&refusal(ErrorCode::RateLimited)), Verdict::Later(None));
         assert_eq!(judge(&refusal(ErrorCode::Unavailable)), Verdict::Later(None));
         let odd = |status| ClientError::Unreadable { status, retry_after: None, source: None };
-        assert_eq!(judge(&odd(200)), Verdict::Done);
+        for status in [200, 204, 400, 403, 404, 422] {
+            assert_eq!(judge(&odd(status)), Verdict::Later(None), "{status}");
+        }
+        assert_eq!(judge(&odd(401)), Verdict::Register);
+        assert_eq!(judge(&refusal(ErrorCode::ValidationError)), Verdict::Malformed);
         assert_eq!(judge(&odd(502)), Verdict::Later(None));
         assert_eq!(judge(&odd(413)), Verdict::TooLarge);
     }

@@ -53,7 +53,10 @@ impl Failure {
         let why = chain(error);
         match error {
             ClientError::Call(CallError::Setup { .. }) | ClientError::Header { .. } => Self::usage(why),
-            ClientError::BaseUrl { .. } => Self::usage(format!("{why}: {url} (set --url or EAP_URL)")),
+            ClientError::BaseUrl { .. } => {
+                // Without the URL, which may hold a password.
+                Self::usage(format!("{why} (set --url or EAP_URL)"))
+            }
             ClientError::Call(CallError::Connect { source }) => {
                 let advice = match url.starts_with("https:") {
                     true => "check --url or EAP_URL, and that this machine trusts the certificate",

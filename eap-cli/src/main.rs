@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("eap: {failure}");
+            output::tell(&format!("eap: {failure}\n"));
             failure.exit.into()
         }
     }

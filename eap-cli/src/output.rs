@@ -20,6 +20,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes text to standard error; a terminal that is gone is no reason to stop halfway.
+pub(crate) fn tell(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Writes one JSON document: indented for a terminal, in one line for a program.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text =
@@ -48,6 +53,11 @@ impl Table {
     /// Adds a row; what would break the lines is taken out of its cells.
     pub(crate) fn row<C: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = C>) {
         self.rows.push(cells.into_iter().map(|cell| one_line(cell.as_ref())).collect());
+    }
+
+    /// Adds a name with a text of one line, which stays as it is but for what a terminal would obey.
+    pub(crate) fn line(&mut self, name: &str, text: &str) {
+        self.rows.push(vec![name.to_owned(), harmless(text)]);
     }
 
     /// The rows as text, each ending with a line feed.

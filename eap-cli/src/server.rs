@@ -24,7 +24,7 @@ const LONGEST_ASKED: Duration = Duration::from_secs(5);
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServerArgs {
     /// The server's address.
-    #[arg(long, env = "EAP_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(long, env = "EAP_URL", hide_env_values = true, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub(crate) url: String,
 
     /// File with the operator key [default: the environment variable EAP_OPERATOR_KEY].

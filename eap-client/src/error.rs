@@ -73,14 +73,19 @@ impl ClientError {
         }
     }
 
-    /// Whether the same request will never be answered otherwise (RELIABILITY.md G20): a 2xx, or a
-    /// 4xx other than 401, 408, 425 and 429.
+    /// Whether the same request will never be answered otherwise (RELIABILITY.md G20): the server
+    /// refused with a 4xx other than 401, 408, 425 and 429.
+    ///
+    /// An answer that is not the protocol's may be another program's, as the 404 page of a proxy whose
+    /// server is starting: only its 413 is definitive, for that a proxy says too.
     pub fn is_definitive(&self) -> bool {
-        self.status().is_some_and(|status| match status {
-            401 | 408 | 425 | 429 => false,
-            200..=299 | 400..=499 => true,
-            _ => false,
-        })
+        match self {
+            Self::Refused { problem, .. } => {
+                matches!(problem.status, 400..=499) && !matches!(problem.status, 401 | 408 | 425 | 429)
+            }
+            Self::Unreadable { status, .. } => *status == 413,
+            Self::Call(_) | Self::BaseUrl { .. } | Self::Header { .. } => false,
+        }
     }
 
     /// How long the server asked to wait before the next try.

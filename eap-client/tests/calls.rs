@@ -155,7 +155,9 @@ async fn a_refusal_keeps_its_code_its_status_and_the_pause_asked_for() {
     busy.headers_mut().insert("retry-after", "7".parse().unwrap());
     let html = answer(502, "<html>bad gateway</html>");
     let opencode = json_answer(401, &json!({ "detail": "Invalid agent token" }));
-    let http = Script::with([busy, refusal(ErrorCode::LeaseLost), html, answer(413, ""), opencode]);
+    let ingress = answer(404, "<html>default backend</html>");
+    let captive = answer(200, "<html>please log in</html>");
+    let http = Script::with([busy, refusal(ErrorCode::LeaseLost), html, answer(413, ""), opencode, ingress, captive]);
     let session = session(http, None);
     let beat = Heartbeat::new(HealthStatus::Healthy);
     let expected = [
@@ -164,6 +166,8 @@ async fn a_refusal_keeps_its_code_its_status_and_the_pause_asked_for() {
         (502, None, false, None),
         (413, None, true, None),
         (401, None, false, None),
+        (404, None, false, None),
+        (200, None, false, None),
     ];
     for (status, code, is_definitive, retry_after) in expected {
         let error = session.heartbeat(&beat).await.unwrap_err();

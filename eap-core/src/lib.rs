@@ -34,6 +34,7 @@
 //! | `backoff` | growing delays with full jitter |
 //! | `digest` | when two results are the same |
 //! | `policy` | the limits all of it is decided under |
+//! | [`seconds`] | durations in a configuration |
 //!
 #![doc = include_str!("../diagrams.md")]
 #![forbid(unsafe_code)]
@@ -43,6 +44,7 @@ mod backoff;
 mod digest;
 mod policy;
 mod routing;
+pub mod seconds;
 mod task;
 
 pub use agent::{Agent, AgentEvent, Standing, Vitals};

@@ -14,10 +14,13 @@ pub struct TaskPolicy {
     /// How many rejections and failed deliveries make a task dead; 20.
     pub max_releases: u32,
     /// The first back-off after a retryable failure; doubles each time; 1 s.
+    #[serde(with = "crate::seconds")]
     pub backoff_base: Duration,
     /// The longest back-off; 5 min.
+    #[serde(with = "crate::seconds")]
     pub backoff_cap: Duration,
     /// How long an agent that rejected a task is not offered it again; 10 min.
+    #[serde(with = "crate::seconds")]
     pub rejection_cooldown: Duration,
 }
 
@@ -39,6 +42,7 @@ impl Default for TaskPolicy {
 #[non_exhaustive]
 pub struct LivenessPolicy {
     /// The interval H at which agents are asked to beat; 30 s.
+    #[serde(with = "crate::seconds")]
     pub heartbeat_interval: Duration,
 }
 

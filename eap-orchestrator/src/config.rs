@@ -111,22 +111,28 @@ impl RegistrationSecret {
     }
 }
 
-/// Intervals and lengths; durations are given in seconds as `{ secs, nanos }`.
+/// Intervals and lengths; a duration is given as a number of seconds, as in `"lease": 60`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Timing {
     /// How long a lease holds without renewal. Default: 60 s.
+    #[serde(with = "eap_core::seconds")]
     pub lease: Duration,
     /// The interval at which agents are asked to beat; suspect and offline follow from it. Default: 30 s.
+    #[serde(with = "eap_core::seconds")]
     pub heartbeat_interval: Duration,
     /// How often due deadlines are looked for. Default: 1 s.
+    #[serde(with = "eap_core::seconds")]
     pub sweep_interval: Duration,
     /// A gap in the sweeper's pulse after which every lease and every silence starts afresh. Default: 10 s.
+    #[serde(with = "eap_core::seconds")]
     pub pulse_gap: Duration,
     /// How long a deregistered or silent agent is kept. Default: 7 days.
+    #[serde(with = "eap_core::seconds")]
     pub keep_agents: Duration,
     /// How long `shutdown` waits for what is in flight. Default: 10 s.
+    #[serde(with = "eap_core::seconds")]
     pub shutdown_grace: Duration,
 }
 
@@ -159,12 +165,16 @@ impl Timing {
 #[non_exhaustive]
 pub struct Retention {
     /// Final tasks, with results and history. Default: 7 days.
+    #[serde(with = "eap_core::seconds")]
     pub tasks: Duration,
     /// Events. Default: 7 days.
+    #[serde(with = "eap_core::seconds")]
     pub events: Duration,
     /// Late results. Default: 30 days.
+    #[serde(with = "eap_core::seconds")]
     pub late_results: Duration,
     /// Idempotency keys. Default: 24 hours.
+    #[serde(with = "eap_core::seconds")]
     pub idempotency_keys: Duration,
 }
 
@@ -197,10 +207,13 @@ pub struct Capacity {
     /// Writes under way in all; one more is answered 503. Default: 10,000.
     pub writes: usize,
     /// How long a connection may take to send its first byte or a request's header. Default: 10 s.
+    #[serde(with = "eap_core::seconds")]
     pub header_timeout: Duration,
     /// How long a request's body may take. Default: 30 s.
+    #[serde(with = "eap_core::seconds")]
     pub body_timeout: Duration,
     /// How long a connection may idle between requests. Default: 75 s.
+    #[serde(with = "eap_core::seconds")]
     pub idle_timeout: Duration,
 }
 
@@ -359,6 +372,23 @@ mod tests {
     fn a_key_is_never_printed() {
         let key = OperatorKey::new("0123456789abcdef01234567");
         assert!(!format!("{key:?}").contains("0123456789"));
+    }
+
+    #[test]
+    fn durations_are_numbers_of_seconds() {
+        let text = r#"{"timing": {"lease": 90, "sweep_interval": 0.5}, "tasks": {"backoff_cap": 60}}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!(config.timing.lease, Duration::from_secs(90));
+        assert_eq!(config.timing.sweep_interval, Duration::from_millis(500));
+        assert_eq!(config.tasks.backoff_cap, Duration::from_secs(60));
+        let written = serde_json::to_value(&config).unwrap();
+        assert_eq!(written["timing"]["lease"], 90);
+        for wrong in ["-1", "\"5s\"", "1e30"] {
+            assert!(
+                serde_json::from_str::<Config>(&format!(r#"{{"timing": {{"lease": {wrong}}}}}"#)).is_err(),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

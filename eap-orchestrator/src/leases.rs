@@ -100,6 +100,11 @@ impl LeaseBook {
         lock(&self.0).held.get(agent).map_or(0, |held| u32::try_from(held.len()).unwrap_or(u32::MAX))
     }
 
+    /// How many leases there are.
+    pub(crate) fn total(&self) -> usize {
+        lock(&self.0).held.values().map(HashMap::len).sum()
+    }
+
     /// The lease an agent has on one task.
     pub(crate) fn find(&self, agent: &AgentId, task: TaskId) -> Option<Lease> {
         lock(&self.0).held.get(agent)?.get(&task).cloned()

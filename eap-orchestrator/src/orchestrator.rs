@@ -89,14 +89,24 @@ pub struct ShutdownReport {
     pub connections_cut: usize,
     /// Whether a write was still under way when the time was over.
     pub writes_cut: bool,
+    /// Tasks that agents hold: they go on, and report after the next start.
+    pub tasks_held: usize,
 }
 
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::default() {
-            f.write_str("everything was finished")
-        } else {
-            write!(f, "{} connections cut, writes cut: {}", self.connections_cut, self.writes_cut)
+        match self.connections_cut {
+            0 => f.write_str("all calls were answered")?,
+            1 => f.write_str("1 connection was cut")?,
+            cut => write!(f, "{cut} connections were cut")?,
+        }
+        if self.writes_cut {
+            f.write_str("; writes were still under way")?;
+        }
+        match self.tasks_held {
+            0 => Ok(()),
+            1 => f.write_str("; 1 task is still with its agent"),
+            held => write!(f, "; {held} tasks are still with their agents"),
         }
     }
 }
@@ -187,7 +197,7 @@ impl Orchestrator {
         if let Err(error) = lifecycle.store.close().await {
             tracing::warn!(%error, "the store did not close as it should");
         }
-        ShutdownReport { connections_cut: 0, writes_cut: !in_time }
+        ShutdownReport { connections_cut: 0, writes_cut: !in_time, tasks_held: lifecycle.leases.total() }
     }
 
     pub(crate) fn begin_stop(&self) {

@@ -181,6 +181,19 @@ async fn a_second_owner_is_refused_and_the_first_is_not_disturbed() {
 
 #[cfg(unix)]
 #[tokio::test]
+async fn a_file_with_a_second_hard_link_is_refused() {
+    let bench = Bench::new();
+    let _first = bench.open();
+    let other = bench.folder.path().join("other.db");
+    std::fs::hard_link(bench.path(), &other).unwrap();
+    let clock = Arc::clone(&bench.clock) as Arc<dyn Clock>;
+    let second = SqliteStore::open(&other, clock, SqliteOptions::default());
+    let Err(StoreError::Refused { reason }) = second else { panic!("{second:?}") };
+    assert!(reason.contains("hard links"), "{reason}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
 async fn another_name_of_the_file_is_the_same_file() {
     let bench = Bench::new();
     let _first = bench.open();

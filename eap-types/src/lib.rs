@@ -52,6 +52,11 @@
 
 #![forbid(unsafe_code)]
 
+/// The README's program, compiled and run with the other doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod agent;
 mod artifact;
 mod artifact_path;

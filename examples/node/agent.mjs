@@ -2,18 +2,15 @@
 //
 //     EAP_URL=http://127.0.0.1:8080 node examples/node/agent.mjs
 //
-// It registers, beats, asks for tasks by long-poll, counts words and reports. It goes on through restarts of the
-// orchestrator, and leaves in good order when it is told to stop (SIGINT, SIGTERM).
+// It registers, beats, asks for tasks by long-poll, counts words and reports; it outlives restarts of the server.
 
 import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 
 const URL_BASE = (process.env.EAP_URL ?? "http://127.0.0.1:8080").replace(/\/+$/, "");
 const SECRET = process.env.EAP_REGISTRATION_SECRET;
-const CARD = {
-  name: "AGENT-NODE-01", instance_id: randomUUID(), capabilities: ["word_count"],
-  max_concurrent_tasks: 1, features: ["pull.v1", "directives.v1"],
-};
+const CARD = { name: "AGENT-NODE-01", instance_id: randomUUID(), capabilities: ["word_count"],
+  max_concurrent_tasks: 1, features: ["pull.v1", "directives.v1"] };
 
 const wordCount = (text) => ({ words: text.split(/\s+/).filter(Boolean).length, language: "node" });
 
@@ -42,6 +39,7 @@ async function untilDefinitive(exchange) {
   for (let longest = 500; !stop.signal.aborted; longest = Math.min(30_000, longest * 2)) {
     const { status, answer } = await exchange();
     if (status >= 200 && status < 500 && ![401, 408, 425, 429].includes(status)) return { status, answer };
+    if (!stop.signal.aborted) console.error(`no usable answer from ${URL_BASE} (status ${status}), trying again`);
     await pause(Math.random() * longest, undefined, { signal: stop.signal }).catch(() => {});
   }
   return { status: 0, answer: null };
@@ -53,8 +51,8 @@ async function register() {
     const headers = SECRET ? { "X-Registration-Token": SECRET } : {};
     const path = `${URL_BASE}/api/v1/agents/external/register`;
     const { status, answer } = await untilDefinitive(() => post(path, CARD, headers));
-    if (status === 201) me = answer;
-    else if (status !== 0) throw new Error(`not registered: ${answer?.detail}`);
+    if (status === 201) console.log("online as", (me = answer).agent_id);
+    else if (status !== 0) process.exit(console.error(`not registered: ${answer?.detail}`) ?? 1);
   })().finally(() => (registering = undefined));
   await registering;
 }
@@ -77,7 +75,7 @@ async function work() {
   // Asked again under the same id, a lost answer is given again.
   const ask = { request_id: randomUUID(), wait_seconds: 25 };
   const { status, answer } = await untilDefinitive(() => call("lease", ask, { seconds: 40 }));
-  if (status >= 300) throw new Error(`no tasks: ${answer?.detail}`);
+  if (status >= 300) process.exit(console.error(`no tasks: ${answer?.detail}`) ?? 1);
   for (const { task_id, lease_id, attempt, input_data } of answer?.tasks ?? []) {
     held.set(task_id, lease_id);
     const result = { task_id, lease_id, attempt, status: "completed", output_data: wordCount(input_data) };

@@ -2,8 +2,7 @@
 
     EAP_URL=http://127.0.0.1:8080 python3 examples/python/agent.py
 
-It registers, beats, asks for tasks by long-poll, counts words and reports. It goes on through restarts of the
-orchestrator, and leaves in good order when it is told to stop (SIGINT, SIGTERM).
+It registers, beats, asks for tasks by long-poll, counts words and reports; it outlives restarts of the server.
 """
 
 import http.client, json, os, random, signal, sys, threading, time, urllib.parse, uuid
@@ -14,14 +13,13 @@ CARD = {"name": "AGENT-PYTHON-01", "instance_id": str(uuid.uuid4()), "capabiliti
         "max_concurrent_tasks": 1, "features": ["pull.v1", "directives.v1"]}
 
 
-def word_count(text):
+def word_count(text):  # the agent's own work
     return {"words": len(text.split()), "language": "python"}
 
 
 def post(path, body, headers, timeout=10):
     """One exchange: the status and the JSON that came. Without an answer the status is 0."""
-    connect = http.client.HTTPSConnection if URL.scheme == "https" else http.client.HTTPConnection
-    connection = connect(URL.netloc, timeout=timeout)
+    connection = getattr(http.client, URL.scheme.upper() + "Connection")(URL.netloc, timeout=timeout)
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
         answer = connection.getresponse()
@@ -38,6 +36,7 @@ def until_definitive(exchange, longest=0.5):
         status, answer = exchange()
         if 200 <= status < 500 and status not in (401, 408, 425, 429):
             return status, answer
+        print(f"no usable answer from {URL.geturl()} (status {status}), trying again", file=sys.stderr)
         time.sleep(random.uniform(0, longest))
         longest = min(30, longest * 2)
 
@@ -55,6 +54,7 @@ class Agent:
                 status, answer = until_definitive(lambda: post(path, CARD, SECRET))
                 if status != 201:
                     sys.exit(f"not registered: {answer['detail']}")
+                print("online as", answer["agent_id"], flush=True)
                 self.me = answer
 
     def call(self, name, body, task="", timeout=10):

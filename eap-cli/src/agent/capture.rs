@@ -36,10 +36,9 @@ impl<R: AsyncRead + Unpin> Capture<R> {
 
     /// Reads until the end, or until there is more than may be. Safe to drop.
     pub(super) async fn read(&mut self) -> Result<(), TooLong> {
-        while let Some(stream) = &mut self.stream {
-            if self.kept.len() > self.limit && self.keep == Keep::AllOrStop {
-                return Err(TooLong);
-            }
+        while !self.is_too_long()
+            && let Some(stream) = &mut self.stream
+        {
             self.kept.reserve(CHUNK);
             match stream.read_buf(&mut self.kept).await {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -48,7 +47,17 @@ impl<R: AsyncRead + Unpin> Capture<R> {
                 Ok(_) => self.trim(),
             }
         }
-        if self.kept.len() > self.limit && self.keep == Keep::AllOrStop { Err(TooLong) } else { Ok(()) }
+        if self.is_too_long() { Err(TooLong) } else { Ok(()) }
+    }
+
+    /// Whether more came than may be.
+    pub(super) fn is_too_long(&self) -> bool {
+        self.kept.len() > self.limit && self.keep == Keep::AllOrStop
+    }
+
+    /// Whether the stream was read to its end.
+    pub(super) fn has_ended(&self) -> bool {
+        self.stream.is_none()
     }
 
     /// Forgets the beginning now and then, so that a long stream costs no more than twice its limit.

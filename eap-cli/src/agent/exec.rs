@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,9 +16,10 @@ use eap_types::{Artifact, Assignment, FailureCode};
 use nix::unistd::{AccessFlags, access};
 use serde_json::json;
 use tempfile::TempDir;
+use tracing::warn;
 
 use super::artifacts;
-use super::process::{End, Finished, Groups, Job, MAX_STDOUT_BYTES, TERM_GRACE};
+use super::process::{End, Finished, Groups, Job, LAST_WRITES, MAX_STDOUT_BYTES, TERM_GRACE, is_removed};
 use crate::exit::Failure;
 use crate::secrets;
 
@@ -72,16 +74,28 @@ impl Exec {
 #[async_trait]
 impl Handler for Exec {
     async fn run(&self, task: Assignment, ctx: TaskContext) -> Result<Output, HandlerError> {
-        let dir = tempfile::Builder::new().prefix("eap-artifacts-").tempdir()?;
-        let job = self.job(&task, &ctx, dir.path());
+        let scratch = Scratch::new()?;
+        let outcome = self.attempt(&task, &ctx, scratch.path()).await;
+        scratch.remove().await;
+        outcome
+    }
+}
+
+impl Exec {
+    /// Runs the command with `dir` for its artifacts.
+    async fn attempt(&self, task: &Assignment, ctx: &TaskContext, dir: &Path) -> Result<Output, HandlerError> {
+        let job = self.job(task, ctx, dir);
         let finished = match job.run(&self.groups, &ctx.cancellation()).await {
             Ok(finished) => finished,
             Err(error) => return Err(not_started(&self.program, &error)),
         };
         match finished.end {
             End::Exited(status) if status.success() => {
+                if let Some(unread) = finished.unread {
+                    return Err(HandlerError::retry(unread.to_string()).with_output(output_of(&finished, status)));
+                }
                 let data = output_of(&finished, status);
-                let artifacts = collect(dir).await?;
+                let artifacts = collect(dir.to_owned()).await?;
                 let mut output = Output::of(&data)?;
                 output.artifacts = artifacts;
                 Ok(output)
@@ -103,9 +117,38 @@ impl Handler for Exec {
     }
 }
 
-/// Reads what the command wrote, and removes it.
-async fn collect(dir: TempDir) -> Result<Vec<Artifact>, HandlerError> {
-    let reading = tokio::task::spawn_blocking(move || artifacts::collect(dir.path()));
+/// A directory for one run, removed with all that is in it.
+#[derive(Debug)]
+struct Scratch(TempDir);
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        tempfile::Builder::new().prefix("eap-artifacts-").tempdir().map(Self)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Removes it, and once more if what was just killed was still writing. Dropping does the same but for the second
+    /// time.
+    async fn remove(self) {
+        let removing = tokio::task::spawn_blocking(move || {
+            if !is_removed(self.path()) {
+                thread::sleep(LAST_WRITES);
+                if !is_removed(self.path()) {
+                    warn!(directory = %self.path().display(), "a command's files cannot be removed");
+                }
+            }
+        });
+        // The runtime ends: dropping what waits there removes the directory.
+        let _ = removing.await;
+    }
+}
+
+/// Reads what the command wrote.
+async fn collect(dir: PathBuf) -> Result<Vec<Artifact>, HandlerError> {
+    let reading = tokio::task::spawn_blocking(move || artifacts::collect(&dir));
     reading.await.map_err(|_| HandlerError::retry("reading the artifacts was cut off"))?
 }
 
@@ -147,6 +190,8 @@ fn find(name: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -157,6 +202,21 @@ mod tests {
         let failure = Exec::new(&["no-such-command-anywhere".into()], None).unwrap_err();
         assert!(failure.to_string().contains("`no-such-command-anywhere`"), "{failure}");
         assert!(Exec::new(&[], None).is_err());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_a_directory_that_is_still_written_to() {
+        let scratch = Scratch::new().unwrap();
+        let dir = scratch.path().to_owned();
+        let writer = {
+            let dir = dir.clone();
+            let end = Instant::now() + LAST_WRITES / 2;
+            let write = move |n: &u32| Instant::now() < end && std::fs::write(dir.join(n.to_string()), "x").is_ok();
+            thread::spawn(move || (0..).take_while(write).count())
+        };
+        scratch.remove().await;
+        writer.join().unwrap();
+        assert!(!dir.exists());
     }
 
     #[test]

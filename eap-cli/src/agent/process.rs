@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{fmt, thread};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -28,6 +29,10 @@ pub(super) const TERM_GRACE: Duration = Duration::from_secs(2);
 /// How long pipes are read once nobody of the process group can write to them any more: what has left the group may
 /// hold them open for ever.
 const LAST_READ: Duration = Duration::from_secs(1);
+/// How often a group that has to end is asked whether it has.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long what was killed has to stop writing before its directory is removed once more.
+pub(super) const LAST_WRITES: Duration = Duration::from_millis(100);
 /// A time nobody waits for, in place of none.
 const FAR: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -68,8 +73,34 @@ pub(super) enum End {
 pub(super) struct Finished {
     pub(super) end: End,
     pub(super) stdout: Vec<u8>,
+    /// Why `stdout` is not all that was printed, if it may not be.
+    pub(super) unread: Option<Unread>,
     /// The last bytes of standard error.
     pub(super) stderr_tail: Vec<u8>,
+}
+
+/// Why standard output was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Something that left the process group holds it open.
+    HeldOpen,
+    /// It did not end in time.
+    Slow,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = LAST_READ.as_secs();
+        match self {
+            Self::HeldOpen => f.write_str(
+                "the command exited, and something that it started outside its process group holds its output open: \
+                 redirect the output of what is to go on running",
+            ),
+            Self::Slow => {
+                write!(f, "the command exited, and its output could not be read to the end within {seconds} s")
+            }
+        }
+    }
 }
 
 impl Job {
@@ -121,21 +152,33 @@ impl Job {
             }
         };
         if !matches!(end, End::Exited(_)) {
+            let grace_ends = Instant::now() + self.grace;
             group.signal(Signal::SIGTERM);
-            if timeout(self.grace, child.wait()).await.is_err() {
+            let ending = async {
+                let _ = child.wait().await;
+                group.ended().await;
+            };
+            if timeout_at(grace_ends, ending).await.is_err() {
                 debug!("a command does not end on SIGTERM");
             }
         }
+        let id = group.id;
         // Also after an end in order: what the command left running is not part of any task. The system gives out an id
         // again only after all the others, so the group is still this one.
         drop(group);
         let _ = child.wait().await?;
         let rest = async { tokio::join!(stdout.read(), stderr.read()) };
-        let end = match (timeout(LAST_READ, rest).await, end) {
-            (Ok((Err(TooLong), _)), End::Exited(_)) => End::TooLong,
-            (_, end) => end,
+        let _ = timeout(LAST_READ, rest).await;
+        let end = match end {
+            End::Exited(_) if stdout.is_too_long() => End::TooLong,
+            end => end,
         };
-        Ok(Finished { end, stdout: stdout.into_bytes(), stderr_tail: stderr.into_bytes() })
+        let unread = match stdout.has_ended() {
+            true => None,
+            false if id.is_some_and(is_there) => Some(Unread::Slow),
+            false => Some(Unread::HeldOpen),
+        };
+        Ok(Finished { end, stdout: stdout.into_bytes(), unread, stderr_tail: stderr.into_bytes() })
     }
 }
 
@@ -156,9 +199,16 @@ pub(crate) struct Groups(Mutex<BTreeMap<i32, PathBuf>>);
 impl Groups {
     /// Kills all of them at once and removes their directories.
     pub(crate) fn kill(&self) {
-        for (id, directory) in self.lock().iter() {
+        let groups = self.lock();
+        for id in groups.keys() {
             // It may have ended in this moment.
             let _ = killpg(Pid::from_raw(*id), Signal::SIGKILL);
+        }
+        let left: Vec<_> = groups.values().filter(|directory| !is_removed(directory)).collect();
+        if !left.is_empty() {
+            thread::sleep(LAST_WRITES);
+        }
+        for directory in left {
             let _ = fs::remove_dir_all(directory);
         }
     }
@@ -167,6 +217,19 @@ impl Groups {
         // No panic leaves the map half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Removes a directory with all that is in it, and says whether it is gone; files may be added meanwhile.
+pub(super) fn is_removed(directory: &Path) -> bool {
+    match fs::remove_dir_all(directory) {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Whether any process of a group is left that can be signalled.
+fn is_there(group: i32) -> bool {
+    killpg(Pid::from_raw(group), None).is_ok()
 }
 
 /// A process group of ours; killed when this is dropped.
@@ -183,6 +246,13 @@ impl Group {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         groups.lock().extend(id.map(|id| (id, directory)));
         Self { id, groups: Arc::clone(groups) }
+    }
+
+    /// Waits until none of it is left.
+    async fn ended(&self) {
+        while self.id.is_some_and(is_there) {
+            sleep(LOOK).await;
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -268,6 +338,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_leaves_the_group_and_holds_the_output_open_is_told_apart() {
+        // The shell ends when the child says that it has left.
+        let script = "trap 'exit 0' USR1; setsid sh -c 'kill -USR1 $0; echo $$; exec sleep 600' $$ & wait; wait";
+        let finished = run(shell(script)).await;
+        assert!(is_success(&finished), "{finished:?}");
+        assert_eq!(finished.unread, Some(Unread::HeldOpen));
+        let outside: i32 = String::from_utf8(finished.stdout).unwrap().trim().parse().unwrap();
+        killpg(Pid::from_raw(outside), Signal::SIGKILL).unwrap();
+        assert_eq!(run(shell("echo all")).await.unread, None);
+    }
+
+    #[tokio::test]
+    async fn the_whole_group_has_its_time_after_sigterm() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cleaned");
+        // The shell ends at once; what it started takes a moment more, and is in no hurry to be read.
+        let script =
+            "(trap 'sleep 0.3; echo done > \"$FILE\"; exit' TERM; echo set >&2; while :; do sleep 0.05; done) &
+            trap 'exit 1' TERM; wait";
+        let job = Job {
+            set: vec![("FILE".into(), file.clone().into())],
+            timeout: Some(Duration::from_millis(300)),
+            grace: Duration::from_secs(20),
+            ..shell(script)
+        };
+        let finished = run(job).await;
+        assert_eq!((finished.end, finished.stderr_tail.as_slice()), (End::TimedOut, &b"set\n"[..]));
+        assert_eq!(fs::read(file).unwrap(), b"done\n");
+    }
+
+    #[tokio::test]
     async fn a_group_that_ignores_sigterm_is_killed() {
         let job = shell("trap '' TERM; sleep 600 & echo $!; wait; wait");
         let job = Job { timeout: Some(Duration::from_millis(200)), ..job };
@@ -296,7 +397,7 @@ mod tests {
                 return;
             }
             assert!(Instant::now() < deadline, "process {pid} still runs: {state:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
     }
 }

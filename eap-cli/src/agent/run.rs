@@ -10,6 +10,7 @@ use eap_types::AgentType;
 use super::exec::Exec;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogFormat};
+use crate::output::tell;
 use crate::{secrets, stop};
 
 /// Turn any command into an agent.
@@ -22,8 +23,8 @@ use crate::{secrets, stop};
 /// When the task is cancelled, its time is up or the agent has to stop, the whole process group of the command gets
 /// SIGTERM, and SIGKILL 2 seconds later. What the command leaves running when it exits is killed.
 ///
-/// SIGTERM or SIGINT stops the agent in order: it takes nothing new and lets what runs finish within --drain-grace. A
-/// second one kills what runs and exits at once.
+/// SIGTERM, SIGINT or SIGHUP stops the agent in order: it takes nothing new and lets what runs finish within
+/// --drain-grace. A second SIGTERM or SIGINT kills what runs and exits at once.
 #[derive(Args, Debug)]
 #[command(after_help = "Example: eap agent run --name AGENT-WC-01 --capability word_count -- wc -w")]
 pub(crate) struct RunArgs {
@@ -40,11 +41,11 @@ pub(crate) struct RunArgs {
     max_tasks: u32,
 
     /// A longest time for each task in seconds, beside the task's own.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
     timeout: Option<u64>,
 
     /// How long a stopping agent lets its tasks finish, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=604_800))]
     drain_grace: u64,
 
     /// Keep identity and unsent results here, so that a crash of the agent costs neither.
@@ -68,7 +69,7 @@ pub(crate) struct RunArgs {
     transport: Transport,
 
     /// The server's address.
-    #[arg(long, env = "EAP_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(long, env = "EAP_URL", hide_env_values = true, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     url: String,
 
     /// File with the registration secret [default: the environment variable EAP_REGISTRATION_SECRET].
@@ -108,14 +109,14 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         () = stop.cancelled() => {}
     }
     if let Some(id) = handle.agent_id() {
-        eprintln!("eap: agent {} is online at {} as {id}", args.name, args.url);
+        tell(&format!("eap: agent {} is online at {} as {id}\n", args.name, args.url));
     }
     tokio::select! {
         _ = status.wait_for(|status| *status == Status::Stopped) => {}
         () = stop.cancelled() => handle.drain(),
     }
     let report = handle.wait().await.map_err(failed)?;
-    eprintln!("eap: agent {} stopped: {report}", args.name);
+    tell(&format!("eap: agent {} stopped: {report}\n", args.name));
     Ok(Exit::Done)
 }
 

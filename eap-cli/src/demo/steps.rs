@@ -1,24 +1,30 @@
 //! Every step as it happens, from the orchestrator's own events.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use eap_orchestrator::store::{Event, EventSeq};
 use eap_orchestrator::{Operator, Orchestrator};
 use eap_types::{AgentId, TaskId, Timestamp};
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::exit::Failure;
-use crate::output::print;
+use crate::output::{print, tell};
 
 /// Tasks whose steps are shown; the others are counted.
 const SHOWN_TASKS: usize = 8;
+/// How long an agent that an event names may take to be known: the event is there a moment earlier.
+const NAME_COMES: Duration = Duration::from_secs(5);
+/// How often it is asked for meanwhile.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Says something about the way; in JSON mode standard output is for the results alone.
 pub(super) fn say(json: bool, text: &str) -> Result<(), Failure> {
     if json {
-        eprint!("{text}");
+        tell(text);
         return Ok(());
     }
     print(text)
@@ -61,7 +67,10 @@ impl Steps {
             Some(id) => self.task(id).await,
             None => (0, String::new()),
         };
-        let agent = event.agent.as_ref().map(|id| self.agent(id)).unwrap_or_default();
+        let agent = match &event.agent {
+            Some(id) => self.agent(id).await,
+            None => String::new(),
+        };
         let text = match event.kind.as_str() {
             "agent.registered" => ("registered", agent),
             "agent.deregistered" => ("left", agent),
@@ -96,14 +105,20 @@ impl Steps {
         known
     }
 
-    fn agent(&mut self, id: &AgentId) -> String {
+    /// The name of an agent, also after it has left.
+    async fn agent(&mut self, id: &AgentId) -> String {
         if let Some(name) = self.names.get(id) {
             return name.clone();
         }
-        let name = match self.orchestrator.agent(&Operator::host(), id) {
-            Ok(detail) => detail.agent.name.to_string(),
-            Err(_) => id.to_string(),
+        let known = async {
+            loop {
+                if let Ok(detail) = self.orchestrator.agent(&Operator::host(), id) {
+                    break detail.agent.name.to_string();
+                }
+                sleep(LOOK).await;
+            }
         };
+        let name = timeout(NAME_COMES, known).await.unwrap_or_else(|_| id.to_string());
         self.names.insert(id.clone(), name.clone());
         name
     }

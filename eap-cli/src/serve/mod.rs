@@ -16,6 +16,7 @@ use tracing::{info, warn};
 pub(crate) use self::database::Database;
 use crate::exit::{Exit, Failure, chain};
 use crate::logging::{self, LogFormat};
+use crate::output::tell;
 use crate::stop;
 
 /// Run an orchestrator.
@@ -23,18 +24,24 @@ use crate::stop;
 /// On loopback it needs no keys: programs on this machine may submit tasks and register agents. On any other address it
 /// starts only with an operator key, a registration secret and a decision on TLS, and names what is missing.
 ///
-/// SIGTERM or SIGINT stops it in order; a second one at once. Exit codes: 0 stopped as asked, 1 the storage failed,
+/// SIGTERM, SIGINT or SIGHUP stops it in order; a second SIGTERM or SIGINT at once. Exit codes: 0 stopped as asked, 1 the storage failed,
 /// 2 the settings do not allow a start.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("tls").args(["tls_cert", "behind_tls_proxy", "allow_plaintext"]))]
 pub(crate) struct ServeArgs {
     /// Where to listen; port 0 takes a free one.
-    #[arg(long, env = "EAP_LISTEN", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        env = "EAP_LISTEN",
+        hide_env_values = true,
+        default_value = "127.0.0.1:8080",
+        value_name = "HOST:PORT"
+    )]
     listen: String,
 
     /// Where to keep everything: sqlite:FILE, or memory: to forget it at the end.
     #[arg(long, env = "EAP_DATABASE_URL", hide_env_values = true, default_value = "sqlite:eap.db", value_name = "URL")]
-    database: Database,
+    database: String,
 
     /// File with the key that operators call with, at least 24 bytes [default: the environment variable
     /// EAP_OPERATOR_KEY].
@@ -103,6 +110,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     // Before anything takes time: a signal during the start stops in order, too.
     let stop = stop::on_signals(|| {})?;
     let address = resolve(&args.listen).await?;
+    // Parsed here and not with the options: their error would print it, and it may hold a password.
+    let database: Database =
+        args.database.parse().map_err(|why| Failure::usage(format!("--database (or EAP_DATABASE_URL) {why}")))?;
     let config = settings::config_for(&args, address)?;
     let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
     let cannot_listen =
@@ -111,7 +121,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let bound = listener.local_addr().map_err(cannot_listen)?;
 
     let clock = Arc::new(SystemClock::new());
-    let store = args.database.open(clock.clone()).await?;
+    let store = database.open(clock.clone()).await?;
     let orchestrator = Orchestrator::builder(store)
         .config(config)
         .clock(clock)
@@ -121,7 +131,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     if args.allow_plaintext && !bound.ip().is_loopback() {
         warn!("plain HTTP on a network: whoever is on the way reads tokens and tasks");
     }
-    eprintln!("eap: serving on {scheme}://{bound} (database {})", args.database);
+    tell(&format!("eap: serving on {scheme}://{bound} (database {database})\n"));
     let report = orchestrator.serve(listener, stop.cancelled_owned()).await.map_err(|error| failed(&error))?;
     info!(%report, "stopped");
     Ok(Exit::Done)

@@ -50,14 +50,19 @@ fn result_below(mut table: Table, result: &TaskResult) -> String {
         let bytes = artifact.bytes().map_or(0, |bytes| bytes.len());
         table.row(["artifact", &format!("{} ({bytes} bytes, {})", artifact.path, artifact.mime_type)]);
     }
-    let mut text = table.render();
-    if let Some(message) = &result.error_message {
-        text.push_str(&block("message", message));
+    let message = result.error_message.clone();
+    let output = (!result.output_data.is_empty()).then(|| output_of(result));
+    let mut below = String::new();
+    for (name, text) in [("message", message), ("output", output)] {
+        let Some(text) = text else { continue };
+        let text = text.trim_end();
+        // Several lines stand below the rows, as they are.
+        match text.contains('\n') {
+            true => below.push_str(&format!("{name}:\n{}\n", harmless(text))),
+            false => table.line(name, text),
+        }
     }
-    if !result.output_data.is_empty() {
-        text.push_str(&block("output", &output_of(result)));
-    }
-    text
+    table.render() + &below
 }
 
 /// What a command printed stands as it is; other output is JSON.
@@ -74,15 +79,6 @@ fn output_of(result: &TaskResult) -> String {
 
 fn has_only(value: &Value, names: &[&str]) -> bool {
     value.as_object().is_some_and(|object| object.keys().all(|key| names.contains(&key.as_str())))
-}
-
-/// A name with a text of one or more lines.
-fn block(name: &str, text: &str) -> String {
-    let text = harmless(text.trim_end());
-    match text.contains('\n') {
-        true => format!("{name}:\n{text}\n"),
-        false => format!("{name}: {text}\n"),
-    }
 }
 
 /// A page of tasks.
@@ -174,7 +170,7 @@ mod tests {
     #[test]
     fn what_a_command_printed_stands_as_it_is() {
         let text = result_below(Table::new(), &result(&json!({ "output": "1234\n", "exit_code": 0 })));
-        assert_eq!(text, "output: 1234\n");
+        assert_eq!(text, "output  1234\n");
         let text = result_below(Table::new(), &result(&json!({ "output": "a\nb\n", "exit_code": 0 })));
         assert_eq!(text, "output:\na\nb\n");
     }
@@ -189,7 +185,7 @@ mod tests {
         failed.error_message = Some("no such file".to_owned());
         assert_eq!(
             result_below(Table::new(), &failed),
-            "error  HANDLER_ERROR\nmessage: no such file\noutput:\n\nexit code 3\n"
+            "error    HANDLER_ERROR\nmessage  no such file\noutput:\n\nexit code 3\n"
         );
     }
 }

@@ -13,7 +13,7 @@ use eap_types::{
 use super::show;
 use super::wait::{Wait, finished};
 use crate::exit::{Exit, Failure};
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, tell};
 use crate::server::{ServerArgs, new_id};
 
 /// The longest input that is read, in bytes. The server has a limit of its own, usually lower.
@@ -116,7 +116,7 @@ pub(super) async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
         } else {
             print(&format!("{}\n", submitted.task_id))?;
             if submitted.no_capable_agent {
-                eprintln!("eap: no agent can do this task yet; it waits for one");
+                tell("eap: no agent can do this task yet; it waits for one\n");
             }
         }
         return Ok(Exit::Done);

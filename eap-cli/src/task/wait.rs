@@ -10,11 +10,13 @@ use eap_types::{TaskStatus, TaskView};
 use tokio::time::{Instant, sleep_until};
 
 use crate::exit::{Exit, Failure};
-use crate::output::{beginning, length};
+use crate::output::{beginning, length, tell};
 use crate::server::{ServerArgs, may_pass, pause};
 
 /// How long a wait without an end goes on while no server answers.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(120);
+/// The longest wait that can be asked for, in seconds: a year.
+const LONGEST_WAIT: u64 = 365 * 24 * 3600;
 /// How often the line on a terminal is drawn anew.
 const REDRAW: Duration = Duration::from_secs(1);
 
@@ -22,7 +24,8 @@ const REDRAW: Duration = Duration::from_secs(1);
 #[derive(Args, Clone, Debug)]
 pub(super) struct Wait {
     /// Wait for the end of the task; with a number, for at most so many seconds (exit code 5 when they are over).
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
+        value_parser = clap::value_parser!(u64).range(..=LONGEST_WAIT))]
     wait: Option<Option<u64>>,
 }
 
@@ -73,17 +76,16 @@ impl Wait {
                 Err(error) if may_pass(&error) && answered.elapsed() < LONGEST_OUTAGE => {
                     failures += 1;
                     let next = Instant::now() + pause(failures, &error);
-                    if deadline.is_some_and(|deadline| deadline <= next) {
-                        return Err(server.failed(&error));
-                    }
-                    sleep_until(next).await;
+                    sleep_until(deadline.map_or(next, |deadline| deadline.min(next))).await;
                 }
                 Err(error) => return Err(server.failed(&error)),
             }
         }
         line.clear();
         if finished(&task).is_none() {
-            eprintln!("eap: the wait is over and the task is not; `eap task get {} --wait` goes on", task.task_id);
+            let outage = if failures == 0 { "" } else { " as far as is known: the server does not answer now" };
+            let id = task.task_id;
+            tell(&format!("eap: the wait is over and the task is not{outage}; `eap task get {id} --wait` goes on\n"));
         }
         Ok(task)
     }
@@ -153,9 +155,52 @@ fn describe(task: &TaskView, waited: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use clap::Parser;
+    use eap_client::{CallError, HttpCall};
     use eap_types::{Priority, ProgressView, RoutingView, Timestamp};
 
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        wait: Wait,
+        #[command(flatten)]
+        server: ServerArgs,
+    }
+
+    /// A server that is gone.
+    #[derive(Debug)]
+    struct Gone;
+
+    #[async_trait]
+    impl HttpCall for Gone {
+        async fn call(&self, _: http::Request<Bytes>, _: Duration) -> Result<http::Response<Bytes>, CallError> {
+            Err(CallError::Connect { source: "refused".into() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_runs_out_in_an_outage_is_over_and_not_a_failure() {
+        let command = Command::try_parse_from(["eap", "--wait=1", "--url", "http://x"]).unwrap();
+        let client = OperatorClient::new("http://x", Arc::new(Gone)).unwrap();
+        let started = Instant::now();
+        let view = command.wait.follow(&client, &command.server, task(TaskStatus::Leased)).await.unwrap();
+        assert_eq!(view.status, TaskStatus::Leased);
+        assert!(started.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_wait_without_measure_is_refused() {
+        assert!(Command::try_parse_from(["eap", "--wait=31536000"]).is_ok());
+        for number in ["31536001", "18446744073709551615", "-1"] {
+            assert!(Command::try_parse_from(["eap", &format!("--wait={number}")]).is_err(), "{number}");
+        }
+    }
 
     fn task(status: TaskStatus) -> TaskView {
         let id = "01956e3c-7f60-7000-8000-000000000001";

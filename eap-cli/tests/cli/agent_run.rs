@@ -17,7 +17,7 @@ fn submit(server: &Server, arguments: &[&str]) -> Ended {
 /// A server whose leases are short, so that agents soon hear what it says.
 fn server_with_short_leases(dir: &Path) -> Server {
     let config = dir.join("config.json");
-    std::fs::write(&config, r#"{"timing": {"lease": {"secs": 1, "nanos": 0}}}"#).unwrap();
+    std::fs::write(&config, r#"{"timing": {"lease": 1}}"#).unwrap();
     Server::start(&["--config", config.to_str().expect("UTF-8")], &[])
 }
 
@@ -139,6 +139,25 @@ fn a_stopping_agent_hands_back_what_it_cannot_finish_and_leaves_nothing_running(
 }
 
 #[test]
+fn a_terminal_that_closes_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&[], &[]);
+    let file = dir.path().join("pid");
+    let variable = [("PID_FILE", file.to_str().expect("UTF-8"))];
+    let script = r#"echo "$EAP_ARTIFACTS_DIR" > "$PID_FILE.dir"; sleep 600 & echo $! > "$PID_FILE"; wait"#;
+    let mut agent = server.agent(&["--drain-grace", "0"], &variable, script);
+    submit(&server, &["--input", "x"]).expect(0);
+    let grandchild = pid_in(&file);
+    // As a shell and the system do, one after the other.
+    agent.signal(Signal::SIGHUP);
+    agent.signal(Signal::SIGHUP);
+    assert_eq!(agent.code(), 0, "{}", agent.log());
+    assert!(!is_running(grandchild));
+    let artifacts = std::fs::read_to_string(dir.path().join("pid.dir")).unwrap();
+    assert!(!Path::new(artifacts.trim()).exists(), "{artifacts} is left");
+}
+
+#[test]
 fn a_second_signal_ends_agent_and_command_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&[], &[]);
@@ -164,6 +183,8 @@ fn a_command_that_is_not_there_is_said_at_the_start() {
     assert!(ended.stderr.contains("`no-such-command-x` is not found"), "{ended:?}");
     run(&mut eap(&["agent", "run", "--name", "AGENT-X-01", "--capability", "work"])).expect(2);
     run(&mut eap(&["agent", "run", "--name", "x", "--capability", "work", "--", "sh"])).expect(2);
+    let long = ["agent", "run", "--name", "AGENT-X-01", "--capability", "work", "--timeout", "604801", "--", "sh"];
+    assert!(run(&mut eap(&long)).expect(2).stderr.contains("604800"));
 }
 
 #[test]

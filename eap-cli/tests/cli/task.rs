@@ -104,6 +104,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
     submit(&["--type", "work", "--input", "x", "--wait", "soon"]);
     run(&mut eap(&["task", "get", "not-an-id"])).expect(2);
     run(&mut eap(&["task", "list", "--url", "not a url"])).expect(2);
+    submit(&["--type", "work", "--input", "x", "--wait=99999999999999999"]);
     run(&mut eap(&["no-such-command"])).expect(2);
     run(&mut eap(&["--help"])).expect(0);
     let version = run(&mut eap(&["--version"])).expect(0);
@@ -137,5 +138,22 @@ fn nobody_there_is_told_apart_from_a_refusal() {
         let ended = run(&mut eap(&[arguments, &["--url", &url]].concat())).expect(4);
         assert!(ended.stderr.contains("eap serve") && ended.stderr.contains(&url), "{ended:?}");
         assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+}
+
+#[test]
+fn a_password_in_an_address_is_never_printed() {
+    let address = "http://user:hunter2@127.0.0.1:9";
+    let agent = ["agent", "run", "--name", "AGENT-X-01", "--capability", "work", "--", "cat"];
+    for arguments in [&["task", "list"][..], &agent] {
+        let ended = run(eap(arguments).env("EAP_URL", address)).expect(2);
+        assert!(ended.stderr.contains("EAP_URL") && !ended.stderr.contains("hunter2"), "{ended:?}");
+    }
+    let serve = run(eap(&["serve"]).env("EAP_DATABASE_URL", "postgres://user:hunter2@db/eap")).expect(2);
+    assert!(serve.stderr.contains("sqlite:FILE") && !serve.stderr.contains("hunter2"), "{serve:?}");
+    for command in [&["task", "list", "--help"][..], &["agent", "run", "--help"], &["serve", "--help"]] {
+        let variables = [("EAP_URL", address), ("EAP_LISTEN", "hunter2"), ("EAP_DATABASE_URL", "hunter2")];
+        let help = run(eap(command).envs(variables)).expect(0);
+        assert!(!help.stdout.contains("hunter2"), "{help:?}");
     }
 }

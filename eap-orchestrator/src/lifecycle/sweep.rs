@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use eap_core::{Task, TaskEvent};
 use futures_util::future::join_all;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Lifecycle, Share};
 use crate::error::Error;
@@ -113,7 +113,7 @@ impl Lifecycle {
             this.directory.remove(&purged.agents);
             this.leases.forget(&purged.agents);
             if purged.rows > 0 {
-                info!(rows = purged.rows, tasks = purged.tasks.len(), agents = purged.agents.len(), "purged");
+                debug!(rows = purged.rows, tasks = purged.tasks.len(), agents = purged.agents.len(), "purged");
             }
             Ok(purged.rows >= PURGE_BATCH as u64)
         })

@@ -26,7 +26,9 @@ pub use change::{
 pub use error::{BoxError, RecordRef, StoreError};
 pub use memory::MemoryStore;
 pub use query::{
-    Ask, Claimed, Claims, Cutoffs, Demand, Event, EventSeq, Insertion, MAX_CLAIM_BYTES, Purged, Revision, Stored, TaskFilter,};
+    Ask, Claimed, Claims, Cutoffs, Demand, Event, EventSeq, Insertion, MAX_CLAIM_BYTES, Purged, Revision, Stored,
+    TaskFilter,
+};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 

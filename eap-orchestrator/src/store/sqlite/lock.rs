@@ -17,6 +17,7 @@ impl FileLock {
     /// Takes the lock of `database`, or says who has it. The lock file stays when the lock goes:
     /// removing it would let two owners lock two different files of the same name.
     pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
+        refuse_hard_links(database)?;
         let path = path_of(database);
         let refused = |why: &dyn std::fmt::Display| StoreError::Refused {
             reason: format!("the lock file {} cannot be used: {why}", path.display()),
@@ -40,6 +41,19 @@ impl FileLock {
         written.map_err(|error| refused(&error))?;
         Ok(Self { _file: file })
     }
+}
+
+/// A file of two names would have two lock files, and two owners.
+fn refuse_hard_links(database: &Path) -> Result<(), StoreError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        if std::fs::metadata(database).is_ok_and(|found| found.is_file() && found.nlink() > 1) {
+            let reason = format!("{} has hard links; keep one name for it", database.display());
+            return Err(StoreError::Refused { reason });
+        }
+    }
+    Ok(())
 }
 
 /// `<file>.lock`.
