@@ -41,7 +41,7 @@ pub struct Agent {
 pub enum Status {
     /// Not registered yet, or registering again.
     Connecting,
-    /// Registered, and the last heartbeat was answered.
+    /// Registered, and no heartbeat since then went unanswered, or the last one was answered.
     Online,
     /// Registered, and the last heartbeat got no answer; handlers go on.
     Uncertain,
@@ -93,10 +93,28 @@ impl Agent {
         let Self { driver, heart } = self;
         let (shared, stop) = (driver.shared.clone(), driver.stop.clone());
         let task = match heart::spawn(heart) {
-            Ok(end) => tokio::spawn(Driver::new(driver, end).run()),
-            Err(error) => tokio::spawn(async { Err(Error::Heartbeat { source: error.into() }) }),
+            Ok(end) => {
+                let at_end = ShowsEnd(shared.clone());
+                tokio::spawn(async move {
+                    let _at_end = at_end;
+                    Driver::new(driver, end).run().await
+                })
+            }
+            Err(error) => {
+                drop(ShowsEnd(shared.clone()));
+                tokio::spawn(async { Err(Error::Heartbeat { source: error.into() }) })
+            }
         };
         AgentHandle { task, shared, stop }
+    }
+}
+
+/// Shows that the agent ended when it is dropped: also after a panic, or with its runtime.
+struct ShowsEnd(Arc<Shared>);
+
+impl Drop for ShowsEnd {
+    fn drop(&mut self) {
+        self.0.status.send_replace(Status::Stopped);
     }
 }
 

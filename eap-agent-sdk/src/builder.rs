@@ -173,6 +173,8 @@ impl AgentBuilder {
     ///
     /// It is made if need be; what is in it is readable by its owner alone. Default: memory, so that
     /// a crash costs unsent results, which other attempts then make again.
+    ///
+    /// It belongs to the agent's name and the orchestrator's URL, and serves no other.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(path.into());
         self
@@ -186,6 +188,10 @@ impl AgentBuilder {
     }
 
     /// Sets how long a stopping agent waits for its handlers. Default 30 seconds.
+    ///
+    /// It bounds the agent, not the process: a handler that blocks its thread cannot be cut off, and a
+    /// runtime as `#[tokio::main]` makes it waits for that thread at exit. Such work belongs into a
+    /// process of its own, or the program ends with `std::process::exit`.
     pub fn drain_grace(mut self, grace: Duration) -> Self {
         self.drain_grace = grace;
         self
@@ -352,14 +358,25 @@ impl AgentBuilder {
     ) -> Result<Agent, Error> {
         let data_dir = self.data_dir.as_deref().map(DataDir::open).transpose()?.map(Arc::new);
         let kept = data_dir.as_ref().map(|dir| dir.identity()).transpose()?.flatten();
+        let url = client.base_url();
+        if let (Some(dir), Some(kept)) = (&data_dir, &kept) {
+            dir.check_owner(kept, &registration.name, &url)?;
+        }
         let instance_id = instance_id
             .or_else(|| kept.as_ref().map(|kept| kept.instance_id.clone()))
             .unwrap_or_else(|| random_instance(&*self.entropy, self.clock.now()));
-        // With another name or instance the kept token belongs to somebody else.
-        let is_same = |kept: &Identity| kept.name == registration.name && kept.instance_id == instance_id;
+        // With another instance the kept token belongs to somebody else.
+        let is_same = |kept: &Identity| kept.instance_id == instance_id;
         let live_token = kept.filter(is_same).and_then(|kept| kept.auth_token);
         if let Some(dir) = &data_dir {
-            keep(dir, &registration.name, &instance_id, live_token.as_ref())?;
+            let identity = Identity {
+                name: registration.name.clone(),
+                url: Some(url),
+                instance_id: instance_id.clone(),
+                agent_id: None,
+                auth_token: live_token.clone(),
+            };
+            keep(dir, &identity)?;
         }
         let rules = LeaseRules { outage_grace: self.outage_grace, fence_locally: self.fence_locally };
         let leases = Leases::new(rules);
@@ -413,10 +430,8 @@ impl fmt::Debug for AgentBuilder {
 }
 
 /// Keeps the instance id from the first start on, also if that never reaches the orchestrator.
-fn keep(dir: &DataDir, name: &AgentName, instance_id: &InstanceId, token: Option<&Secret>) -> Result<(), Error> {
-    let identity =
-        Identity { name: name.clone(), instance_id: instance_id.clone(), agent_id: None, auth_token: token.cloned() };
-    dir.save(&identity).map_err(|source| Error::DataDir { path: dir.path().to_owned(), source })
+fn keep(dir: &DataDir, identity: &Identity) -> Result<(), Error> {
+    dir.save(identity).map_err(|source| Error::DataDir { path: dir.path().to_owned(), source })
 }
 
 fn random_instance(entropy: &dyn Entropy, now: Timestamp) -> InstanceId {

@@ -11,7 +11,7 @@ use eap_types::{Assignment, Deregister, ReleaseRequest, ResultStatus, TaskResult
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
@@ -36,6 +36,11 @@ const FLUSH_GRACE: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 const LAST_CALL: Duration = Duration::from_secs(3);
 /// Handlers are told to stop this long before the drain is over, or a quarter of it.
 const STOPPING: Duration = Duration::from_secs(2);
+/// How long a stopping agent waits for the orchestrator to hear of it: what is handed back after that
+/// costs the task no attempt.
+const TELLING: Duration = Duration::from_millis(750);
+/// How long the last results wait at most between tries.
+const FLUSH_PAUSE: Duration = Duration::from_millis(500);
 const RELEASE_TRIES: u32 = 3;
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -68,8 +73,10 @@ pub(crate) struct Driver {
     running: Running,
     outbox: Outbox,
     delivery: Option<BoxFuture<'static, Delivered>>,
-    /// Releases, and the sender of progress reports, which runs to the end.
-    releases: JoinSet<LeaseKey>,
+    /// Tasks on their way back, and whether the orchestrator took them.
+    releases: JoinSet<(LeaseKey, bool)>,
+    /// Until when releases wait for the orchestrator to hear that the agent stops.
+    told_by: Option<Instant>,
     on_refused: Option<OnRefused>,
     access: watch::Receiver<Option<Arc<Access>>>,
     paused: watch::Receiver<bool>,
@@ -102,10 +109,11 @@ enum Wake {
     HeartEnded(Result<(), Error>),
     Stop,
     Access,
+    Recovered,
     Resumed,
     Timer,
     Ended(Joined),
-    Released(LeaseKey),
+    Released(LeaseKey, bool),
     Delivered(Delivered),
     Received(Received),
 }
@@ -123,6 +131,7 @@ impl Driver {
             outbox: parts.outbox,
             delivery: None,
             releases: JoinSet::new(),
+            told_by: None,
             on_refused: parts.on_refused,
             link: None,
             report: Report::default(),
@@ -155,9 +164,12 @@ impl Driver {
                 () = self.stop.cancelled(), if matches!(self.phase, Phase::Working) => Wake::Stop,
                 Ok(()) = self.access.changed() => Wake::Access,
                 Ok(()) = self.paused.changed() => Wake::Resumed,
+                () = self.shared.recovered.notified() => Wake::Recovered,
+                // The time for a handler to end begins with the next tick.
+                () = self.shared.leases.stops.notified() => Wake::Timer,
                 () = sleep_until(timer.into()) => Wake::Timer,
                 Some(joined) = self.running.join_next() => Wake::Ended(joined),
-                Some(Ok(key)) = self.releases.join_next() => Wake::Released(key),
+                Some(Ok((key, is_taken))) = self.releases.join_next() => Wake::Released(key, is_taken),
                 delivered = answer(&mut self.delivery) => Wake::Delivered(delivered),
                 received = self.transport.next(free) => Wake::Received(received),
             };
@@ -166,13 +178,18 @@ impl Driver {
                 Wake::HeartEnded(outcome) => break outcome,
                 Wake::Stop => self.start_draining(now),
                 Wake::Access => self.reconnect(now),
+                // What waited for the orchestrator to come back need wait no longer.
+                Wake::Recovered => self.outbox.hurry(now),
                 Wake::Resumed | Wake::Timer => {}
                 Wake::Ended(joined) => {
                     if let Some(conclusion) = self.running.conclude(joined, now) {
                         self.carry_out(conclusion, now).await;
                     }
                 }
-                Wake::Released(key) => self.shared.leases.remove(key),
+                Wake::Released(key, is_taken) => {
+                    self.shared.leases.remove(key);
+                    self.report.released += u64::from(is_taken);
+                }
                 Wake::Delivered(delivered) => {
                     self.delivery = None;
                     self.settle(delivered, now).await;
@@ -251,6 +268,7 @@ impl Driver {
         self.reconnect(now);
         info!(running = self.running.slots(), unsent = self.outbox.len(), "the agent stops");
         let give_up_at = now + self.drain_grace;
+        self.told_by = Some(now + TELLING);
         let cancel_at = give_up_at - STOPPING.min(self.drain_grace / 4);
         self.phase = Phase::Draining { cancel_at, give_up_at };
         self.transport.disconnect();
@@ -335,16 +353,19 @@ impl Driver {
     }
 
     fn release(&mut self, key: LeaseKey, attempt: Option<u32>, reason: &str, draining: bool) {
-        self.report.released += 1;
         let mut request = ReleaseRequest::new().with_reason(reason).with_draining(draining);
         request.lease_id = key.lease;
         request.attempt = attempt;
         let session = self.link.as_ref().map(|(_, session)| session.clone().with_deadline(LAST_CALL));
+        let told_by = self.told_by.filter(|_| draining);
+        let mut drain_told = self.shared.drain_told.subscribe();
         self.releases.spawn(async move {
-            if let Some(session) = session {
-                hand_back(&session, key, &request).await;
+            let Some(session) = session else { return (key, false) };
+            if let Some(told_by) = told_by {
+                // Without the answer by then, the task is better handed back than kept.
+                let _ = timeout_at(told_by.into(), drain_told.wait_for(|told| *told)).await;
             }
-            key
+            (key, hand_back(&session, key, &request).await)
         });
     }
 
@@ -352,6 +373,9 @@ impl Driver {
         let epoch = delivered.epoch;
         let shared = self.shared.clone();
         let settlement = self.outbox.settle(delivered, now, || shared.chance()).await;
+        if matches!(self.phase, Phase::Flushing { .. }) {
+            self.outbox.hurry_until(now + FLUSH_PAUSE);
+        }
         if settlement.is_unknown {
             self.shared.refuse(epoch);
         }
@@ -384,11 +408,7 @@ impl Driver {
         // First the heartbeats, which would register again after the goodbye.
         drop(self.heart);
         self.report.unsent = self.outbox.len() as u64;
-        let status = &self.shared.status;
-        if let Err(error) = outcome {
-            status.send_replace(Status::Stopped);
-            return Err(error);
-        }
+        outcome?;
         if timeout(LAST_CALL, &mut self.heart_end).await.is_err() {
             debug!("the heartbeat thread takes its time to end");
         }
@@ -400,24 +420,24 @@ impl Driver {
                 debug!(error = &error as &dyn std::error::Error, "the goodbye was not answered");
             }
         }
-        status.send_replace(Status::Stopped);
         info!(report = %self.report, "the agent stopped");
         Ok(self.report)
     }
 }
 
-/// Hands a task back; after the last try its lease runs out by itself.
-async fn hand_back(session: &AgentSession, key: LeaseKey, request: &ReleaseRequest) {
+/// Hands a task back, and says whether that worked; after the last try its lease runs out by itself.
+async fn hand_back(session: &AgentSession, key: LeaseKey, request: &ReleaseRequest) -> bool {
     for failures in 1..=RELEASE_TRIES {
         match session.release(key.task, request).await {
-            Ok(_) => return,
+            Ok(_) => return true,
             Err(error) if error.is_definitive() => {
                 debug!(task.id = %key.task, verdict = ?judge(&error), "the task was not the agent's to hand back");
-                return;
+                return false;
             }
             Err(_) => sleep(Duration::from_millis(100) * failures).await,
         }
     }
+    false
 }
 
 fn heart_outcome(end: Result<Result<(), Error>, oneshot::error::RecvError>) -> Result<(), Error> {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use eap_client::{BoxError, ClientError};
+use eap_types::AgentName;
 
 /// Why an agent could not be built, or ended without being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,17 @@ pub enum Error {
     DataDirLocked {
         /// The data directory.
         path: PathBuf,
+    },
+    /// The data directory belongs to an agent of another name or at another orchestrator: its token and
+    /// its unsent results are not for this one.
+    #[error("the data directory {} belongs to {name} at {url}: give each agent one of its own", .path.display())]
+    DataDirOfAnother {
+        /// The data directory.
+        path: PathBuf,
+        /// The agent that it belongs to.
+        name: AgentName,
+        /// The base URL of that agent's orchestrator.
+        url: String,
     },
     /// The identity file could be read by others, and so could the token in it.
     #[error("{} can be read by group or others: make it 0600", .path.display())]

@@ -22,7 +22,7 @@ use crate::agent::Status;
 use crate::error::Error;
 use crate::leases::LeaseKey;
 use crate::registrar::{Papers, Registrar, sane_interval};
-use crate::session::{Backoff, Verdict, beat_pause, judge};
+use crate::session::{Backoff, Verdict, beat_pause, judge, retry_pause};
 use crate::shared::{Access, Shared};
 
 /// The longest a heartbeat may take.
@@ -104,6 +104,7 @@ struct Sent {
     at: Instant,
     keys: Vec<LeaseKey>,
     acks: Vec<DirectiveId>,
+    is_draining: bool,
 }
 
 enum Wake {
@@ -241,6 +242,12 @@ impl Heart {
         }
         self.shared.forget_acks(&sent.acks);
         link.is_minimal = false;
+        if sent.is_draining {
+            self.shared.drain_told.send_replace(true);
+        }
+        if self.backoff.failures() > 0 {
+            self.shared.recovered.notify_one();
+        }
         self.backoff.succeed();
         self.registrar.confirmed();
         self.next_call = sent.at + beat_pause(link.interval, self.shared.leases.shortest());
@@ -266,7 +273,7 @@ impl Heart {
         link.is_minimal = false;
         let asked = if let Verdict::Later(asked) = verdict { asked } else { None };
         let longest = beat_pause(link.interval, self.shared.leases.shortest());
-        let pause = self.backoff.fail(self.shared.chance(), asked).min(longest);
+        let pause = retry_pause(self.backoff.fail(self.shared.chance(), asked), longest);
         self.next_call = now + pause;
         debug!(error = error as &dyn std::error::Error, ?pause, "a heartbeat got no answer");
         self.shared.show(Status::Uncertain);
@@ -287,17 +294,18 @@ fn beat(shared: &Shared, link: &mut Link, now: Instant) -> (Heartbeat, Sent) {
     link.is_behind = false;
     let mut beat = Heartbeat::new(HealthStatus::Healthy).with_seq(link.seq);
     beat.tasks = listed.tasks;
-    let mut sent = Sent { at: now, keys: listed.keys, acks: Vec::new() };
+    let mut sent = Sent { at: now, keys: listed.keys, acks: Vec::new(), is_draining: false };
     if !link.is_minimal {
         let running = shared.running.load(Ordering::Relaxed);
         sent.acks = shared.acks();
+        sent.is_draining = shared.draining.load(Ordering::Relaxed);
         beat = beat
             .with_current_load((running as f64 / f64::from(shared.max_tasks)).min(1.0))
             .with_tasks_in_progress(running as u64)
             .with_timestamp(shared.clock.now())
             .with_ack(sent.acks.clone())
             .with_work_loop(shared.work_loop())
-            .with_draining(shared.draining.load(Ordering::Relaxed));
+            .with_draining(sent.is_draining);
     }
     (beat, sent)
 }

@@ -16,6 +16,9 @@ const IDENTITY: &str = "identity.json";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) name: AgentName,
+    /// The base URL of the orchestrator; older files do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
     pub(crate) instance_id: InstanceId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) agent_id: Option<AgentId>,
@@ -66,6 +69,17 @@ impl DataDir {
         }
         let identity = io::read_to_string(file).map_err(fail)?;
         serde_json::from_str(&identity).map(Some).map_err(|error| fail(error.into()))
+    }
+
+    /// Checks that what is in here is of this agent at this orchestrator: its token and its unsent
+    /// results are nobody else's.
+    pub(crate) fn check_owner(&self, kept: &Identity, name: &AgentName, url: &str) -> Result<(), Error> {
+        let is_same_server = kept.url.as_ref().is_none_or(|kept| kept == url);
+        if kept.name == *name && is_same_server {
+            return Ok(());
+        }
+        let (path, name) = (self.path.clone(), kept.name.clone());
+        Err(Error::DataDirOfAnother { path, name, url: kept.url.clone().unwrap_or_else(|| url.to_owned()) })
     }
 
     /// Replaces the identity file as a whole.
@@ -142,6 +156,7 @@ mod tests {
     fn identity() -> Identity {
         Identity {
             name: "AGENT-A".parse().unwrap(),
+            url: Some("http://127.0.0.1:8080".to_owned()),
             instance_id: "i-1".parse().unwrap(),
             agent_id: Some("a-1".parse().unwrap()),
             auth_token: Some(Secret::new("eap_secret")),
@@ -166,6 +181,16 @@ mod tests {
         assert!(matches!(DataDir::open(dir.path()), Err(Error::DataDirLocked { .. })));
         drop(first);
         DataDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_without_a_url_belongs_to_its_name_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let older = Identity { url: None, ..identity() };
+        data.check_owner(&older, &older.name, "http://other").unwrap();
+        assert!(data.check_owner(&older, &"AGENT-B".parse().unwrap(), "http://other").is_err());
+        assert!(data.check_owner(&identity(), &older.name, "http://other").is_err());
     }
 
     #[cfg(unix)]

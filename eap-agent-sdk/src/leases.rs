@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use eap_types::{Assignment, HeldTask, LeaseId, LeaseNote, TaskId, limits};
+use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::context::{CancelReason, LeaseStatus, TaskState};
@@ -15,6 +16,9 @@ use crate::session::LeaseRules;
 
 /// No lease is longer, whatever an answer says: sums of times stay within what a clock can say.
 const LONGEST: Duration = limits::MAX_TASK_TIMEOUT;
+
+/// A lease that was longer than this is renewed as one that is so long, however short it gets.
+const SHORTEST_PACE: Duration = Duration::from_secs(3);
 
 /// One hold on one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +38,8 @@ impl LeaseKey {
 #[derive(Debug)]
 pub(crate) struct Leases {
     held: Mutex<HashMap<LeaseKey, Held>>,
+    /// Says that a handler was told to stop.
+    pub(crate) stops: Notify,
     rules: LeaseRules,
 }
 
@@ -42,6 +48,8 @@ struct Held {
     state: Arc<TaskState>,
     deadline: Instant,
     length: Duration,
+    /// As long as it was when it was first given.
+    first: Option<Duration>,
     status: LeaseStatus,
 }
 
@@ -55,7 +63,7 @@ pub(crate) struct Listed {
 
 impl Leases {
     pub(crate) fn new(rules: LeaseRules) -> Self {
-        Self { held: Mutex::new(HashMap::new()), rules }
+        Self { held: Mutex::new(HashMap::new()), stops: Notify::new(), rules }
     }
 
     pub(crate) fn rules(&self) -> LeaseRules {
@@ -83,17 +91,19 @@ impl Leases {
         for (other, older) in held.iter_mut() {
             if other.task == key.task {
                 older.lose();
+                self.stops.notify_one();
             }
         }
         let state = Arc::new(TaskState::new(key, assignment.attempt));
-        held.insert(key, Held { state: state.clone(), deadline, length, status: LeaseStatus::Held });
+        let entry = Held { state: state.clone(), deadline, length, first: Some(length), status: LeaseStatus::Held };
+        held.insert(key, entry);
         Some(state)
     }
 
     /// Takes a result of an earlier process into the list, so that its lease is renewed.
     pub(crate) fn hold_result(&self, key: LeaseKey, attempt: Option<u32>, now: Instant, usual: Duration) {
         let state = Arc::new(TaskState::new(key, attempt));
-        let entry = Held { state, deadline: now + usual, length: usual, status: LeaseStatus::Held };
+        let entry = Held { state, deadline: now + usual, length: usual, first: None, status: LeaseStatus::Held };
         self.lock().entry(key).or_insert(entry);
     }
 
@@ -131,8 +141,10 @@ impl Leases {
     }
 
     /// The length of the shortest lease that is to be renewed.
+    ///
+    /// Near the end of its task a lease is given for ever less, and asking ever faster gains nothing.
     pub(crate) fn shortest(&self) -> Option<Duration> {
-        self.lock().values().filter(|held| held.status != LeaseStatus::Lost).map(|held| held.length).min()
+        self.lock().values().filter(|held| held.status != LeaseStatus::Lost).map(Held::pace).min()
     }
 
     /// Takes in what an answer says about leases; `sent` is when its request left.
@@ -156,6 +168,7 @@ impl Leases {
             return;
         }
         known.length = given.unwrap_or(known.length).min(LONGEST);
+        known.first = known.first.or(given);
         known.deadline = sent + known.length;
         known.status = LeaseStatus::Held;
     }
@@ -167,6 +180,7 @@ impl Leases {
                 warn!(task.id = %key.task, "the lease is lost");
             }
             known.lose();
+            self.stops.notify_one();
         }
     }
 
@@ -174,6 +188,7 @@ impl Leases {
     pub(crate) fn cancel(&self, task: TaskId, lease: LeaseId, reason: Option<String>) {
         if let Some(known) = self.lock().get(&LeaseKey { task, lease: Some(lease) }) {
             known.state.cancel(CancelReason::Requested { reason });
+            self.stops.notify_one();
         }
     }
 
@@ -185,6 +200,7 @@ impl Leases {
             if known.status == LeaseStatus::Lost {
                 warn!(task.id = %known.state.key.task, "the lease could not be renewed in time");
                 known.lose();
+                self.stops.notify_one();
             }
         }
         let alive = held.values().filter(|known| known.status != LeaseStatus::Lost);
@@ -197,6 +213,10 @@ impl Leases {
 }
 
 impl Held {
+    fn pace(&self) -> Duration {
+        self.length.max(self.first.unwrap_or_default().min(SHORTEST_PACE))
+    }
+
     fn lose(&mut self) {
         self.status = LeaseStatus::Lost;
         self.state.cancel(CancelReason::LeaseLost);
@@ -269,6 +289,19 @@ mod tests {
         assert_eq!(leases.tick(now), Some(now + LONGEST));
         leases.renew(one.key, now, Some(Duration::MAX));
         assert_eq!(leases.shortest(), Some(LONGEST));
+    }
+
+    #[test]
+    fn a_lease_that_shrinks_near_the_end_of_its_task_is_not_renewed_ever_faster() {
+        let (leases, now) = (leases(false), Instant::now());
+        let one = leases.hold(&assignment(1, 1), now, now, LENGTH).unwrap();
+        leases.renew(one.key, now, Some(Duration::from_secs(20)));
+        assert_eq!(leases.shortest(), Some(Duration::from_secs(20)));
+        leases.renew(one.key, now, Some(Duration::from_millis(100)));
+        assert_eq!(leases.shortest(), Some(SHORTEST_PACE));
+        let short = Duration::from_millis(600);
+        leases.hold(&assignment(2, 2), now, now, short).unwrap();
+        assert_eq!(leases.shortest(), Some(short));
     }
 
     #[test]

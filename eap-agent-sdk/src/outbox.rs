@@ -80,7 +80,10 @@ enum Answer {
     /// The batch was refused, which says nothing about this result.
     Alone,
     /// The batch of so many got no answer of use, perhaps for its size.
-    Broken { together: usize, asked: Option<Duration> },
+    Broken {
+        together: usize,
+        asked: Option<Duration>,
+    },
 }
 
 impl Outbox {
@@ -203,9 +206,11 @@ impl Outbox {
                     let failed = not_taken(&entry.result, problem.as_deref());
                     self.replace(place, failed, now).await;
                 }
-                Answer::Not { verdict, status, problem }
-                    if matches!(verdict, Verdict::Malformed | Verdict::Refused | Verdict::TooLarge) =>
-                {
+                Answer::Not {
+                    verdict: verdict @ (Verdict::Malformed | Verdict::Refused | Verdict::TooLarge),
+                    status,
+                    problem,
+                } => {
                     if verdict != Verdict::Refused {
                         self.set_aside(place).await;
                     }
@@ -448,14 +453,14 @@ mod tests {
         outbox.add(result(1), now).await;
         let refuse = || {
             let mut problem = ProblemBody::new(ErrorCode::ValidationError, "no", "r1");
-            problem.details.push(eap_types::FieldProblem::new("body.cost_usd", "must not be negative", "value_error"));
+            problem.details.push(eap_types::FieldProblem::new("body.cost_usd", "value_error", "must not be negative"));
             outcome(ResultOutcome::Refused(problem))
         };
         let id = outbox.pack(now, LIMIT)[0].0;
         let settlement = outbox.settle(Delivered { epoch: 1, answers: vec![(id, refuse())] }, now, chance).await;
         assert!(settlement.settled.is_empty());
         let (id, failed) = outbox.pack(now, LIMIT).remove(0);
-        assert_eq!((failed.error_code.clone(), failed.is_retryable()), (Some(FailureCode::Internal), false));
+        assert_eq!((failed.error_code, failed.is_retryable()), (Some(FailureCode::Internal), false));
         let message = failed.error_message.as_deref().unwrap();
         assert!(message.ends_with("no (body.cost_usd must not be negative)"), "{message}");
         let settlement = outbox.settle(Delivered { epoch: 1, answers: vec![(id, refuse())] }, now, chance).await;

@@ -25,11 +25,12 @@ const MOST_AT_ONCE: usize = 16;
 /// Runs until it is dropped.
 pub(crate) async fn send_reports(shared: Arc<Shared>, client: AgentClient) {
     let client = client.with_deadline(DEADLINE);
+    let mut changes = shared.access.subscribe();
     let mut on_their_way = FuturesUnordered::new();
     loop {
         let now = Instant::now();
         let mut next = now + FAR;
-        let access = shared.access.borrow().clone();
+        let access = changes.borrow_and_update().clone();
         for state in shared.leases.states() {
             let Some(due) = due(&state, now) else { continue };
             match &access {
@@ -44,6 +45,8 @@ pub(crate) async fn send_reports(shared: Arc<Shared>, client: AgentClient) {
         }
         tokio::select! {
             () = shared.progress.notified() => {}
+            // What was said without a connection is sent with the next one.
+            Ok(()) = changes.changed() => {}
             Some(()) = on_their_way.next() => {}
             () = sleep_until(next.into()) => {}
         }

@@ -146,6 +146,7 @@ impl Registrar {
         let Some(instance_id) = self.papers.registration.instance_id.clone() else { return };
         let identity = Identity {
             name: self.papers.registration.name.clone(),
+            url: Some(self.client.base_url()),
             instance_id,
             agent_id: Some(registered.agent_id.clone()),
             auth_token: Some(registered.auth_token.clone()),

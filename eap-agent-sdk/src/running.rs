@@ -19,6 +19,9 @@ use crate::shared::Shared;
 /// How long a handler may take to end once its task's time is over.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a handler may take to end once it was told to stop for another reason.
+const STOP_GRACE: Duration = Duration::from_secs(30);
+
 /// How deep an output may be nested: it stands one level down in its result.
 const MAX_OUTPUT_DEPTH: usize = limits::MAX_JSON_DEPTH - 1;
 
@@ -40,7 +43,7 @@ struct Live {
     state: Arc<TaskState>,
     started: Instant,
     timeout: Duration,
-    /// Once it was told to stop for its time: when it is given up.
+    /// Once it was told to stop: when it is given up.
     give_up_at: Option<Instant>,
     abort: AbortHandle,
 }
@@ -104,7 +107,7 @@ impl Running {
         live.map(|live| live.conclude(ended, now))
     }
 
-    /// Stops handlers whose time is over, and gives up those that do not stop.
+    /// Stops handlers whose time is over, and gives up those that were told to stop and do not.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Conclusion> {
         let mut given_up = Vec::new();
         for (id, live) in &mut self.live {
@@ -113,6 +116,8 @@ impl Running {
                     live.state.cancel(CancelReason::Timeout);
                     live.give_up_at = Some(now + TIMEOUT_GRACE);
                 }
+                // Cancelled, its lease lost, or the agent stops.
+                None if live.state.token.is_cancelled() => live.give_up_at = Some(now + STOP_GRACE),
                 Some(at) if now >= at => given_up.push(*id),
                 _ => {}
             }
@@ -233,7 +238,36 @@ fn to_object(data: Value) -> Result<JsonObject, HandlerError> {
 
 #[cfg(test)]
 mod tests {
+    use eap_types::{LeaseId, SessionId, TaskId};
+
     use super::*;
+    use crate::chance::{SystemClock, SystemEntropy};
+    use crate::handler::Typed;
+    use crate::input::Task;
+    use crate::leases::Leases;
+    use crate::session::LeaseRules;
+
+    #[tokio::test]
+    async fn a_handler_that_is_deaf_to_a_cancel_is_given_up_after_a_grace() {
+        let rules = LeaseRules { outage_grace: Duration::from_secs(600), fence_locally: false };
+        let shared = Shared::new(Leases::new(rules), 1, Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let mut running = Running::new(Arc::new(shared));
+        let key = LeaseKey { task: TaskId::from_bytes([1; 16]), lease: Some(LeaseId::from_bytes([1; 16])) };
+        let session = SessionId::from_bytes([0; 16]);
+        let mut assignment = Assignment::new(key.task, session, "work".parse().unwrap(), "input");
+        assignment.timeout_seconds = 3600;
+        let deaf = Typed::new(|_: Task<String>, _: TaskContext| std::future::pending::<Result<(), HandlerError>>());
+        let (state, start) = (Arc::new(TaskState::new(key, Some(1))), Instant::now());
+        running.start(Arc::new(deaf), assignment, state.clone(), start);
+        assert!(running.tick(start).is_empty());
+        state.cancel(CancelReason::Requested { reason: None });
+        assert!(running.tick(start).is_empty());
+        assert_eq!(running.next_tick(), Some(start + STOP_GRACE));
+        let given_up = running.tick(start + STOP_GRACE);
+        assert!(matches!(given_up[..], [Conclusion::Drop(dropped)] if dropped == key));
+        assert!(running.join_next().await.unwrap().is_err(), "it was aborted");
+        assert_eq!(running.slots(), 0);
+    }
 
     #[test]
     fn output_that_is_no_object_is_put_into_one() {

@@ -13,6 +13,9 @@ use crate::context::LeaseStatus;
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
 /// The shortest time between two tries, whatever the dice say.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// While heartbeats fail, even the shortest lease makes the agent try no more often than the back-off
+/// or this.
+const LONGEST_BEAT_RETRY: Duration = Duration::from_secs(1);
 /// So many refusals in a row right after registering mean that somebody else has the identity.
 const STRIKES: u32 = 3;
 
@@ -153,6 +156,11 @@ pub(crate) fn beat_pause(interval: Duration, shortest_lease: Option<Duration>) -
     shortest_lease.map_or(interval, |lease| interval.min(lease / 3)).max(SHORTEST_PAUSE)
 }
 
+/// How long after a heartbeat that failed the next one is due: the back-off, cut where leases need it.
+pub(crate) fn retry_pause(backoff: Duration, usual: Duration) -> Duration {
+    backoff.min(usual.max(LONGEST_BEAT_RETRY))
+}
+
 /// Whether a poll that brought nothing came back too early to be repeated at once.
 pub(crate) fn came_back_early(took: Duration, wait: Duration) -> bool {
     wait.is_zero() || took < wait / 2
@@ -275,6 +283,14 @@ mod tests {
         assert_eq!(beat_pause(interval, Some(Duration::from_secs(60))), Duration::from_secs(20));
         assert_eq!(beat_pause(interval, Some(Duration::from_secs(600))), interval);
         assert_eq!(beat_pause(interval, Some(Duration::ZERO)), SHORTEST_PAUSE);
+    }
+
+    #[test]
+    fn while_heartbeats_fail_the_back_off_counts_for_up_to_a_second() {
+        let (millis, second) = (Duration::from_millis, Duration::from_secs(1));
+        assert_eq!(retry_pause(millis(700), millis(50)), millis(700));
+        assert_eq!(retry_pause(10 * second, millis(50)), second);
+        assert_eq!(retry_pause(10 * second, 5 * second), 5 * second);
     }
 
     #[test]

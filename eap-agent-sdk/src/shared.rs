@@ -56,6 +56,10 @@ pub(crate) struct Shared {
     pub(crate) paused: watch::Sender<bool>,
     /// Whether the agent stops.
     pub(crate) draining: AtomicBool,
+    /// Whether the orchestrator answered a heartbeat that said so.
+    pub(crate) drain_told: watch::Sender<bool>,
+    /// Says that heartbeats are answered again.
+    pub(crate) recovered: Notify,
     /// How many handlers run.
     pub(crate) running: AtomicUsize,
     refused: AtomicU64,
@@ -76,6 +80,8 @@ impl Shared {
             status: watch::Sender::new(Status::Connecting),
             paused: watch::Sender::new(false),
             draining: AtomicBool::new(false),
+            drain_told: watch::Sender::new(false),
+            recovered: Notify::new(),
             running: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             acks: Mutex::new(BTreeSet::new()),

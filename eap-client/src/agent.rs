@@ -56,6 +56,12 @@ impl AgentClient {
         self
     }
 
+    /// The orchestrator's address in its one spelling: the host in small letters, no default port, no
+    /// `/` at the end.
+    pub fn base_url(&self) -> String {
+        self.wire.base_url()
+    }
+
     /// Joins: `POST …/register`.
     ///
     /// # Errors

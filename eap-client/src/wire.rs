@@ -33,7 +33,7 @@ pub(crate) struct Wire {
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.origin, self.prefix)
+        f.write_str(&self.base_url())
     }
 }
 
@@ -63,6 +63,11 @@ impl Wire {
     pub(crate) fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// The address in its one spelling, without a `/` at the end.
+    pub(crate) fn base_url(&self) -> String {
+        format!("{}{}", self.origin, self.prefix)
     }
 
     /// Puts a path of the protocol behind the base.

@@ -4,11 +4,12 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use eap_agent_sdk::types::ErrorCode;
 use eap_agent_sdk::{CancelReason, HandlerError, Status, Task, TaskContext};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::fake::{Fake, task};
+use crate::fake::{Fake, Rule, task};
 
 #[tokio::test]
 async fn a_drain_lets_handlers_finish_and_hands_the_rest_back() {
@@ -98,4 +99,31 @@ async fn a_dropped_handle_stops_the_agent() {
     fake.until_seen("/heartbeat", 1).await;
     drop(agent);
     fake.until_seen("/deregister", 1).await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_handed_back_is_not_counted_and_the_rest_waits_for_the_server_to_know() {
+    let fake = Fake::new();
+    let agent = fake.agent().handle("work", |_: Task<String>, _| pending::<Result<(), HandlerError>>());
+    let agent = agent.drain_grace(Duration::ZERO).build().unwrap().start();
+    for number in 1..=2 {
+        fake.submit(number, "work", "");
+    }
+    fake.until("both are taken", |state| state.queue.is_empty().then_some(())).await;
+    fake.rule("/release", [Rule::Refuse(ErrorCode::LeaseLost)]);
+    agent.drain();
+    assert_eq!(agent.wait().await.unwrap().released, 1);
+    let state = fake.state();
+    let told = state.seen.iter().position(|seen| seen.body["draining"] == true && seen.route == "/heartbeat");
+    assert!(told < state.seen.iter().position(|seen| seen.route == "/release"));
+}
+
+#[test]
+fn an_agent_whose_runtime_ends_shows_that_it_stopped() {
+    let fake = Fake::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let agent = fake.agent().handle("work", |_: Task<String>, _| async { Ok(()) }).build().unwrap();
+    let handle = runtime.block_on(async { agent.start() });
+    drop(runtime);
+    assert_eq!(handle.status(), Status::Stopped);
 }

@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) agent_id: String,
     /// Whether every token is refused, as when somebody else registers all the time.
     pub(crate) refuses_tokens: bool,
+    /// For how many seconds a 503 asks to be left alone.
+    pub(crate) retry_after: u64,
     token: u32,
     rules: HashMap<&'static str, VecDeque<Rule>>,
     answered: HashMap<String, Vec<Value>>,
@@ -48,6 +50,10 @@ pub(crate) enum Rule {
     Unreachable,
     /// The call has its effect and the answer gets lost.
     LoseAnswer,
+    /// The call has its effect and the answer is longer than is read.
+    AnswerTooLong,
+    /// The call has its effect and a page of another program comes back.
+    AnswerWithPage(u16),
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +83,7 @@ impl Fake {
             is_down: false,
             agent_id: "agent-1".to_owned(),
             refuses_tokens: false,
+            retry_after: 0,
             token: 0,
             rules: HashMap::new(),
             answered: HashMap::new(),
@@ -108,6 +115,11 @@ impl Fake {
     pub(crate) fn rule(&self, route: &'static str, rules: impl IntoIterator<Item = Rule>) {
         assert!(ROUTES.contains(&route));
         self.change(|state| state.rules.entry(route).or_default().extend(rules));
+    }
+
+    /// Lets all calls to a route go well from now on.
+    pub(crate) fn forgive(&self, route: &'static str) {
+        self.change(|state| state.rules.remove(route));
     }
 
     /// Queues a task whose id and lease are made of `number`; gives its assignment.
@@ -170,6 +182,12 @@ impl Fake {
             if matches!(rule, Some(Rule::LoseAnswer)) {
                 return Err(CallError::Broken { source: "the answer got lost".into() });
             }
+            if matches!(rule, Some(Rule::AnswerTooLong)) {
+                return Err(CallError::TooLarge { limit: 1 });
+            }
+            if let Some(Rule::AnswerWithPage(status)) = rule {
+                return Ok(Some((status, Value::String("not what was asked for".to_owned()))));
+            }
             Ok(answer)
         })
     }
@@ -190,7 +208,11 @@ impl HttpCall for Fake {
             changes.borrow_and_update();
             if let Some((status, body)) = self.answer(&request)? {
                 let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
-                return Ok(http::Response::builder().status(status).body(body).unwrap());
+                let mut answer = http::Response::builder().status(status);
+                if status == 503 {
+                    answer = answer.header("retry-after", self.state().retry_after);
+                }
+                return Ok(answer.body(body).unwrap());
             }
             let is_over = tokio::time::timeout_at(until, changes.changed()).await.is_err();
             if is_over {

@@ -127,3 +127,20 @@ fn an_agent_without_handlers_is_no_agent() {
     let outcome = Agent::builder("http://127.0.0.1:1", "AGENT-A").build();
     assert!(matches!(outcome, Err(Error::Invalid { problems }) if problems == ["the agent has no handler"]));
 }
+
+#[tokio::test]
+async fn a_data_dir_serves_one_agent_at_one_orchestrator() {
+    let fake = Fake::new();
+    let dir = tempfile::tempdir().unwrap();
+    let describe = |url: &str, name: &str| {
+        Agent::builder(url, name).handle("echo", echo).http(fake.clone()).data_dir(dir.path()).build()
+    };
+    drop(describe("http://orchestrator.test/", "AGENT-ONE").unwrap());
+    for (url, name) in [("http://orchestrator.test", "AGENT-TWO"), ("http://other.test", "AGENT-ONE")] {
+        let Err(error) = describe(url, name) else { panic!("{url} {name}") };
+        assert!(matches!(error, Error::DataDirOfAnother { .. }), "{error}");
+        assert!(error.to_string().contains("belongs to AGENT-ONE at http://orchestrator.test:"), "{error}");
+    }
+    describe("HTTP://Orchestrator.test:80", "AGENT-ONE").unwrap();
+    assert!(fake.state().seen.is_empty());
+}

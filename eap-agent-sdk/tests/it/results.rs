@@ -137,3 +137,55 @@ async fn with_a_data_dir_a_result_outlives_the_process_and_goes_first() {
     assert_eq!(agent.wait().await.unwrap().completed, 2);
     assert_eq!(std::fs::metadata(dir.path().join("outbox.jsonl")).unwrap().len(), 0);
 }
+
+#[tokio::test]
+async fn a_page_of_another_program_is_no_answer_to_a_result() {
+    let fake = Fake::new();
+    fake.rule("/result", [404, 200, 422].map(Rule::AnswerWithPage));
+    fake.submit(1, "echo", "kept");
+    let agent = fake.agent().handle("echo", echo).build().unwrap().start();
+    fake.until_seen("/result", 4).await;
+    agent.drain();
+    let report = agent.wait().await.unwrap();
+    assert_eq!((report.completed, report.refused), (1, 0));
+}
+
+#[tokio::test]
+async fn a_result_that_the_server_does_not_take_becomes_a_failure() {
+    let fake = Fake::new();
+    fake.rule("/result", [Rule::Refuse(ErrorCode::ValidationError)]);
+    fake.submit(1, "echo", "wrong by the server's measure");
+    let agent = fake.agent().handle("echo", echo).build().unwrap().start();
+    let result = fake.until("a result", |state| state.result(1).cloned()).await;
+    assert_eq!((&result["error_code"], &result["retryable"]), (&"INTERNAL".into(), &false.into()));
+    agent.drain();
+    let report = agent.wait().await.unwrap();
+    assert_eq!((report.failed, report.refused), (1, 0));
+}
+
+#[tokio::test]
+async fn a_result_waits_no_longer_once_heartbeats_are_answered_again() {
+    let fake = Fake::new();
+    fake.change(|state| (state.retry_after, state.interval_seconds) = (250, 1));
+    fake.rule("/result", [Rule::Refuse(ErrorCode::Unavailable)]);
+    fake.submit(1, "echo", "");
+    let agent = fake.agent().handle("echo", echo).build().unwrap().start();
+    fake.until_seen("/result", 1).await;
+    fake.rule("/heartbeat", [Rule::Unreachable]);
+    fake.until("a result", |state| state.result(1).cloned()).await;
+    agent.drain();
+    assert_eq!(agent.wait().await.unwrap().completed, 1);
+}
+
+#[tokio::test]
+async fn an_agent_that_stops_tries_its_last_results_again_soon() {
+    let fake = Fake::new();
+    fake.change(|state| state.retry_after = 250);
+    fake.rule("/result", (0..2).map(|_| Rule::Refuse(ErrorCode::Unavailable)));
+    fake.submit(1, "echo", "");
+    let agent = fake.agent().handle("echo", echo).build().unwrap().start();
+    fake.until_seen("/result", 1).await;
+    agent.drain();
+    let report = agent.wait().await.unwrap();
+    assert_eq!((report.completed, report.unsent), (1, 0));
+}

@@ -248,3 +248,71 @@ async fn an_orchestrator_that_errs_is_not_asked_in_a_tight_loop() {
     agent.drain();
     agent.wait().await.unwrap();
 }
+
+#[tokio::test]
+async fn tasks_that_are_too_long_together_are_asked_for_one_by_one() {
+    let fake = Fake::new();
+    fake.rule("/tasks/lease", [Rule::AnswerTooLong]);
+    let agent = fake.agent().handle("work", |_: Task<String>, _| async { Ok(()) }).build().unwrap().start();
+    fake.until_seen("/tasks/lease", 2).await;
+    {
+        let state = fake.state();
+        let asked: Vec<_> = state.calls("/tasks/lease").map(|seen| &seen.body).collect();
+        assert_ne!(asked[0]["request_id"], asked[1]["request_id"]);
+        assert_eq!((&asked[0]["max_tasks"], &asked[1]["max_tasks"]), (&json!(5), &json!(1)));
+    }
+    agent.drain();
+    agent.wait().await.unwrap();
+}
+
+#[tokio::test]
+async fn tasks_in_an_answer_that_cannot_be_read_are_asked_for_again_but_not_for_ever() {
+    let fake = Fake::new();
+    fake.rule("/tasks/lease", (0..4).map(|_| Rule::AnswerWithPage(200)));
+    let agent = fake.agent().handle("work", |_: Task<String>, _| async { Ok(()) }).build().unwrap().start();
+    fake.until_seen("/tasks/lease", 5).await;
+    {
+        let state = fake.state();
+        let asked: Vec<_> = state.calls("/tasks/lease").map(|seen| &seen.body).collect();
+        assert!(asked[..4].iter().all(|body| body["request_id"] == asked[0]["request_id"]));
+        assert_ne!(asked[4]["request_id"], asked[0]["request_id"]);
+        assert_eq!(asked[4]["max_tasks"], 1);
+    }
+    agent.drain();
+    agent.wait().await.unwrap();
+}
+
+#[tokio::test]
+async fn progress_that_was_made_without_a_session_is_reported_with_the_next() {
+    let fake = Fake::new();
+    let (words, said) = mpsc::channel::<&str>(2);
+    let said = Arc::new(tokio::sync::Mutex::new(said));
+    let work = move |_: Task<String>, ctx: TaskContext| {
+        let said = said.clone();
+        async move {
+            while let Some(word) = said.lock().await.recv().await {
+                ctx.progress(0.5, word).await;
+            }
+            Ok(())
+        }
+    };
+    fake.submit(1, "work", "");
+    let agent = fake.agent().handle("work", work).build().unwrap().start();
+    fake.until("it is taken", |state| state.queue.is_empty().then_some(())).await;
+    let mut status = agent.watch_status();
+    fake.rule("/register", (0..10_000).map(|_| Rule::Unreachable));
+    fake.change(crate::fake::State::wipe);
+    words.send("refused").await.unwrap();
+    status.wait_for(|status| *status == eap_agent_sdk::Status::Connecting).await.unwrap();
+    words.send("kept").await.unwrap();
+    let seen = fake.state().count("/register");
+    fake.until_seen("/register", seen + 2).await;
+    fake.forgive("/register");
+    fake.until("the word arrives", |state| {
+        state.calls("/progress").any(|seen| seen.body["message"] == "kept").then_some(())
+    })
+    .await;
+    drop(words);
+    agent.drain();
+    agent.wait().await.unwrap();
+}

@@ -353,18 +353,20 @@ mod tests {
     async fn the_whole_group_has_its_time_after_sigterm() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("cleaned");
-        // The shell ends at once; what it started takes a moment more, and is in no hurry to be read.
-        let script =
-            "(trap 'sleep 0.3; echo done > \"$FILE\"; exit' TERM; echo set >&2; while :; do sleep 0.05; done) &
-            trap 'exit 1' TERM; wait";
-        let job = Job {
-            set: vec![("FILE".into(), file.clone().into())],
-            timeout: Some(Duration::from_millis(300)),
-            grace: Duration::from_secs(20),
-            ..shell(script)
+        // The shell ends at once; what it started takes a moment more.
+        let script = "(trap 'sleep 0.1; echo done > \"$DIR/cleaned\"; exit' TERM; : > \"$DIR/ready\";
+            while :; do sleep 0.05; done) & trap 'exit 1' TERM; wait";
+        let set = vec![("DIR".into(), dir.path().into())];
+        let job = Job { set, grace: Duration::from_millis(1200), ..shell(script) };
+        let (groups, stop) = (Arc::default(), CancellationToken::new());
+        let stopping = async {
+            while !dir.path().join("ready").exists() {
+                sleep(LOOK).await;
+            }
+            stop.cancel();
         };
-        let finished = run(job).await;
-        assert_eq!((finished.end, finished.stderr_tail.as_slice()), (End::TimedOut, &b"set\n"[..]));
+        let (finished, ()) = tokio::join!(job.run(&groups, &stop), stopping);
+        assert_eq!(finished.unwrap().end, End::Cancelled);
         assert_eq!(fs::read(file).unwrap(), b"done\n");
     }
 

@@ -105,9 +105,11 @@ fn a_task_that_takes_too_long_is_stopped() {
 #[test]
 fn the_task_s_own_time_counts_as_well() {
     let server = Server::start(&[], &[]);
-    let _agent = server.agent(&[], &[], "sleep 600");
+    let mut agent = server.agent(&[], &[], "sleep 600");
     let task = submit(&server, &["--input", "x", "--timeout", "1", "--wait"]).expect(1).json();
     assert_eq!(task["result"]["error_code"], "TIMEOUT");
+    // In order, so that the command and its directory are gone.
+    assert_eq!(agent.stop(), 0);
 }
 
 #[test]
