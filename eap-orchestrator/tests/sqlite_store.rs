@@ -185,7 +185,7 @@ async fn a_file_with_a_second_hard_link_is_refused() {
     let bench = Bench::new();
     let _first = bench.open();
     let other = bench.folder.path().join("other.db");
-    std::fs::hard_link(bench.path(), &other).unwrap();
+    fs::hard_link(bench.path(), &other).unwrap();
     let clock = Arc::clone(&bench.clock) as Arc<dyn Clock>;
     let second = SqliteStore::open(&other, clock, SqliteOptions::default());
     let Err(StoreError::Refused { reason }) = second else { panic!("{second:?}") };

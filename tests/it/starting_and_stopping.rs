@@ -58,7 +58,7 @@ async fn after_a_shutdown_a_mounted_router_says_that_it_is_draining() {
     let agent = Agent::of(api.clone(), reply);
     operator.submit(json!({})).await;
     let report = orchestrator.shutdown().await;
-    assert_eq!(report.to_string(), "everything was finished");
+    assert_eq!(report.to_string(), "all calls were answered");
     let ready = api.get("/health/ready").send().await;
     assert_eq!((ready.status, ready.body), (503, json!({"status": "not_ready", "reason": "stopping"})));
     assert_eq!(api.get("/health").send().await.expect(200), json!({"status": "ok"}));

@@ -306,7 +306,8 @@ async fn progress_that_was_made_without_a_session_is_reported_with_the_next() {
     status.wait_for(|status| *status == eap_agent_sdk::Status::Connecting).await.unwrap();
     words.send("kept").await.unwrap();
     let seen = fake.state().count("/register");
-    fake.until_seen("/register", seen + 2).await;
+    // Long enough for the gap between two reports to be over.
+    fake.until_seen("/register", seen + 8).await;
     fake.forgive("/register");
     fake.until("the word arrives", |state| {
         state.calls("/progress").any(|seen| seen.body["message"] == "kept").then_some(())
