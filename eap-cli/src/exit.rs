@@ -48,6 +48,13 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
+    /// The same with one more thing to do.
+    pub(crate) fn and(mut self, advice: &str) -> Self {
+        self.message.push_str("; ");
+        self.message.push_str(advice);
+        self
+    }
+
     /// A call to the server at `url` did not give what was asked for.
     pub(crate) fn of_call(error: &ClientError, url: &str) -> Self {
         let why = chain(error);
@@ -78,6 +85,7 @@ impl Failure {
             AgentError::Invalid { .. }
             | AgentError::DataDir { .. }
             | AgentError::DataDirLocked { .. }
+            | AgentError::DataDirOfAnother { .. }
             | AgentError::IdentityExposed { .. } => Self::usage(chain(error)),
             AgentError::IdentityInUse => Self::new(
                 Exit::Refused,
@@ -142,7 +150,10 @@ fn advice(error: &ClientError) -> &'static str {
         Some(ErrorCode::RegistrationDenied) => "; set EAP_REGISTRATION_SECRET to the server's registration secret",
         Some(ErrorCode::TaskNotFound) => "; `eap task list` shows the tasks there are",
         Some(ErrorCode::AgentNotFound) => "; `eap agent list` shows the agents there are",
-        Some(ErrorCode::PayloadTooLarge) => "; send less, or raise the server's limit",
+        Some(ErrorCode::PayloadTooLarge) => {
+            "; send less, or raise capacity.submit_bytes in the --config of `eap serve`"
+        }
+        Some(ErrorCode::NotFound) => "; check --url or EAP_URL",
         Some(ErrorCode::IdempotencyConflict) => "; use another --idempotency-key for another task",
         Some(ErrorCode::RateLimited | ErrorCode::Unavailable | ErrorCode::Draining) => "; try again later",
         _ => "",

@@ -13,6 +13,15 @@ pub(crate) const OPERATOR_KEY: &str = "EAP_OPERATOR_KEY";
 /// What agents register with.
 pub(crate) const REGISTRATION_SECRET: &str = "EAP_REGISTRATION_SECRET";
 
+/// As [`read`], but a variable that is set and empty is refused: whoever sets it for a server means to have a secret.
+pub(crate) fn read_for_server(variable: &str, file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+    let secret = read(variable, file)?;
+    if secret.is_none() && std::env::var_os(variable).is_some() {
+        return Err(Failure::usage(format!("{variable} is set but empty: give it a secret, or unset it")));
+    }
+    Ok(secret)
+}
+
 /// Reads a secret from `file` if one is named, else from the environment variable `variable`. An empty one is none.
 pub(crate) fn read(variable: &str, file: Option<&Path>) -> Result<Option<Secret>, Failure> {
     let text = match file {

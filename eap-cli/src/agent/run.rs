@@ -8,6 +8,7 @@ use eap_agent_sdk::{Agent, AgentBuilder, Status};
 use eap_types::AgentType;
 
 use super::exec::Exec;
+use super::reach;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogFormat};
 use crate::output::tell;
@@ -101,6 +102,10 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let failed = |error| Failure::of_agent(&error, &args.url);
     let agent = describe(&args, exec)?.build().map_err(failed)?;
 
+    tokio::select! {
+        looked = reach::look(&args.url) => looked?,
+        () = stop.cancelled() => {}
+    }
     let handle = agent.start();
     let mut status = handle.watch_status();
     tokio::select! {

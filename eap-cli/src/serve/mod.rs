@@ -1,6 +1,7 @@
 //! `eap serve`: an orchestrator behind a listener, from its settings to its last word.
 
 mod database;
+mod door;
 mod settings;
 
 use std::net::SocketAddr;
@@ -8,15 +9,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use eap_orchestrator::{Orchestrator, StartError, SystemClock};
+use eap_orchestrator::{Orchestrator, StartError, SystemClock, Tls};
 use eap_types::NamePolicy;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 pub(crate) use self::database::Database;
+use self::door::Door;
 use crate::exit::{Exit, Failure, chain};
 use crate::logging::{self, LogFormat};
-use crate::output::tell;
 use crate::stop;
 
 /// Run an orchestrator.
@@ -77,7 +78,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "POLICY")]
     name_policy: Option<Names>,
 
-    /// JSON file with settings that have no option here: timing, limits, retention. Options win over it.
+    /// JSON file with settings that have no option here: capacity, tasks, timing, retention. Options win over it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -114,7 +115,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let database: Database =
         args.database.parse().map_err(|why| Failure::usage(format!("--database (or EAP_DATABASE_URL) {why}")))?;
     let config = settings::config_for(&args, address)?;
-    let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
+    let scheme = if matches!(config.tls, Tls::Files { .. }) { "https" } else { "http" };
+    let is_plaintext = config.tls == Tls::Plaintext;
     let cannot_listen =
         |error: std::io::Error| Failure::usage(format!("cannot listen on {address}: {error}; choose another --listen"));
     let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
@@ -128,18 +130,25 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         .build()
         .map_err(|problems| Failure::usage(problems.to_string()))?;
     let _running = orchestrator.start().await.map_err(|error| failed(&error))?;
-    if args.allow_plaintext && !bound.ip().is_loopback() {
+    if is_plaintext && !bound.ip().is_loopback() {
         warn!("plain HTTP on a network: whoever is on the way reads tokens and tasks");
     }
-    tell(&format!("eap: serving on {scheme}://{bound} (database {database})\n"));
-    let report = orchestrator.serve(listener, stop.cancelled_owned()).await.map_err(|error| failed(&error))?;
+    let door = Door::new(listener, format!("eap: serving on {scheme}://{bound} (database {database})\n"));
+    let report = orchestrator.serve(door, stop.cancelled_owned()).await.map_err(|error| failed(&error))?;
     info!(%report, "stopped");
     Ok(Exit::Done)
 }
 
 /// The address behind `listen`, which may be a name.
 async fn resolve(listen: &str) -> Result<SocketAddr, Failure> {
-    let wrong = |why: String| Failure::usage(format!("--listen {listen}: {why}; give HOST:PORT, as in 127.0.0.1:8080"));
+    let wrong =
+        |why: String| Failure::usage(format!("--listen {listen}: {why}; HOST:PORT is expected, as in 127.0.0.1:8080"));
+    // A resolver may take an empty host for any it likes.
+    match listen.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
+        Some(("", _)) => return Err(wrong("names no host".to_owned())),
+        _ => return Err(wrong("names no port".to_owned())),
+    }
     let mut addresses = tokio::net::lookup_host(listen).await.map_err(|error| wrong(error.to_string()))?;
     addresses.next().ok_or_else(|| wrong("has no address".to_owned()))
 }

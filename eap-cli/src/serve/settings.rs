@@ -6,6 +6,7 @@ use std::path::Path;
 
 use eap_orchestrator::{Access, Config, MIN_SECRET_BYTES, OperatorKey, RegistrationSecret, Tls};
 use eap_types::Secret;
+use serde::Deserialize;
 
 use super::ServeArgs;
 use crate::exit::Failure;
@@ -14,13 +15,14 @@ use crate::secrets;
 /// The configuration of a server that listens on `address`.
 ///
 /// Off loopback a key, a secret and a decision on TLS are needed (docs/protocol.md section 5); on loopback whoever runs
-/// programs on this machine may go without.
+/// programs on this machine may go without, unless the file says otherwise.
 pub(super) fn config_for(args: &ServeArgs, address: SocketAddr) -> Result<Config, Failure> {
-    let mut config = args.config.as_deref().map_or_else(|| Ok(Config::default()), from_file)?;
-    if let Some(key) = secrets::read(secrets::OPERATOR_KEY, args.operator_key_file.as_deref())? {
+    let (mut config, access) = args.config.as_deref().map_or_else(|| Ok((Config::default(), None)), from_file)?;
+    if let Some(key) = secrets::read_for_server(secrets::OPERATOR_KEY, args.operator_key_file.as_deref())? {
         config.operator_key = Some(OperatorKey::new(key.expose()));
     }
-    if let Some(secret) = secrets::read(secrets::REGISTRATION_SECRET, args.registration_secret_file.as_deref())? {
+    let secret = secrets::read_for_server(secrets::REGISTRATION_SECRET, args.registration_secret_file.as_deref())?;
+    if let Some(secret) = secret {
         config.registration_secret = Some(RegistrationSecret::new(secret.expose()));
     }
     if let Some(tls) = chosen_tls(args) {
@@ -32,7 +34,8 @@ pub(super) fn config_for(args: &ServeArgs, address: SocketAddr) -> Result<Config
     if let Some(names) = args.name_policy {
         config.name_policy = names.into();
     }
-    config.access = if address.ip().is_loopback() { Access::Loopback } else { Access::Keys };
+    let usual = if address.ip().is_loopback() { Access::Loopback } else { Access::Keys };
+    config.access = access.unwrap_or(usual);
     let missing = missing(&config, address);
     if missing.is_empty() {
         return Ok(config);
@@ -43,16 +46,17 @@ pub(super) fn config_for(args: &ServeArgs, address: SocketAddr) -> Result<Config
 /// Everything that has to be set or mended, in the words of the command line.
 fn missing(config: &Config, address: SocketAddr) -> Vec<String> {
     let exposed = !address.ip().is_loopback();
+    let needs_keys = exposed || config.access == Access::Keys;
     let mut missing = Vec::new();
     let key = config.operator_key.as_ref().map(|key| &key.secret);
     let secret = config.registration_secret.as_ref().map(|secret| &secret.secret);
-    missing.extend(problem_of(key, "the operator key", secrets::OPERATOR_KEY, "--operator-key-file", exposed));
+    missing.extend(problem_of(key, "the operator key", secrets::OPERATOR_KEY, "--operator-key-file", needs_keys));
     missing.extend(problem_of(
         secret,
         "the registration secret",
         secrets::REGISTRATION_SECRET,
         "--registration-secret-file",
-        exposed,
+        needs_keys,
     ));
     if exposed && config.tls == Tls::Undecided {
         let choice = "--tls-cert and --tls-key, --behind-tls-proxy, or --allow-plaintext";
@@ -85,11 +89,20 @@ fn chosen_tls(args: &ServeArgs) -> Option<Tls> {
     }
 }
 
-fn from_file(path: &Path) -> Result<Config, Failure> {
+/// What a file says about access; it has a default of its own in a configuration, which tells nothing.
+#[derive(Deserialize)]
+struct Chosen {
+    access: Option<Access>,
+}
+
+/// The configuration in a file, and the access if it is set there.
+fn from_file(path: &Path) -> Result<(Config, Option<Access>), Failure> {
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("cannot read --config {}: {error}", path.display())))?;
-    serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("--config {} is not a configuration: {error}", path.display())))
+    let config = serde_json::from_str(&text).and_then(|config| Ok((config, serde_json::from_str(&text)?)));
+    let (config, Chosen { access }) = config
+        .map_err(|error| Failure::usage(format!("--config {} is not a configuration: {error}", path.display())))?;
+    Ok((config, access))
 }
 
 fn is_about_secrets(problem: &str) -> bool {

@@ -64,6 +64,9 @@ pub(crate) struct ListArgs {
 }
 
 /// Cancel a task, at once and for good.
+///
+/// An agent that works on it is told with its next heartbeat, at most a third of a lease later (20 s, unless the server
+/// is configured otherwise), and stops then; what it still reports changes nothing.
 #[derive(Args, Debug)]
 pub(crate) struct CancelArgs {
     /// The task.

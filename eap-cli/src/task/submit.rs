@@ -11,8 +11,8 @@ use eap_types::{
 };
 
 use super::show;
-use super::wait::{Wait, finished};
-use crate::exit::{Exit, Failure};
+use super::wait::{NOBODY_CAN, Wait, finished};
+use crate::exit::{Exit, Failure, chain};
 use crate::output::{print, print_json, tell};
 use crate::server::{ServerArgs, new_id};
 
@@ -21,7 +21,7 @@ const MAX_INPUT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Submit a task.
 ///
-/// Prints the task's id; with --wait, the task and its result once it is over. An answer that was lost is asked for
+/// Prints the task's id; with --wait, the task and its result once it is over, and the id at once to standard error. An answer that was lost is asked for
 /// again: the task is submitted once, however often the call is made.
 #[derive(Args, Debug)]
 #[command(
@@ -116,11 +116,12 @@ pub(super) async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
         } else {
             print(&format!("{}\n", submitted.task_id))?;
             if submitted.no_capable_agent {
-                tell("eap: no agent can do this task yet; it waits for one\n");
+                tell(NOBODY_CAN);
             }
         }
         return Ok(Exit::Done);
     }
+    tell(&format!("eap: submitted {}\n", submitted.task_id));
     let task = args.wait.follow(&client, &args.server, submitted).await?;
     if args.json { print_json(&task) } else { print(&show::task(&task)) }?;
     Ok(finished(&task).unwrap_or(Exit::WaitOver))
@@ -139,7 +140,7 @@ fn task_of(args: &SubmitArgs) -> Result<SubmitTask, Failure> {
         (None, None) => return Err(Failure::usage("nothing says what to do: use --capability or --type")),
     };
     let mut task = if args.json_input {
-        let input = RawJson::parse(&text).map_err(|error| wrong("the input is not JSON", &error))?;
+        let input = RawJson::parse(&text).map_err(|error| wrong("--json-input", &chain(&error)))?;
         SubmitTask::new(task_type, input)
     } else {
         SubmitTask::text(task_type, &text)
@@ -168,7 +169,10 @@ fn read(path: &Path) -> Result<String, Failure> {
     } else {
         (path.display().to_string(), File::open(path).and_then(read_text))
     };
-    let text = read.map_err(|error| Failure::usage(format!("cannot read the input from {name}: {error}")))?;
+    let text = read.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Failure::usage(format!("the input in {name} is not UTF-8: text only")),
+        _ => Failure::usage(format!("cannot read the input from {name}: {error}")),
+    })?;
     if text.len() as u64 > MAX_INPUT_BYTES {
         return Err(Failure::usage(format!("the input in {name} has more than {MAX_INPUT_BYTES} bytes")));
     }

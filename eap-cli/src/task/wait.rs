@@ -12,18 +12,22 @@ use tokio::time::{Instant, sleep_until};
 use crate::exit::{Exit, Failure};
 use crate::output::{beginning, length, tell};
 use crate::server::{ServerArgs, may_pass, pause};
+use crate::stop;
 
 /// How long a wait without an end goes on while no server answers.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(120);
 /// The longest wait that can be asked for, in seconds: a year.
 const LONGEST_WAIT: u64 = 365 * 24 * 3600;
+/// What is told about a task that no registered agent can do.
+pub(super) const NOBODY_CAN: &str = "eap: no registered agent can do this task yet; it waits for one\n";
 /// How often the line on a terminal is drawn anew.
 const REDRAW: Duration = Duration::from_secs(1);
 
 /// Whether to wait for a task, and for how long.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Wait {
-    /// Wait for the end of the task; with a number, for at most so many seconds (exit code 5 when they are over).
+    /// Wait for the end of the task; with a number, for at most so many seconds. Exit code 5 when they are over or a
+    /// signal ends the wait: the task goes on.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
         value_parser = clap::value_parser!(u64).range(..=LONGEST_WAIT))]
     wait: Option<Option<u64>>,
@@ -44,19 +48,27 @@ impl Wait {
         self.wait.is_some()
     }
 
-    /// Follows `task` until it is over or the wait is, and gives it as it then is.
+    /// Follows `task` until it is over or the wait is, by its length or by a signal, and gives it as it then is.
     pub(super) async fn follow(
         &self,
         client: &OperatorClient,
         server: &ServerArgs,
         mut task: TaskView,
     ) -> Result<TaskView, Failure> {
+        let stop = stop::on_signals(|| {})?;
+        let id = task.task_id;
+        let mut is_told = false;
         let started = Instant::now();
         let deadline = self.wait.flatten().map(|seconds| started + Duration::from_secs(seconds));
         let line = Line::new();
         let mut failures = 0;
         let mut answered = started;
         while finished(&task).is_none() {
+            if task.no_capable_agent && !is_told {
+                line.clear();
+                tell(NOBODY_CAN);
+                is_told = true;
+            }
             line.show(&task, started.elapsed());
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
@@ -66,8 +78,9 @@ impl Wait {
             // Whole seconds, the last of which may be cut short by the deadline below.
             let step = Duration::from_secs(left.unwrap_or(step).min(step).as_secs().max(1));
             let answer = tokio::select! {
-                answer = client.task(task.task_id, Some(step)) => answer,
+                answer = client.task(id, Some(step)) => answer,
                 () = until(deadline) => break,
+                () = stop.cancelled() => break,
             };
             match answer {
                 Ok(view) => {
@@ -76,7 +89,13 @@ impl Wait {
                 Err(error) if may_pass(&error) && answered.elapsed() < LONGEST_OUTAGE => {
                     failures += 1;
                     let next = Instant::now() + pause(failures, &error);
-                    sleep_until(deadline.map_or(next, |deadline| deadline.min(next))).await;
+                    tokio::select! {
+                        () = sleep_until(deadline.map_or(next, |deadline| deadline.min(next))) => {}
+                        () = stop.cancelled() => break,
+                    }
+                }
+                Err(error) if may_pass(&error) => {
+                    return Err(server.failed(&error).and(&format!("`eap task get {id} --wait` goes on")));
                 }
                 Err(error) => return Err(server.failed(&error)),
             }
@@ -84,7 +103,6 @@ impl Wait {
         line.clear();
         if finished(&task).is_none() {
             let outage = if failures == 0 { "" } else { " as far as is known: the server does not answer now" };
-            let id = task.task_id;
             tell(&format!("eap: the wait is over and the task is not{outage}; `eap task get {id} --wait` goes on\n"));
         }
         Ok(task)

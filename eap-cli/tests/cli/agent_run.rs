@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Ended, Server, eap, run, until};
+use crate::support::{Ended, Running, Server, eap, run, until};
 
 const SUBMIT: [&str; 7] = ["task", "submit", "--capability", "work", "--max-attempts", "1", "--json"];
 
@@ -198,6 +198,24 @@ fn the_wrong_registration_secret_is_refused() {
         let last = ended.stderr.lines().last().expect("a line");
         assert!(last.contains("set EAP_REGISTRATION_SECRET"), "{ended:?}");
     }
+}
+
+#[test]
+fn a_wrong_address_is_told_at_once() {
+    let arguments = ["agent", "run", "--name", "AGENT-X-01", "--capability", "work", "--url"];
+    let server = Server::start(&[], &[]);
+    let elsewhere = format!("{}/elsewhere", server.url);
+    let ended = run(eap(&arguments).args([&elsewhere, "--", "cat"])).expect(3);
+    assert!(ended.stderr.contains("NOT_FOUND") && ended.stderr.contains("check --url or EAP_URL"), "{ended:?}");
+
+    // Held on one address of the loopback, so that nobody comes to listen on the other.
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://127.0.0.2:{}", held.local_addr().unwrap().port());
+    let mut agent = Running::start(eap(&arguments).args([&nobody, "--", "cat"]));
+    let told = agent.line(&format!("eap: cannot reach {nobody}: "));
+    assert!(told.contains("--url or EAP_URL; the agent goes on trying"), "{told}");
+    assert_eq!(agent.log().lines().count(), 1, "{}", agent.log());
+    assert_eq!(agent.stop(), 0);
 }
 
 #[test]

@@ -89,7 +89,59 @@ fn settings_that_cannot_be_are_refused() {
 fn certificates_that_cannot_be_read_are_named() {
     let files = ["--listen", "127.0.0.1:0", "--tls-cert", "/nowhere/c.pem", "--tls-key", "/nowhere/k.pem"];
     let ended = run(eap(&["serve", "--database", "memory:"]).args(files).env("EAP_LOG", "off")).expect(2);
-    assert!(ended.stderr.contains("/nowhere/c.pem"), "{ended:?}");
+    assert!(ended.stderr.contains("/nowhere/c.pem") && !ended.stderr.contains("serving on"), "{ended:?}");
+}
+
+/// A configuration file with this text, in a directory that lives as long as the test.
+fn config(text: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("eap.json");
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().expect("UTF-8").to_owned();
+    (dir, file)
+}
+
+#[test]
+fn access_is_what_the_file_says_and_else_what_the_address_says() {
+    let (_dir, keys) = config(r#"{"access": "keys"}"#);
+    let ended = refused(&["--listen", "127.0.0.1:0", "--config", &keys], &[]);
+    for variable in [KEY.0, SECRET.0] {
+        assert!(ended.stderr.contains(&format!("is missing (set {variable}")), "{ended:?}");
+    }
+    // A key is asked for by any of them; without one, a foreign host name is let in by `open` alone.
+    let (_dir, open) = config(r#"{"access": "open"}"#);
+    let (_dir, silent) = config(r#"{"timing": {"lease": 60}}"#);
+    for (file, status) in [(open, "200"), (silent, "401")] {
+        let server = Server::start(&["--config", &file], &[]);
+        assert_eq!(status_of_a_foreign_call(&server.url), status, "{file}");
+    }
+}
+
+/// The status of a list of tasks that a call with another server's name in `Host` is answered with.
+fn status_of_a_foreign_call(url: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+    let call = "GET /api/v1/tasks HTTP/1.1\r\nhost: eap.example.com\r\nconnection: close\r\n\r\n";
+    stream.write_all(call.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).expect("a status").to_owned()
+}
+
+#[test]
+fn a_secret_that_is_set_and_empty_is_refused() {
+    for variable in [KEY.0, SECRET.0] {
+        let ended = refused(&["--listen", "127.0.0.1:0"], &[(variable, "")]);
+        assert!(ended.stderr.contains(&format!("{variable} is set but empty")), "{ended:?}");
+    }
+}
+
+#[test]
+fn an_address_without_a_host_is_told_how_one_looks() {
+    for listen in [":8080", "8080", "localhost:http"] {
+        let ended = refused(&["--listen", listen], &[]);
+        assert!(ended.stderr.contains("HOST:PORT is expected, as in 127.0.0.1:8080"), "{ended:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Submitting and following tasks: exit codes, JSON, and what is said on the way.
 
-use crate::support::{Server, eap, run, run_with_input};
+use nix::sys::signal::Signal;
+
+use crate::support::{Running, Server, eap, run, run_with_input};
 
 #[test]
 fn every_listing_has_a_form_for_people_and_one_for_programs() {
@@ -54,6 +56,37 @@ fn the_end_of_a_wait_has_a_code_of_its_own() {
     let ended = run(&mut server.eap(&submit)).expect(5);
     assert_eq!(ended.json()["no_capable_agent"], true);
     assert!(ended.stderr.contains("--wait` goes on"), "{ended:?}");
+    let told: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!(told[0], format!("eap: submitted {}", ended.json()["task_id"].as_str().expect("an id")));
+    assert!(told[1].contains("no registered agent can do this task yet"), "{ended:?}");
+    assert_eq!(told.len(), 3, "{ended:?}");
+}
+
+#[test]
+fn a_wait_that_is_broken_off_says_how_to_go_on() {
+    let server = Server::start(&[], &[]);
+    let submit = ["task", "submit", "--type", "work", "--input", "x", "--wait"];
+    let mut waiting = Running::start(&mut server.eap(&submit));
+    let id = waiting.line("eap: submitted ");
+    // Told from within the wait, where signals are heeded.
+    waiting.line("eap: no registered agent");
+    waiting.signal(Signal::SIGINT);
+    waiting.line(&format!("eap: the wait is over and the task is not; `eap task get {id} --wait` goes on"));
+    assert_eq!(waiting.code(), 5);
+}
+
+#[test]
+fn input_that_cannot_travel_is_told_why() {
+    let submit = |arguments: &[&str], input: &str| {
+        run_with_input(&mut eap(&[&["task", "submit", "--type", "work"], arguments].concat()), input).expect(2).stderr
+    };
+    let told = submit(&["--json-input", "--input", "{\"a\": }"], "");
+    assert!(told.contains("--json-input") && told.contains("line 1 column 7"), "{told}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("picture");
+    std::fs::write(&file, [0x89, 0xff, 0x00]).unwrap();
+    let told = submit(&["--input-file", file.to_str().expect("UTF-8")], "");
+    assert!(told.contains("text only"), "{told}");
 }
 
 #[test]
