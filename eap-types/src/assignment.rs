@@ -1,5 +1,7 @@
 //! A task on its way to an agent (ADR 001, docs/protocol.md section 1).
 
+use std::fmt;
+
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
@@ -9,7 +11,7 @@ use crate::schema::add_spelling;
 use crate::{Decode, Fields, JsonObject, LeaseId, SessionId, TaskId, TaskType, Timestamp};
 
 /// One attempt at a task, handed to an agent: an entry of a lease reply, or the body of a task push.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(transform = two_spellings)]
 #[non_exhaustive]
 pub struct Assignment {
@@ -53,6 +55,21 @@ pub struct Assignment {
     /// The W3C trace context to continue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+}
+
+/// Shows how much input there is, not what: payloads stay out of logs.
+impl fmt::Debug for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Assignment")
+            .field("task_id", &self.task_id)
+            .field("task_type", &self.task_type)
+            .field("lease_id", &self.lease_id)
+            .field("attempt", &self.attempt)
+            .field("context", &self.context)
+            .field("input_data", &format_args!("{} bytes", self.input_data.len()))
+            .field("timeout_seconds", &self.timeout_seconds)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Assignment {

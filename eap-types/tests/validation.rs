@@ -632,3 +632,20 @@ proptest! {
         prop_assert_eq!(read, value);
     }
 }
+
+#[test]
+fn a_payload_is_not_printed_through_debug() {
+    const CANARY: &str = "canary-payload";
+    let task = "01890a5d-ac96-774b-bcce-b302099a8057";
+    let assignment: Assignment = accepted(&json!({
+        "task_id": task, "context": {"k": CANARY}, "input_data": CANARY, "requirements": [],
+    }));
+    let result: TaskResult = accepted(&json!({
+        "task_id": task, "status": "completed", "output_data": {"k": CANARY},
+        "artifacts": [{"path": "a.txt", "content": CANARY}],
+    }));
+    let submit: SubmitTask = accepted(&submit(&json!({"input": CANARY, "context": {"k": CANARY}})));
+    for printed in [format!("{assignment:?}"), format!("{result:?}"), format!("{submit:#?}")] {
+        assert!(!printed.contains(CANARY), "{printed}");
+    }
+}

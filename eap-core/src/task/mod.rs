@@ -7,6 +7,7 @@ mod phase;
 mod step;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub use step::{Changed, Note, NoteKind, RecordedResult, Refusal, Step};
 use crate::routing::RoutingKey;
 
 /// What was asked for; written once at submission and never changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskSpec {
     /// The task's id.
     pub id: TaskId,
@@ -54,6 +55,27 @@ pub struct TaskSpec {
     /// The W3C trace the submitter was in, passed through to the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+}
+
+/// Shows how much input there is, not what: payloads stay out of logs.
+impl fmt::Debug for TaskSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskSpec")
+            .field("id", &self.id)
+            .field("routing", &self.routing)
+            .field("session_id", &self.session_id)
+            .field("input", &format_args!("{} bytes", self.input.len()))
+            .field("context", &self.context)
+            .field("requirements", &self.requirements)
+            .field("priority", &self.priority)
+            .field("timeout", &self.timeout)
+            .field("max_attempts", &self.max_attempts)
+            .field("run_at", &self.run_at)
+            .field("expires_at", &self.expires_at)
+            .field("created_at", &self.created_at)
+            .field("traceparent", &self.traceparent)
+            .finish()
+    }
 }
 
 impl TaskSpec {
