@@ -110,3 +110,71 @@ impl LeaseBook {
         lock(&self.0).held.get(agent)?.get(&task).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use eap_core::{EndOfLease, Quote, RoutingKey, TaskEvent, TaskPolicy, TaskSpec};
+    use eap_types::{JsonObject, Priority, SessionId, TenantId, Timestamp};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn submitted() -> Task {
+        Task::submitted(TaskSpec {
+            id: TaskId::v7(NOW, [1; 10]),
+            routing: RoutingKey::of_type(TenantId::default(), "sum".parse().unwrap()),
+            session_id: SessionId::v7(NOW, [2; 10]),
+            input: String::new(),
+            context: JsonObject::default(),
+            requirements: Vec::new(),
+            priority: Priority::default(),
+            timeout: Duration::from_secs(3600),
+            max_attempts: 3,
+            run_at: None,
+            expires_at: None,
+            created_at: NOW,
+            traceparent: None,
+        })
+    }
+
+    fn after(task: &Task, event: TaskEvent) -> Task {
+        let changed = task.apply(event, NOW, &TaskPolicy::default()).unwrap().changed().unwrap();
+        Task { spec: task.spec.clone(), state: changed.state }
+    }
+
+    fn leased(task: &Task, lease: u8) -> Task {
+        let lease_id = LeaseId::v7(NOW, [lease; 10]);
+        let length = Duration::from_secs(60);
+        after(task, TaskEvent::Assign { agent: agent(), epoch: 1, lease_id, request_id: None, length })
+    }
+
+    fn released(task: &Task) -> Task {
+        let chance = eap_core::Chance::new(0.0);
+        let (agent, quote, why) = (agent(), Quote::default(), EndOfLease::Unclaimed);
+        after(task, TaskEvent::Release { agent, quote, why, chance })
+    }
+
+    fn agent() -> AgentId {
+        "a".parse().unwrap()
+    }
+
+    #[test]
+    fn late_news_of_an_ended_lease_neither_brings_it_back_nor_ends_a_newer_one() {
+        let book = LeaseBook::default();
+        let first = leased(&submitted(), 1);
+        let ended = released(&first);
+        let second = leased(&ended, 2);
+        book.note(&first);
+        book.note(&second);
+        assert_eq!(book.note(&ended), None, "told late, it ends nothing");
+        book.note(&first);
+        let held: Vec<u32> = book.of(&agent()).iter().map(|(_, lease)| lease.attempt).collect();
+        assert_eq!(held, [2]);
+        assert_eq!(book.note(&released(&second)), Some(agent()));
+        book.note(&second);
+        assert_eq!((book.count(&agent()), book.total()), (0, 0), "an ended lease does not come back");
+    }
+}

@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use eap_orchestrator::Operator;
+use eap_types::SubmitTask;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::harness::{BLINK, OPERATOR_KEY, Peer, Server, Setup, work};
+use crate::harness::{BLINK, OPERATOR_KEY, Peer, Server, Setup, eventually, work};
 
 /// Shorter than the default, so that nobody waits long.
 const SHORT: Duration = Duration::from_millis(200);
@@ -294,4 +297,55 @@ async fn connections_beyond_the_capacity_wait_until_one_ends() {
     server.api.get("/health").send().await.expect(200);
     drop(held);
     assert_eq!(late.answer().await.map(|(status, _)| status), Some(200));
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_on_and_on_and_reads_nothing_is_cut_off() {
+    let setup = Setup::memory().config(|config| {
+        config.capacity.connections = 1;
+        config.capacity.idle_timeout = SHORT * 2;
+    });
+    let (orchestrator, ..) = setup.build();
+    orchestrator.start().await.unwrap();
+    for _ in 0..50 {
+        let task = SubmitTask::text("sum".parse().unwrap(), "1 2");
+        orchestrator.submit(&Operator::host(), task, None).await.unwrap();
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move { orchestrator.serve(listener, std::future::pending()).await });
+    let mut greedy = Peer::connect(address).await;
+    let ask = format!("GET /api/v1/tasks HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {OPERATOR_KEY}\r\n\r\n");
+    // Their answers are far more than the buffers between the two hold. The connection stays open on this side.
+    let asking = tokio::spawn(async move {
+        greedy.send(ask.repeat(2_000).as_bytes()).await;
+        greedy
+    });
+    // There is one place: somebody else gets it once the greedy one has lost it.
+    let mut next = Peer::connect(address).await;
+    next.send(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert_eq!(next.answer().await.map(|(status, _)| status), Some(200));
+    drop(asking.await.unwrap());
+    serving.abort();
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_room_for_them_are_told_to_come_again() {
+    let setup = Setup::memory().config(|config| {
+        config.capacity.result_bytes = 64 * 1024;
+        config.capacity.submit_bytes = 64 * 1024;
+        config.capacity.bodies_bytes = 64 * 1024;
+    });
+    let server = setup.start().await;
+    let mut slow = Peer::connect(server.address).await;
+    let head = format!("POST /api/v1/tasks HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {OPERATOR_KEY}\r\n");
+    slow.send(format!("{head}content-length: 65536\r\n\r\n").as_bytes()).await;
+    let refused = eventually("the room is taken", async || {
+        let answer = server.operator().try_submit(&work(json!({}))).await;
+        (answer.status == 503).then_some(answer)
+    });
+    refused.await.problem(503, "UNAVAILABLE");
+    drop(slow);
+    let taken = async || (server.operator().try_submit(&work(json!({}))).await.status == 201).then_some(());
+    eventually("the room is free again", taken).await;
 }

@@ -210,3 +210,29 @@ async fn two_servers_cannot_own_one_file() {
             .await;
     drop(opened);
 }
+
+#[tokio::test]
+async fn what_is_over_is_kept_as_long_as_the_configuration_says_and_no_longer() {
+    let (_dir, path) = file();
+    let first = Setup::sqlite_at(&path).manual_clock().start().await;
+    let agent = first.agent("AGENT-A").await;
+    let over = first.operator().submit(json!({})).await;
+    agent.complete(&agent.take().await).await.expect(200);
+    let waiting = first.operator().submit(json!({})).await;
+    let clock = first.clock();
+    first.stop().await;
+    clock.advance(Duration::from_secs(6 * 24 * 3600));
+    let second = Setup::sqlite_at(&path).clock(clock.clone()).start().await;
+    assert_eq!(second.operator().status(&over).await, "completed", "six days are less than seven");
+    second.stop().await;
+    clock.advance(Duration::from_secs(2 * 24 * 3600));
+    let third = Setup::sqlite_at(&path).clock(clock).start().await;
+    eventually("the old task is gone", async || {
+        let answer = third.operator().get(&format!("/api/v1/tasks/{over}")).send().await;
+        (answer.status == 404).then_some(())
+    })
+    .await;
+    assert_eq!(third.operator().status(&waiting).await, "queued", "what is not over is never too old");
+    let gone = third.operator().get(&format!("/api/v1/agents/{}", agent.id)).send().await;
+    gone.problem(404, "AGENT_NOT_FOUND");
+}
