@@ -6,6 +6,7 @@ mod demo;
 mod exit;
 mod logging;
 mod output;
+mod paging;
 mod secrets;
 mod serve;
 mod server;

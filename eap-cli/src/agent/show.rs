@@ -6,6 +6,7 @@ use eap_types::{AgentDetail, AgentId, AgentPage, AgentView};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Table, age, print, print_json};
+use crate::paging::Paging;
 use crate::server::ServerArgs;
 
 /// List agents, newest first.
@@ -14,17 +15,8 @@ pub(crate) struct ListArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// How many to show, at most 500 [default: 50].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=500))]
-    limit: Option<u32>,
-
-    /// Go on where an earlier list ended.
-    #[arg(long, value_name = "CURSOR")]
-    cursor: Option<String>,
-
-    /// Show all there are.
-    #[arg(long, conflicts_with = "limit")]
-    all: bool,
+    #[command(flatten)]
+    paging: Paging,
 
     /// Print the answer as one JSON document.
     #[arg(long)]
@@ -49,15 +41,15 @@ pub(crate) struct GetArgs {
 pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
     let mut query = AgentQuery::new();
-    query.limit = if args.all { Some(500) } else { args.limit };
-    query.cursor = args.cursor;
+    query.limit = args.paging.limit();
+    query.cursor = args.paging.cursor;
     let mut page = AgentPage::default();
     loop {
         let next = client.agents(query.clone()).await.map_err(|error| args.server.failed(&error))?;
         page.agents.extend(next.agents);
         page.next_cursor = next.next_cursor;
         query.cursor = page.next_cursor.clone();
-        if !args.all || query.cursor.is_none() {
+        if !args.paging.all || query.cursor.is_none() {
             break;
         }
     }

@@ -7,6 +7,7 @@ use super::show;
 use super::wait::{Wait, finished};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json};
+use crate::paging::Paging;
 use crate::server::ServerArgs;
 
 /// Show a task, with its result if it has one.
@@ -43,17 +44,8 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "ID")]
     agent: Option<AgentId>,
 
-    /// How many to show, at most 500 [default: 50].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=500))]
-    limit: Option<u32>,
-
-    /// Go on where an earlier list ended.
-    #[arg(long, value_name = "CURSOR")]
-    cursor: Option<String>,
-
-    /// Show all there are.
-    #[arg(long, conflicts_with = "limit")]
-    all: bool,
+    #[command(flatten)]
+    paging: Paging,
 
     #[command(flatten)]
     server: ServerArgs,
@@ -117,15 +109,15 @@ pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
     query.status = args.status;
     query.task_type = args.task_type;
     query.agent_id = args.agent;
-    query.limit = if args.all { Some(500) } else { args.limit };
-    query.cursor = args.cursor;
+    query.limit = args.paging.limit();
+    query.cursor = args.paging.cursor;
     let mut page = TaskPage::default();
     loop {
         let next = client.tasks(&query).await.map_err(|error| args.server.failed(&error))?;
         page.tasks.extend(next.tasks);
         page.next_cursor = next.next_cursor;
         query.cursor = page.next_cursor.clone();
-        if !args.all || query.cursor.is_none() {
+        if !args.paging.all || query.cursor.is_none() {
             break;
         }
     }
