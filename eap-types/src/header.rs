@@ -25,6 +25,13 @@ pub const CONTENT_TYPE: &str = "content-type";
 /// Says what a caller can live with, as in [`RESPOND_ASYNC`].
 pub const PREFER: &str = "prefer";
 
+/// Names a signed message; the same however often it is sent, so that its receiver can tell a repeat.
+pub const WEBHOOK_ID: &str = "webhook-id";
+/// Says when a signed message was sent, in seconds since 1970.
+pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+/// Carries the signatures of a message, as in `v1,<base64>`, one for each live secret.
+pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
+
 /// The value of [`PREFER`] that allows an answer before the result.
 pub const RESPOND_ASYNC: &str = "respond-async";
 /// The value of [`CONTENT_TYPE`] of every body but an error.
@@ -51,6 +58,9 @@ mod tests {
             LOCATION,
             CONTENT_TYPE,
             PREFER,
+            WEBHOOK_ID,
+            WEBHOOK_TIMESTAMP,
+            WEBHOOK_SIGNATURE,
         ];
         for name in names {
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");

@@ -42,6 +42,7 @@
 //! | opaque and hidden values | [`RawJson`], [`JsonObject`], [`Secret`], [`ArtifactPath`] |
 //! | reading a body | [`from_json`], [`Decode`], [`Fields`], [`DecodeError`] |
 //! | errors on the wire | [`ProblemBody`], [`ErrorCode`], [`FieldProblem`] |
+//! | signed messages to others | [`webhook`] |
 //! | constants | [`capability`], [`header`], [`limits`], [`path`] |
 //!
 //! # Features
@@ -95,6 +96,7 @@ mod secret;
 mod skill;
 mod task;
 mod time;
+pub mod webhook;
 mod work;
 
 pub use agent::{AgentDetail, AgentPage, AgentState, AgentView, HeldLease};
