@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eap_types::{
-    AgentDetail, AgentId, AgentPage, CancelTask, Health, IdempotencyKey, Readiness, Secret, SubmitTask, TaskHistory,
-    TaskId, TaskPage, TaskQuery, TaskView, TenantId, header, path,
+    AgentDetail, AgentId, AgentPage, CancelTask, Health, IdempotencyKey, Readiness, Secret, SubmitBatch,
+    SubmitBatchReply, SubmitOutcome, SubmitTask, TaskHistory, TaskId, TaskPage, TaskQuery, TaskView, TenantId, header,
+    path,
 };
 use http::Method;
 use url::form_urlencoded;
@@ -93,11 +94,30 @@ impl OperatorClient {
     /// 422 for a task that breaks a rule, 409 IDEMPOTENCY_CONFLICT when the key was used for
     /// another task, and what any call can come to.
     pub async fn submit(&self, task: &SubmitTask, key: Option<&IdempotencyKey>) -> Result<TaskView, ClientError> {
-        let mut request = self.request(Method::POST, path::TASKS).json(task);
-        if let Some(key) = key {
-            request = request.header(header::IDEMPOTENCY_KEY, key.as_str());
+        self.request(Method::POST, path::TASKS).json(task).idempotency_key(key).send().await?.read()
+    }
+
+    /// Submits 1 to 1000 tasks: `POST /api/v1/tasks/batch`; the outcomes come in their order.
+    ///
+    /// With a key, repeating the call with the same tasks has the effect of one (RELIABILITY.md G5).
+    ///
+    /// # Errors
+    ///
+    /// 413 when they are too large together, 409 IDEMPOTENCY_CONFLICT when the key was used for another
+    /// batch, and what any call can come to; a task that is refused alone is an outcome and no error. An
+    /// answer with another number of outcomes is [`ClientError::Unreadable`].
+    pub async fn submit_batch(
+        &self,
+        batch: &SubmitBatch,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Vec<SubmitOutcome>, ClientError> {
+        let request = self.request(Method::POST, path::TASKS_BATCH).json(batch).idempotency_key(key);
+        let reply: SubmitBatchReply = request.send().await?.read()?;
+        if reply.tasks.len() == batch.tasks.len() {
+            Ok(reply.tasks)
+        } else {
+            Err(ClientError::Unreadable { status: 200, retry_after: None, source: None })
         }
-        request.send().await?.read()
     }
 
     /// Reads a task, after waiting up to `wait` (whole seconds, at most 60) for its final state:

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eap_types::{ProblemBody, Secret, header};
+use eap_types::{IdempotencyKey, ProblemBody, Secret, header};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -117,6 +117,14 @@ impl Request<'_> {
     pub(crate) fn bearer(mut self, value: &Secret) -> Self {
         self.put(header::AUTHORIZATION, &format!("Bearer {}", value.expose()), true);
         self
+    }
+
+    /// Lets the call be repeated with the effect of one.
+    pub(crate) fn idempotency_key(self, key: Option<&IdempotencyKey>) -> Self {
+        match key {
+            Some(key) => self.header(header::IDEMPOTENCY_KEY, key.as_str()),
+            None => self,
+        }
     }
 
     /// Gives the call time for a wait that it asks for.

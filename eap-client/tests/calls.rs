@@ -9,7 +9,7 @@ use bytes::Bytes;
 use eap_client::{AgentClient, AgentQuery, CallError, ClientError, Credentials, HttpCall, OperatorClient};
 use eap_types::{
     Endpoints, ErrorCode, HealthStatus, Heartbeat, IdempotencyKey, JsonObject, LeaseRequest, ProblemBody, Registration,
-    ResultOutcome, Secret, SubmitTask, TaskId, TaskQuery, TaskResult, TaskStatus,
+    ResultOutcome, Secret, SubmitBatch, SubmitOutcome, SubmitTask, TaskId, TaskQuery, TaskResult, TaskStatus,
 };
 use serde_json::{Value, json};
 
@@ -218,6 +218,27 @@ async fn operators_send_their_key_and_their_questions() {
     assert_eq!(http.last_line(), format!("GET {base}/agents/x%3Fy"));
     client.cancel(task_id(), Some("changed my mind")).await.unwrap_err();
     assert_eq!(http.last().0.body().as_ref(), br#"{"reason":"changed my mind"}"#);
+}
+
+#[tokio::test]
+async fn a_batch_of_tasks_tells_what_became_of_each() {
+    let problem = serde_json::to_value(ProblemBody::new(ErrorCode::ValidationError, "no", "r1")).unwrap();
+    let http = Script::with([
+        json_answer(200, &json!({ "tasks": [{ "task_id": task_id() }, problem] })),
+        json_answer(200, &json!({ "tasks": [{ "task_id": task_id() }] })),
+    ]);
+    let client = OperatorClient::new("http://orchestrator.test", http.clone()).unwrap();
+    let task = SubmitTask::text("sum".parse().unwrap(), "1 2");
+    let batch = SubmitBatch::new([task.clone(), task]);
+    let key: IdempotencyKey = "k-1".parse().unwrap();
+    let outcomes = client.submit_batch(&batch, Some(&key)).await.unwrap();
+    assert!(matches!(&outcomes[0], SubmitOutcome::Submitted(task) if task.task_id == task_id()));
+    assert!(matches!(&outcomes[1], SubmitOutcome::Refused(p) if p.error_code() == Some(ErrorCode::ValidationError)));
+    assert_eq!(http.last_line(), "POST http://orchestrator.test/api/v1/tasks/batch");
+    let (sent, _) = http.last();
+    assert_eq!(sent.headers()["idempotency-key"], "k-1");
+    assert_eq!(serde_json::from_slice::<Value>(sent.body()).unwrap(), serde_json::to_value(&batch).unwrap());
+    assert!(matches!(client.submit_batch(&batch, None).await, Err(ClientError::Unreadable { status: 200, .. })));
 }
 
 #[tokio::test]

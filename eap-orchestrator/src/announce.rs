@@ -75,6 +75,20 @@ impl Announcements {
         }
     }
 
+    /// `tasks` are new: as [`task_changed`](Self::task_changed) for each, at the price of one.
+    pub(crate) fn tasks_submitted(&self, tasks: &[Task]) {
+        let mut supply = lock(&self.supply);
+        for task in tasks.iter().filter(|task| task.is_ready()) {
+            // Most tasks of a batch are of one kind, whose key is copied once.
+            match supply.ready.get_mut(&task.spec.routing) {
+                Some(count) => *count += 1,
+                None => drop(supply.ready.insert(task.spec.routing.clone(), 1)),
+            }
+        }
+        drop(supply);
+        self.supplied.notify_one();
+    }
+
     /// `agent` may have room for work now.
     pub(crate) fn agent_freed(&self, agent: &AgentId) {
         lock(&self.supply).freed.insert(agent.clone());

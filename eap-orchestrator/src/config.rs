@@ -192,6 +192,8 @@ impl Default for Retention {
 pub struct Capacity {
     /// Body of a submit. Default: 1 MiB.
     pub submit_bytes: usize,
+    /// Body of a batch of submits, each within `submit_bytes`. Default: 8 MiB.
+    pub batch_bytes: usize,
     /// Body of a result or a batch of them. Default: 8 MiB.
     pub result_bytes: usize,
     /// Bodies being received, in all; a request past it is answered 503. Default: 256 MiB.
@@ -221,6 +223,7 @@ impl Default for Capacity {
     fn default() -> Self {
         Self {
             submit_bytes: limits::MAX_SUBMIT_BYTES,
+            batch_bytes: limits::MAX_BATCH_BYTES,
             result_bytes: limits::MAX_RESULT_BYTES,
             bodies_bytes: 256 * 1024 * 1024,
             connections: 8_192,
@@ -322,6 +325,7 @@ impl Config {
         let capacity = &self.capacity;
         for (value, name) in [
             (capacity.submit_bytes, "submit_bytes"),
+            (capacity.batch_bytes, "batch_bytes"),
             (capacity.result_bytes, "result_bytes"),
             (capacity.bodies_bytes, "bodies_bytes"),
             (capacity.connections, "connections"),
@@ -335,6 +339,10 @@ impl Config {
         expect(
             capacity.bodies_bytes >= capacity.result_bytes,
             "capacity.bodies_bytes is less than capacity.result_bytes",
+        );
+        expect(
+            capacity.bodies_bytes >= capacity.batch_bytes,
+            "capacity.bodies_bytes is less than capacity.batch_bytes",
         );
         for (value, name) in [
             (capacity.header_timeout, "header_timeout"),

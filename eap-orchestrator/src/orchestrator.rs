@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eap_types::{
-    AgentDetail, AgentId, AgentPage, DecodeError, IdempotencyKey, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView,
-    from_json,
+    AgentDetail, AgentId, AgentPage, DecodeError, IdempotencyKey, IncomingTasks, SubmitBatch, SubmitTask, TaskHistory,
+    TaskId, TaskPage, TaskView, from_json,
 };
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
@@ -254,11 +254,28 @@ impl Orchestrator {
     ) -> Result<TaskView, Error> {
         // The same rules as over the wire, from the one place that has them.
         let body = serde_json::to_vec(&task).map_err(|_| Error::Broken)?;
-        let task = from_json(&body).map_err(|error| match error {
-            DecodeError::Invalid { problems } => Error::Invalid { problems },
-            unreadable => Error::Unreadable(unreadable),
-        })?;
+        let task = from_json(&body).map_err(unreadable)?;
         self.lifecycle().submit(operator, task, key, None).await
+    }
+
+    /// Takes several tasks in, 1 to 1000, in one commit; the outcomes come in their order.
+    ///
+    /// A task that breaks a rule is an outcome, [`Error::Invalid`], and does not hold up the others. With a key,
+    /// repeating the call gives the ids that the first one gave.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit), for the batch as a whole.
+    pub async fn submit_batch(
+        &self,
+        operator: &Operator,
+        tasks: impl IntoIterator<Item = SubmitTask>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Vec<Result<TaskId, Error>>, Error> {
+        let body = serde_json::to_vec(&SubmitBatch::new(tasks)).map_err(|_| Error::Broken)?;
+        let batch: IncomingTasks = from_json(&body).map_err(unreadable)?;
+        let entries = batch.entries.into_iter().map(|entry| entry.task).collect();
+        self.lifecycle().submit_batch(operator, entries, key, None).await
     }
 
     /// One task as it stands, with its result if it has one.
@@ -374,5 +391,13 @@ impl Orchestrator {
         L: axum::serve::Listener<Addr = std::net::SocketAddr>,
     {
         crate::serve::serve(self, listener, stop).await
+    }
+}
+
+/// Why a body that a host gave breaks the rules of the wire.
+fn unreadable(error: DecodeError) -> Error {
+    match error {
+        DecodeError::Invalid { problems } => Error::Invalid { problems },
+        unreadable => Error::Unreadable(unreadable),
     }
 }

@@ -226,7 +226,7 @@ async fn a_newer_schema_is_refused_by_both_versions() {
     drop(connection);
     let before = fs::read(bench.path()).unwrap();
     let reason = bench.refusal();
-    assert!(reason.contains("version 99") && reason.contains("up to 1"), "{reason}");
+    assert!(reason.contains("version 99") && reason.contains("up to 2"), "{reason}");
     assert_eq!(fs::read(bench.path()).unwrap(), before);
 }
 

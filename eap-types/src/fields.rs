@@ -23,6 +23,9 @@ pub struct Fields<'a> {
     found: &'a mut Findings,
 }
 
+/// An entry of a list, read on its own, behind the bytes it takes.
+type SizedItem<T> = (usize, Result<T, Vec<FieldProblem>>);
+
 impl<'a> Fields<'a> {
     pub(crate) fn new(path: Cow<'a, str>, entries: Entries<'a>, found: &'a mut Findings) -> Self {
         let fields = Self { path, entries, found };
@@ -159,6 +162,11 @@ impl<'a> Fields<'a> {
     /// Reads a list that must be there, of at most `most` objects, each with its own problems: a bad one does
     /// not spoil the others.
     pub fn each<T: Decode>(&mut self, name: &str, most: usize) -> Option<Vec<Result<T, Vec<FieldProblem>>>> {
+        Some(self.each_sized(name, most)?.into_iter().map(|(_, item)| item).collect())
+    }
+
+    /// The same, with the bytes that each takes.
+    pub(crate) fn each_sized<T: Decode>(&mut self, name: &str, most: usize) -> Option<Vec<SizedItem<T>>> {
         if !self.has(name) {
             self.problem(name, "missing", "is required");
         }
@@ -172,7 +180,7 @@ impl<'a> Fields<'a> {
             let mut found = Findings::default();
             let mut alone = Fields::new(Cow::Borrowed("body"), Entries::default(), &mut found);
             let item = alone.nested(format!("{path}[{index}]"), raw);
-            found.conclude(item).map_err(DecodeError::into_problems)
+            (raw.get().len(), found.conclude(item).map_err(DecodeError::into_problems))
         };
         Some(items.into_iter().enumerate().map(read_one).collect())
     }

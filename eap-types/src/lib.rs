@@ -126,8 +126,9 @@ pub use scan::json_depth;
 pub use secret::Secret;
 pub use skill::{Capabilities, Capability, TaskType};
 pub use task::{
-    AttemptOutcome, AttemptView, CancelTask, EventView, LateResult, Priority, PriorityError, ProgressView, RoutingView,
-    SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskStatus, TaskView,
+    AttemptOutcome, AttemptView, CancelTask, EventView, IncomingTask, IncomingTasks, LateResult, Priority,
+    PriorityError, ProgressView, RoutingView, SubmitBatch, SubmitBatchReply, SubmitOutcome, SubmitTask, SubmittedTask,
+    TaskHistory, TaskPage, TaskQuery, TaskStatus, TaskView,
 };
 pub use time::{Timestamp, TimestampError};
 pub use work::{LeaseReply, LeaseRequest, NextRequest, ReleaseRequest, Released};

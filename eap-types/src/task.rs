@@ -1,5 +1,6 @@
 //! Tasks as operators see them: `GET /api/v1/tasks` and its kin (docs/protocol.md section 3).
 
+mod batch;
 mod history;
 mod priority;
 mod submit;
@@ -9,6 +10,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::batch::{IncomingTask, IncomingTasks, SubmitBatch, SubmitBatchReply, SubmitOutcome, SubmittedTask};
 pub use self::history::{AttemptOutcome, AttemptView, EventView, LateResult, TaskHistory};
 pub use self::priority::{Priority, PriorityError};
 pub use self::submit::SubmitTask;

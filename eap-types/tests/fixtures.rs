@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use eap_types::{
     AgentDetail, AgentPage, Assignment, CancelTask, Decode, Deregister, Deregistered, Health, Heartbeat,
-    HeartbeatReply, IncomingResults, LeaseReply, LeaseRequest, NextRequest, ProblemBody, ProgressReply, ProgressReport,
-    Readiness, Registered, Registration, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply,
-    SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, from_json,
+    HeartbeatReply, IncomingResults, IncomingTasks, LeaseReply, LeaseRequest, NextRequest, ProblemBody, ProgressReply,
+    ProgressReport, Readiness, Registered, Registration, ReleaseRequest, Released, ResultAccepted, ResultBatch,
+    ResultsReply, SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView,
+    from_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,6 +51,8 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("result_failed.request", message::<TaskResult>),
     ("results.reply", reply::<ResultsReply>),
     ("results.request", results),
+    ("submit_batch.reply", reply::<SubmitBatchReply>),
+    ("submit_batch.request", tasks),
     ("submit.request", message::<SubmitTask>),
     ("submit_text.request", message::<SubmitTask>),
     ("task.query", reply::<TaskQuery>),
@@ -75,6 +78,12 @@ fn results(body: &str) -> String {
     let incoming: IncomingResults = from_json(body.as_bytes()).expect("the fixture is valid");
     let results = incoming.entries.into_iter().map(|entry| entry.expect("every entry is valid"));
     serde_json::to_string(&ResultBatch::new(results)).expect("batches can be written")
+}
+
+fn tasks(body: &str) -> String {
+    let incoming: IncomingTasks = from_json(body.as_bytes()).expect("the fixture is valid");
+    let tasks = incoming.entries.into_iter().map(|entry| entry.task.expect("every entry is valid"));
+    serde_json::to_string(&SubmitBatch::new(tasks)).expect("batches can be written")
 }
 
 fn folder() -> PathBuf {

@@ -63,6 +63,7 @@ fn the_table_has_every_route_of_this_version() {
     .chain(
         [
             ("POST", path::TASKS),
+            ("POST", path::TASKS_BATCH),
             ("GET", path::TASKS),
             ("GET", path::TASK),
             ("POST", path::TASK_CANCEL),

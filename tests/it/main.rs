@@ -7,6 +7,7 @@ mod sdk_harness;
 
 mod bad_input;
 mod bad_query;
+mod batch;
 mod by_the_clock;
 mod framing;
 mod hang_ups;

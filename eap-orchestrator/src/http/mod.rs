@@ -41,6 +41,7 @@ pub(crate) fn router(orchestrator: Orchestrator) -> Router {
     let api = Router::new()
         .nest(path::AGENTS_BASE, external)
         .route(path::TASKS, on_get(tasks::list).merge(post(tasks::submit)))
+        .route(path::TASKS_BATCH, post(tasks::submit_batch))
         .route(path::TASK, on_get(tasks::get))
         .route(path::TASK_CANCEL, post(tasks::cancel))
         .route(path::TASK_HISTORY, on_get(tasks::history))

@@ -1,11 +1,13 @@
-//! What operators do with tasks: submit, get, list, cancel, history.
+//! What operators do with tasks: submit alone or in batches, get, list, cancel, history.
 
 use std::time::Duration;
 
 use axum::extract::{OriginalUri, Request};
 use axum::response::Response;
-use eap_types::{CancelTask, SubmitTask, header, limits};
-use http::{HeaderValue, StatusCode};
+use eap_types::{
+    CancelTask, FieldProblem, IncomingTasks, SubmitBatchReply, SubmitOutcome, SubmitTask, SubmittedTask, header, limits,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::call::{OperatorCall, checked_header, json};
 use super::error::ApiError;
@@ -20,9 +22,7 @@ pub(super) async fn submit(orchestrator: Orchestrator, request: Request) -> Resu
     let limit = orchestrator.config().capacity.submit_bytes;
     let (task, parts, operator) = call.body::<SubmitTask>(&orchestrator, limit, None).await?;
     let key = checked_header(&parts.headers, header::IDEMPOTENCY_KEY)?;
-    let trace = parts.headers.get(header::TRACEPARENT).and_then(|value| value.to_str().ok());
-    let trace = trace.filter(|text| is_traceparent(text)).map(str::to_owned);
-    let view = orchestrator.lifecycle().submit(&operator, task, key, trace).await?;
+    let view = orchestrator.lifecycle().submit(&operator, task, key, traceparent(&parts.headers)).await?;
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
     let location = format!("{}/{}", uri.path(), view.task_id);
     let mut response = json(StatusCode::CREATED, &view)?;
@@ -30,6 +30,35 @@ pub(super) async fn submit(orchestrator: Orchestrator, request: Request) -> Resu
         response.headers_mut().insert(http::header::LOCATION, location);
     }
     Ok(response)
+}
+
+/// Takes several in; each gets an answer, in order.
+pub(super) async fn submit_batch(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let id = super::request_id(&orchestrator, &request);
+    let call = OperatorCall::read(&orchestrator, request)?;
+    let (whole, each) = (orchestrator.config().capacity.batch_bytes, orchestrator.config().capacity.submit_bytes);
+    let (batch, parts, operator) = call.body::<IncomingTasks>(&orchestrator, whole, None).await?;
+    let key = checked_header(&parts.headers, header::IDEMPOTENCY_KEY)?;
+    let entries = batch.entries.into_iter().enumerate().map(|(index, entry)| {
+        if entry.bytes <= each {
+            return entry.task;
+        }
+        let message = format!("must have at most {each} bytes");
+        Err(vec![FieldProblem::new(format!("body.tasks[{index}]"), "value_error", message)])
+    });
+    let (entries, trace) = (entries.collect(), traceparent(&parts.headers));
+    let outcomes = orchestrator.lifecycle().submit_batch(&operator, entries, key, trace).await?;
+    let outcomes = outcomes.into_iter().map(|outcome| match outcome {
+        Ok(task) => SubmitOutcome::Submitted(SubmittedTask::new(task)),
+        Err(refusal) => SubmitOutcome::Refused(ApiError::from(refusal).problem(&id)),
+    });
+    json(StatusCode::OK, &SubmitBatchReply::new(outcomes))
+}
+
+/// The trace that the caller is in, if it names one that can be read.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(header::TRACEPARENT)?.to_str().ok()?;
+    is_traceparent(text).then(|| text.to_owned())
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context); anything else is left behind.

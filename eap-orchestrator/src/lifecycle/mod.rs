@@ -4,6 +4,7 @@
 //! `registration` or `standing`. What is decided is decided by `eap-core`; what is written is written with
 //! the revision it was decided on, and decided again when another writer was faster.
 
+mod batch;
 mod heartbeat;
 mod registration;
 mod results;

@@ -48,7 +48,7 @@ impl Lifecycle {
         let (this, operator) = (Arc::clone(self), operator.clone());
         self.detached(Share::New, async move {
             let Some(key) = key else {
-                let task = this.task_of(&operator, submission, traceparent)?;
+                let task = this.task_of(&operator, submission, traceparent, || "body".to_owned())?;
                 this.insert(&task, None).await?;
                 return Ok(this.view(&task, None));
             };
@@ -62,7 +62,8 @@ impl Lifecycle {
                     let IdempotentTarget::Task(id) = first.target else { return Err(Error::IdempotencyConflict) };
                     return this.task_view(&operator, id).await;
                 }
-                let task = this.task_of(&operator, submission.clone(), traceparent.clone())?;
+                let at = || "body".to_owned();
+                let task = this.task_of(&operator, submission.clone(), traceparent.clone(), at)?;
                 let row = IdempotencyKeyRow {
                     scope: scope.clone(),
                     body_sha256,
@@ -81,12 +82,17 @@ impl Lifecycle {
         .await
     }
 
-    fn task_of(&self, operator: &Operator, submission: SubmitTask, traceparent: Option<String>) -> Result<Task, Error> {
+    /// The record of a new task; `at` says where in the body it stands.
+    pub(super) fn task_of(
+        &self,
+        operator: &Operator,
+        submission: SubmitTask,
+        traceparent: Option<String>,
+        at: impl FnOnce() -> String,
+    ) -> Result<Task, Error> {
         let now = self.clock.now();
         if submission.expires_at.is_some_and(|at| at <= now || submission.run_at.is_some_and(|run| run >= at)) {
-            let message = "The task would expire before an attempt could start.";
-            let problems = vec![FieldProblem::new("body.expires_at", "value_error", message)];
-            return Err(Error::Invalid { problems });
+            return Err(would_expire(&at()));
         }
         let spec = TaskSpec {
             id: TaskId::v7(now, draw(&*self.entropy)),
@@ -240,7 +246,12 @@ pub(crate) fn invalid(field: &str, message: &str) -> Error {
     Error::Invalid { problems: vec![FieldProblem::new(field, "value_error", message)] }
 }
 
-fn principal(operator: &Operator) -> String {
+/// Why a task is not taken in that no attempt could start in time.
+pub(super) fn would_expire(at: &str) -> Error {
+    invalid(&format!("{at}.expires_at"), "The task would expire before an attempt could start.")
+}
+
+pub(super) fn principal(operator: &Operator) -> String {
     format!("{}/{}", operator.tenant, operator.name)
 }
 

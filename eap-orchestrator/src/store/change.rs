@@ -122,6 +122,8 @@ pub struct IdempotencyKeyRow {
 pub enum IdempotentTarget {
     /// A task.
     Task(TaskId),
+    /// Tasks, in the order they were sent; `None` stands for one that was refused.
+    Tasks(Vec<Option<TaskId>>),
     /// An agent.
     Agent(AgentId),
 }

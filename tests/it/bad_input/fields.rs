@@ -12,6 +12,7 @@ pub(super) fn required(route: &str) -> &'static [&'static str] {
         "lease" => &["request_id"],
         "result" => &["task_id", "status"],
         "results" => &["results"],
+        "batch" => &["tasks"],
         "progress" => &["seq"],
         "submit" => &["task_type", "input"],
         _ => &[],
@@ -31,6 +32,7 @@ pub(super) fn wrong(route: &str) -> Vec<Wrong> {
         }
         "next" => next(),
         "result" => result(),
+        "batch" => vec![("tasks", "tasks", vec![json!([]), json!({}), json!("x"), json!(1), json!(true)])],
         "results" => vec![("results", "results", vec![json!({}), json!("x"), json!(1), json!(true)])],
         "progress" => vec![
             ("seq", "seq", vec![json!("1"), json!(-1), json!(1.5), json!(true), json!([])]),

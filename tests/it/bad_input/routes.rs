@@ -66,6 +66,7 @@ impl Route {
             agent("deregister", path::DEREGISTER, small, true),
             route("remove", Caller::Agent, Method::DELETE, path::AGENT, small, true),
             route("submit", Caller::Operator, Method::POST, path::TASKS, limits::MAX_SUBMIT_BYTES, false),
+            route("batch", Caller::Operator, Method::POST, path::TASKS_BATCH, limits::MAX_BATCH_BYTES, false),
             route("cancel", Caller::Operator, Method::POST, path::TASK_CANCEL, small, true),
             route("list", Caller::Operator, Method::GET, path::TASKS, 0, true),
             route("get", Caller::Operator, Method::GET, path::TASK, 0, true),
@@ -103,6 +104,7 @@ impl Route {
             "result" => json!({"task_id": world.task, "status": "completed"}),
             "results" => json!({"results": []}),
             "progress" => json!({"seq": 1}),
+            "batch" => json!({"tasks": [{"task_type": "work", "input": "input"}]}),
             "submit" => json!({"task_type": "work", "input": "input"}),
             _ => json!({}),
         }

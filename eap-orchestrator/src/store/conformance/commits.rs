@@ -10,8 +10,8 @@ use eap_types::{TaskId, Timestamp};
 use super::harness::{Harness, assert_conflict, assert_duplicate, inserting};
 use super::samples;
 use crate::store::{
-    AgentWrite, Change, Cutoffs, Demand, EventSeq, IdempotencyScope, ResultRow, StoreError, Stored, TaskFilter,
-    TaskWrite,
+    AgentWrite, Change, Cutoffs, Demand, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, ResultRow,
+    StoreError, Stored, TaskFilter, TaskWrite,
 };
 
 /// A change that writes something of every kind, beside what it is written over.
@@ -145,6 +145,29 @@ pub(super) async fn a_taken_idempotency_key_is_a_duplicate(h: Harness) {
     assert_eq!(h.store.idempotent(&key.scope).await.expect("a read succeeds"), Some(key));
 }
 
+pub(super) async fn a_key_of_a_batch_gives_its_tasks_back(h: Harness) {
+    let tasks: Vec<Task> = (0..500).map(|_| h.task("a", |_| ())).collect();
+    let ids: Vec<TaskId> = tasks.iter().map(Task::id).collect();
+    let mut made: Vec<Option<TaskId>> = ids.iter().copied().map(Some).collect();
+    made.insert(1, None);
+    made.push(None);
+    let key = |name, made| IdempotencyKeyRow {
+        target: IdempotentTarget::Tasks(made),
+        ..samples::key(name, TaskId::from_bytes([0; 16]), h.now())
+    };
+    let row = key("key", made);
+    let writes = tasks.into_iter().map(TaskWrite::Insert).collect();
+    h.commit(Change { tasks: writes, idempotency: Some(row.clone()), ..Change::default() }).await;
+    assert_eq!(h.store.idempotent(&row.scope).await.expect("a read succeeds"), Some(row.clone()));
+    let agent = h.register(&["a"]).await;
+    assert_eq!(h.take(&agent, 1000).await, ids, "inserted in the order of the change");
+    assert_duplicate(&h.store.commit(Change { idempotency: Some(row), ..Change::default() }).await);
+
+    let nothing = key("nothing", Vec::new());
+    h.commit(Change { idempotency: Some(nothing.clone()), ..Change::default() }).await;
+    assert_eq!(h.store.idempotent(&nothing.scope).await.expect("a read succeeds"), Some(nothing));
+}
+
 pub(super) async fn an_idempotency_key_is_unique_within_its_scope_alone(h: Harness) {
     let scope = samples::scope("key");
     let scopes = [
@@ -156,7 +179,7 @@ pub(super) async fn an_idempotency_key_is_unique_within_its_scope_alone(h: Harne
     let mut keys = Vec::new();
     for scope in scopes {
         let task = h.task("a", |_| ());
-        let key = crate::store::IdempotencyKeyRow { scope, ..samples::key("", task.id(), h.now()) };
+        let key = IdempotencyKeyRow { scope, ..samples::key("", task.id(), h.now()) };
         h.commit(Change { idempotency: Some(key.clone()), ..inserting(task) }).await;
         keys.push(key);
     }

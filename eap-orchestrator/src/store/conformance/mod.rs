@@ -147,6 +147,7 @@ macro_rules! __store_conformance {
             commits::an_update_of_what_is_not_there_is_a_conflict,
             commits::a_taken_task_id_is_a_duplicate,
             commits::a_taken_idempotency_key_is_a_duplicate,
+            commits::a_key_of_a_batch_gives_its_tasks_back,
             commits::an_idempotency_key_is_unique_within_its_scope_alone,
             commits::a_second_result_is_a_duplicate,
             commits::a_result_of_what_is_not_there_is_a_conflict,

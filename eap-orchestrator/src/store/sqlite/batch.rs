@@ -249,14 +249,15 @@ impl Ledger {
     }
 
     fn insert_key(&self, row: &IdempotencyKeyRow) -> Result<(), Fault> {
-        let (task, agent) = match &row.target {
-            IdempotentTarget::Task(id) => (Some(id.as_bytes()), None),
-            IdempotentTarget::Agent(id) => (None, Some(id.as_str())),
+        let (task, tasks, agent) = match &row.target {
+            IdempotentTarget::Task(id) => (Some(id.as_bytes()), None, None),
+            IdempotentTarget::Tasks(ids) => (None, Some(serde_json::to_string(ids)?), None),
+            IdempotentTarget::Agent(id) => (None, None, Some(id.as_str())),
         };
         self.connection
             .prepare_cached(
-                "INSERT INTO idempotency (principal, route, key, body_sha256, task, agent, created_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO idempotency (principal, route, key, body_sha256, task, tasks, agent, created_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute(params![
                 row.scope.principal,
@@ -264,6 +265,7 @@ impl Ledger {
                 row.scope.key,
                 row.body_sha256,
                 task,
+                tasks,
                 agent,
                 row.created_at.as_micros(),
             ])?;

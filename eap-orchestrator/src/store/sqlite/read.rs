@@ -2,6 +2,7 @@
 
 use eap_core::{Agent, Task, Vitals};
 use eap_types::{AgentId, TaskId, TaskStatus, TaskType, TenantId, Timestamp};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Params, ToSql, params};
 
 use super::fault::Fault;
@@ -178,12 +179,13 @@ pub(super) fn idempotent(
     connection: &Connection,
     scope: &IdempotencyScope,
 ) -> Result<Option<IdempotencyKeyRow>, Fault> {
-    let sql = "SELECT body_sha256, task, agent, created_at FROM idempotency \
+    let sql = "SELECT body_sha256, task, agent, created_at, tasks FROM idempotency \
          WHERE principal = ?1 AND route = ?2 AND key = ?3";
     one(connection, sql, params![scope.principal, scope.route, scope.key], |row| {
-        let target = match row.get::<_, Option<[u8; 16]>>(1)? {
-            Some(task) => IdempotentTarget::Task(TaskId::from_bytes(task)),
-            None => IdempotentTarget::Agent(word(row, 2)?),
+        let target = match (row.get::<_, Option<[u8; 16]>>(1)?, row.get_ref(4)? == ValueRef::Null) {
+            (Some(task), _) => IdempotentTarget::Task(TaskId::from_bytes(task)),
+            (None, false) => IdempotentTarget::Tasks(json(row, 4)?),
+            (None, true) => IdempotentTarget::Agent(word(row, 2)?),
         };
         Ok((row.get(0)?, target, time(row, 3)?))
     })
