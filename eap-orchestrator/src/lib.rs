@@ -48,6 +48,7 @@ mod http;
 mod leases;
 mod lifecycle;
 mod matchmaker;
+mod metrics;
 mod orchestrator;
 mod serve;
 pub mod store;

@@ -11,6 +11,7 @@ mod memory;
 mod query;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod stats;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use query::{
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub use stats::{Depth, Depths, Distribution, ReadyDepth, StoreErrors, StoreStats};
 
 /// Says for one ready task and one ask whether the ask gets it, and the record that follows.
 ///
@@ -100,6 +102,15 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
 
     /// When the sweeper last wrote its pulse, if ever.
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Counts the tasks that are not over, all at one moment.
+    ///
+    /// Its cost may grow with their number; whoever asks does so rarely (see `metrics`).
+    async fn depths(&self) -> Result<Depths, StoreError>;
+
+    /// What the store did since it was opened. Quick, waits for nothing, and answers even once the store was closed or
+    /// has failed.
+    fn stats(&self) -> StoreStats;
 
     /// Applies all of `change` or none of it, events included.
     async fn commit(&self, change: Change) -> Result<Committed, StoreError>;

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use eap_core::{Agent, Task, Vitals};
 use eap_orchestrator::SystemClock;
 use eap_orchestrator::store::{
-    Change, Claims, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
-    Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StoreError, Stored, TaskFilter,
+    Change, Claims, Committed, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StoreError, StoreStats, Stored, TaskFilter,
 };
 use eap_types::{AgentId, TaskId, Timestamp};
 use tokio::sync::watch;
@@ -95,6 +95,14 @@ impl Repository for GatedStore {
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
         self.inner.pulse().await
+    }
+
+    async fn depths(&self) -> Result<Depths, StoreError> {
+        self.inner.depths().await
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.inner.stats()
     }
 
     async fn commit(&self, change: Change) -> Result<Committed, StoreError> {

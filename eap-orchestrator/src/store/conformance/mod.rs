@@ -17,6 +17,7 @@ mod agents;
 mod claim_order;
 mod claim_room;
 mod commits;
+mod depths;
 mod events;
 mod harness;
 mod lists;
@@ -196,6 +197,10 @@ macro_rules! __store_conformance {
             lists::leased_tasks_page_in_order_of_id,
             lists::tasks_page_newest_first,
             lists::tasks_are_listed_by_tenant_status_agent_and_type,
+            depths::tasks_are_counted_by_what_they_wait_for,
+            depths::ready_tasks_are_counted_by_what_they_need,
+            depths::a_delayed_task_is_as_old_as_its_start,
+            depths::what_was_done_is_counted,
             purge::old_final_tasks_go_with_all_that_is_theirs,
             purge::what_is_not_final_or_not_old_stays,
             purge::a_purge_goes_on_in_steps,

@@ -2,6 +2,7 @@
 
 mod claim;
 mod commit;
+mod depths;
 mod purge;
 mod tables;
 
@@ -15,10 +16,11 @@ use eap_types::{AgentId, TaskId, Timestamp};
 
 use self::tables::{Row, Tables};
 use super::{
-    Change, Claims, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
-    Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, Stored, TaskFilter,
+    Change, Claims, Committed, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, StoreStats, Stored, TaskFilter,
 };
 use crate::clock::Clock;
+use crate::metrics::{Counter, StoreErrorCounters};
 
 /// A [`Repository`] in memory.
 ///
@@ -32,13 +34,17 @@ pub struct MemoryStore {
 struct Shared {
     clock: Arc<dyn Clock>,
     tables: Mutex<Tables>,
+    commits: Counter,
+    claims: Counter,
+    errors: StoreErrorCounters,
 }
 
 impl MemoryStore {
     /// An empty store that takes its time from `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self::of(Arc::new(Shared { clock, tables: Mutex::default() }))
+        let (commits, claims, errors) = Default::default();
+        Self::of(Arc::new(Shared { clock, tables: Mutex::default(), commits, claims, errors }))
     }
 
     fn of(shared: Arc<Shared>) -> Self {
@@ -48,7 +54,7 @@ impl MemoryStore {
     /// The tables, and the time read while holding them: later holders never see an earlier one.
     fn open(&self) -> Result<(MutexGuard<'_, Tables>, Timestamp), StoreError> {
         if self.is_closed.load(Ordering::SeqCst) {
-            return Err(StoreError::Closed);
+            return self.shared.errors.count(Err(StoreError::Closed));
         }
         // What can panic under the lock is `decide` alone, and it runs between writes, never inside one.
         let tables = self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,14 +143,28 @@ impl Repository for MemoryStore {
         Ok(self.open()?.0.pulse)
     }
 
+    async fn depths(&self) -> Result<Depths, StoreError> {
+        Ok(self.open()?.0.depths())
+    }
+
+    fn stats(&self) -> StoreStats {
+        let (commits, claims) = (self.shared.commits.get(), self.shared.claims.get());
+        // Each goes alone.
+        let transactions = commits + claims;
+        StoreStats { commits, claims, transactions, errors: self.shared.errors.get(), ..StoreStats::default() }
+    }
+
     async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
         let (mut tables, _) = self.open()?;
-        tables.commit(change)
+        let committed = self.shared.errors.count(tables.commit(change))?;
+        self.shared.commits.add(1);
+        Ok(committed)
     }
 
     async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Claims, StoreError> {
         let (mut tables, now) = self.open()?;
         let answers = demand.asks.iter().map(|ask| tables.claim(ask, now, &*decide)).collect();
+        self.shared.claims.add(1);
         Ok(Claims { answers, head: tables.head })
     }
 

@@ -104,6 +104,16 @@ impl Tables {
         old.map(|(_, number)| self.row(*number).record.id())
     }
 
+    /// Every queue that has something in it.
+    pub(super) fn all_queues(&self) -> impl Iterator<Item = (&RoutingKey, &Queue)> {
+        self.ready.values().flatten()
+    }
+
+    /// Every task that the sweeper must come back to.
+    pub(super) fn all_due(&self) -> impl Iterator<Item = &Task> {
+        self.due.iter().map(|(_, number)| &self.row(*number).record)
+    }
+
     /// The queues of a tenant that have something in them.
     pub(super) fn queues(&self, tenant: TenantId) -> impl Iterator<Item = (&RoutingKey, &Queue)> {
         self.ready.get(&tenant).into_iter().flatten()

@@ -8,6 +8,7 @@
 mod batch;
 mod checkpoint;
 mod claim;
+mod depths;
 mod fault;
 mod ledger;
 mod lock;
@@ -21,6 +22,7 @@ mod read;
 mod readers;
 mod routes;
 mod rows;
+mod tally;
 mod writer;
 
 use std::convert::Infallible;
@@ -28,7 +30,6 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 
 use async_trait::async_trait;
@@ -46,8 +47,8 @@ use self::readers::Readers;
 use self::rows::Prepared;
 use self::writer::{Request, Shared, Writer};
 use super::{
-    Change, Claims, Committed, Cutoffs, Decide, Demand, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
-    Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, Stored, TaskFilter,
+    Change, Claims, Committed, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, StoreStats, Stored, TaskFilter,
 };
 use crate::clock::Clock;
 
@@ -82,18 +83,6 @@ impl SqliteOptions {
         self.max_bytes = Some(max_bytes);
         self
     }
-}
-
-/// What a [`SqliteStore`] did since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SqliteStats {
-    /// Changes that were committed.
-    pub commits: u64,
-    /// Claims that were served.
-    pub claims: u64,
-    /// Transactions that these shared.
-    pub transactions: u64,
 }
 
 /// Everything in one SQLite file, with what was acknowledged on disk (G1, G2, G6, G7).
@@ -157,14 +146,26 @@ impl SqliteStore {
         Ok(Self { path, clock, writes, readers, shared, ended: Mutex::new(ended) })
     }
 
-    /// What was done since it was opened.
+    /// What was done since it was opened, and how large its files are.
     #[must_use]
-    pub fn stats(&self) -> SqliteStats {
-        SqliteStats {
-            commits: self.shared.commits.load(Ordering::Relaxed),
-            claims: self.shared.claims.load(Ordering::Relaxed),
-            transactions: self.shared.transactions.load(Ordering::Relaxed),
+    pub fn stats(&self) -> StoreStats {
+        let length = |path: &Path| path.metadata().ok().map(|file| file.len());
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        StoreStats {
+            waiting: self.writes.waiting(),
+            data_bytes: length(&self.path),
+            // Gone once the store was closed in good order.
+            log_bytes: Some(length(Path::new(&log)).unwrap_or(0)),
+            ..self.shared.tally.stats()
         }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.shared.tally.errors.count(self.readers.read(query).await)
     }
 
     /// Reads with the time at which a reader takes it up: however long it waited, what is told is not older.
@@ -173,10 +174,14 @@ impl SqliteStore {
         query: impl FnOnce(&Connection, Timestamp) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let clock = Arc::clone(&self.clock);
-        self.readers.read(move |connection| query(connection, clock.now())).await
+        self.read(move |connection| query(connection, clock.now())).await
     }
 
     async fn write<T>(&self, request: impl FnOnce(writer::Reply<T>) -> Request) -> Result<T, StoreError> {
+        self.shared.tally.errors.count(self.written(request).await)
+    }
+
+    async fn written<T>(&self, request: impl FnOnce(writer::Reply<T>) -> Request) -> Result<T, StoreError> {
         let (reply, answered) = oneshot::channel();
         self.writes.send(request(reply)).await.map_err(|_| self.stopped(StoreError::Closed))?;
         answered.await.unwrap_or_else(|_| Err(self.stopped(Fault::stopped().into())))
@@ -214,11 +219,11 @@ impl Repository for SqliteStore {
     }
 
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
-        self.readers.read(move |connection| read::result(connection, id)).await
+        self.read(move |connection| read::result(connection, id)).await
     }
 
     async fn late_results(&self, id: TaskId) -> Result<Vec<LateResultRow>, StoreError> {
-        self.readers.read(move |connection| read::late_results(connection, id)).await
+        self.read(move |connection| read::late_results(connection, id)).await
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError> {
@@ -245,19 +250,27 @@ impl Repository for SqliteStore {
 
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {
         let scope = scope.clone();
-        self.readers.read(move |connection| read::idempotent(connection, &scope)).await
+        self.read(move |connection| read::idempotent(connection, &scope)).await
     }
 
     async fn events(&self, after: EventSeq, task: Option<TaskId>, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.readers.read(move |connection| read::events(connection, after, task, limit)).await
+        self.read(move |connection| read::events(connection, after, task, limit)).await
     }
 
     async fn head(&self) -> Result<EventSeq, StoreError> {
-        self.readers.read(read::head).await
+        self.read(read::head).await
     }
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.readers.read(read::pulse).await
+        self.read(read::pulse).await
+    }
+
+    async fn depths(&self) -> Result<Depths, StoreError> {
+        self.read(depths::depths).await
+    }
+
+    fn stats(&self) -> StoreStats {
+        Self::stats(self)
     }
 
     async fn commit(&self, change: Change) -> Result<Committed, StoreError> {

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::ledger::{RENEW_STATE, UPDATE_STATE};
 use super::open::Database;
-use super::{SqliteOptions, claim, purge, read, routes};
+use super::{SqliteOptions, claim, depths, purge, read, routes};
 use crate::clock::ManualClock;
 use crate::store::TaskFilter;
 
@@ -70,6 +70,20 @@ fn what_is_due_and_what_is_old_is_searched_by_time() {
     assert_searches(&database.writer, read::DUE, "task_due (due_at<?)");
     assert_searches(&database.writer, purge::ENDED, "task_ended (ended_at<?)");
     assert_searches(&database.writer, read::EVENTS_OF_TASK, "event_by_task (task=? AND seq>?)");
+}
+
+#[test]
+fn what_waits_is_counted_in_the_indexes_alone() {
+    let (_folder, database) = database();
+    let steps = plan(&database.writer, depths::READY);
+    assert!(steps.iter().any(|step| step.contains("task USING COVERING INDEX task_ready")), "{steps:?}");
+    assert!(steps.iter().any(|step| step.contains("SEARCH r USING INTEGER PRIMARY KEY")), "{steps:?}");
+    assert!(steps.iter().all(|step| !step.contains("TEMP B-TREE")), "{steps:?}");
+    let steps = plan(&database.writer, depths::DELAYED);
+    assert_eq!(steps, ["SCAN task USING COVERING INDEX task_delayed"]);
+    // What is held is looked up row by row, but nothing that is queued or final.
+    let steps = plan(&database.writer, depths::HELD);
+    assert!(steps[0].contains("task USING INDEX task_held"), "{steps:?}");
 }
 
 #[test]

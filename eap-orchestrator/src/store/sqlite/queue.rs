@@ -35,6 +35,11 @@ impl Queue {
         (Self { requests, room: Arc::new(Semaphore::new(max_kib as usize)), max_kib }, waiting)
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&self) -> u64 {
+        (self.requests.max_capacity() - self.requests.capacity()) as u64
+    }
+
     /// Hands a request over once there is room for it.
     ///
     /// # Errors

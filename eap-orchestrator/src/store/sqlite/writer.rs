@@ -1,7 +1,8 @@
 //! The one thread that writes, and its group commit.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,6 +11,7 @@ use super::fault::{Fault, Setback};
 use super::ledger::Ledger;
 use super::queue::Queued;
 use super::rows::Prepared;
+use super::tally::Tally;
 use crate::store::{Claims, Committed, Cutoffs, Decide, Demand, Purged, StoreError};
 
 /// How many requests share a transaction, and about how many bytes, at most.
@@ -28,13 +30,13 @@ pub(super) enum Request {
 }
 
 /// What a request gets, once its transaction is on disk.
-enum Answer {
+pub(super) enum Answer {
     Committed(Committed),
     Claimed(Claims),
     Purged(Purged),
 }
 
-type Outcome = Result<Answer, StoreError>;
+pub(super) type Outcome = Result<Answer, StoreError>;
 
 /// What the threads of a store tell each other.
 #[derive(Debug, Default)]
@@ -43,9 +45,7 @@ pub(super) struct Shared {
     pub(super) failure: OnceLock<Fault>,
     /// The writer should move the rest of the log, so that it starts over.
     pub(super) log_is_long: AtomicBool,
-    pub(super) commits: AtomicU64,
-    pub(super) claims: AtomicU64,
-    pub(super) transactions: AtomicU64,
+    pub(super) tally: Tally,
 }
 
 impl Shared {
@@ -53,15 +53,6 @@ impl Shared {
         tracing::error!(?fault, "storage has failed, nothing more will be written");
         // The first failure stays: what follows may only be its consequence.
         let _ = self.failure.set(fault);
-    }
-
-    fn count(&self, outcomes: &[Outcome]) {
-        let count = |is_counted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is_counted(outcome)).count();
-        let commits = count(|outcome| matches!(outcome, Ok(Answer::Committed(_))));
-        let claims = count(|outcome| matches!(outcome, Ok(Answer::Claimed(_))));
-        self.commits.fetch_add(commits as u64, Ordering::Relaxed);
-        self.claims.fetch_add(claims as u64, Ordering::Relaxed);
-        self.transactions.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -137,6 +128,7 @@ impl Writer {
         if let Some(fault) = self.shared.failure.get() {
             return Err(Broken::Undone(fault.clone()));
         }
+        let began = Instant::now();
         let outcomes = match self.ledger.begin().and_then(|()| self.carry_out(requests)) {
             Ok(outcomes) => outcomes,
             Err(fault) => {
@@ -144,11 +136,12 @@ impl Writer {
                 return Err(Broken::Undone(fault));
             }
         };
+        let written = Instant::now();
         if let Err(fault) = self.ledger.commit() {
             self.undo(&fault);
             return Err(Broken::Unknown(fault));
         }
-        self.shared.count(&outcomes);
+        self.shared.tally.count(&outcomes, began, written);
         Ok(outcomes)
     }
 
@@ -343,7 +336,7 @@ mod tests {
         writer.serve(vec![claim, submit]);
         assert!(submitted.try_recv().unwrap().is_ok());
         assert_eq!(claimed.try_recv().unwrap().unwrap().answers[0].tasks.len(), 1);
-        assert_eq!(writer.shared.transactions.load(Ordering::Relaxed), 2);
+        assert_eq!(writer.shared.tally.stats().transactions, 2);
     }
 
     #[test]
