@@ -8,6 +8,8 @@ pub const REGISTRATION_TOKEN: &str = "x-registration-token";
 pub const TENANT_ID: &str = "x-tenant-id";
 /// Makes a repeated request the same request.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Continues a stream after the event with this number.
+pub const LAST_EVENT_ID: &str = "last-event-id";
 /// Finds a request in the logs of both sides.
 pub const REQUEST_ID: &str = "x-request-id";
 /// Carries the W3C trace context.
@@ -50,6 +52,7 @@ mod tests {
             REGISTRATION_TOKEN,
             TENANT_ID,
             IDEMPOTENCY_KEY,
+            LAST_EVENT_ID,
             REQUEST_ID,
             TRACEPARENT,
             AUTHORIZATION,

@@ -41,6 +41,8 @@
 //! | names and ids | [`TaskId`], [`AgentId`], [`AgentName`], [`Capabilities`], [`Labels`], [`Timestamp`] |
 //! | opaque and hidden values | [`RawJson`], [`JsonObject`], [`Secret`], [`ArtifactPath`] |
 //! | reading a body | [`from_json`], [`Decode`], [`Fields`], [`DecodeError`] |
+//! | what a key may do | [`Scope`], [`ScopePreset`] |
+//! | every payload, its schema and examples | [`PayloadInfo`], [`Payload`] |
 //! | errors on the wire | [`ProblemBody`], [`ErrorCode`], [`FieldProblem`] |
 //! | signed messages to others | [`webhook`] |
 //! | constants | [`capability`], [`header`], [`limits`], [`path`] |
@@ -82,9 +84,11 @@ pub mod limits;
 mod macros;
 mod name;
 pub mod path;
+mod payload;
 mod plain_words;
 mod problem;
 mod progress;
+mod query;
 mod read;
 mod registered;
 mod registration;
@@ -92,6 +96,7 @@ mod report;
 mod result;
 mod scan;
 mod schema;
+mod scope;
 mod secret;
 mod skill;
 mod task;
@@ -115,14 +120,17 @@ pub use json::{JsonError, JsonObject, RawJson};
 pub use labels::Labels;
 pub use macros::UnknownWord;
 pub use name::{AgentName, AgentType, NamePolicy, NameRefusal};
+pub use payload::{Payload, PayloadInfo, PayloadRole};
 pub use problem::{FieldProblem, ProblemBody};
 pub use progress::{ProgressReply, ProgressReport};
+pub use query::{PageQuery, WaitQuery};
 pub use read::{Decode, DecodeError, from_json};
 pub use registered::{Endpoints, Registered, WireLimits};
 pub use registration::{Feature, Features, PROTOCOL_VERSION, Registration, TransportKind};
 pub use report::{IncomingResults, ResultAccepted, ResultBatch, ResultOutcome, ResultsReply};
 pub use result::{FailureCode, ResultStatus, TaskResult};
 pub use scan::json_depth;
+pub use scope::{Scope, ScopePreset};
 pub use secret::Secret;
 pub use skill::{Capabilities, Capability, TaskType};
 pub use task::{

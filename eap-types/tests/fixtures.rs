@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use eap_types::{
     AgentDetail, AgentPage, Assignment, CancelTask, Decode, Deregister, Deregistered, Health, Heartbeat,
-    HeartbeatReply, IncomingResults, IncomingTasks, LeaseReply, LeaseRequest, NextRequest, ProblemBody, ProgressReply,
-    ProgressReport, Readiness, Registered, Registration, ReleaseRequest, Released, ResultAccepted, ResultBatch,
-    ResultsReply, SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView,
-    from_json,
+    HeartbeatReply, IncomingResults, IncomingTasks, LeaseReply, LeaseRequest, NextRequest, PageQuery, PayloadInfo,
+    ProblemBody, ProgressReply, ProgressReport, Readiness, Registered, Registration, ReleaseRequest, Released,
+    ResultAccepted, ResultBatch, ResultsReply, SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage,
+    TaskQuery, TaskResult, TaskView, WaitQuery, from_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,6 +37,7 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("lease.request", message::<LeaseRequest>),
     ("next.request", message::<NextRequest>),
     ("not_ready.reply", reply::<Readiness>),
+    ("page.query", reply::<PageQuery>),
     ("problem.reply", reply::<ProblemBody>),
     ("progress.reply", reply::<ProgressReply>),
     ("progress.request", message::<ProgressReport>),
@@ -58,6 +59,7 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("task.query", reply::<TaskQuery>),
     ("task.reply", reply::<TaskView>),
     ("task_page.reply", reply::<TaskPage>),
+    ("wait.query", reply::<WaitQuery>),
 ];
 
 /// A message that is decoded whole; `Deserialize` must read it alike.
@@ -90,6 +92,17 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
+/// The names of all fixtures with their endings.
+fn files() -> BTreeSet<String> {
+    fs::read_dir(folder())
+        .expect("the folder of fixtures can be listed")
+        .map(|entry| {
+            entry.expect("the folder of fixtures can be listed").file_name().into_string().expect("names are text")
+        })
+        .filter(|name| name != "README.md")
+        .collect()
+}
+
 fn read(name: &str) -> Option<String> {
     fs::read_to_string(folder().join(format!("{name}.json"))).ok()
 }
@@ -117,13 +130,7 @@ fn what_was_written_is_written_the_same_again() {
 
 #[test]
 fn every_file_is_tested() {
-    let files: BTreeSet<String> = fs::read_dir(folder())
-        .expect("the folder of fixtures can be listed")
-        .map(|entry| {
-            entry.expect("the folder of fixtures can be listed").file_name().into_string().expect("names are text")
-        })
-        .filter(|name| name != "README.md")
-        .collect();
+    let files = files();
     let written = |name: &str| Some(format!("{name}.written.json")).filter(|file| files.contains(file));
     let tested: BTreeSet<String> = FIXTURES
         .iter()
@@ -146,4 +153,14 @@ fn no_reply_holds_a_null() {
         let body = read(name).unwrap_or_else(|| panic!("{name}.json is there"));
         assert!(!holds_null(&parse(&round_trip(&body))), "{name}");
     }
+}
+
+#[test]
+fn the_catalogue_has_every_fixture_once() {
+    let files: Vec<String> =
+        files().into_iter().filter_map(|file| Some(file.strip_suffix(".json")?.to_owned())).collect();
+    let examples = PayloadInfo::ALL.iter().flat_map(|payload| payload.examples);
+    let mut listed: Vec<String> = examples.map(|(name, _)| (*name).to_owned()).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, files, "eap-types/src/payload.rs lists the payloads and their fixtures");
 }

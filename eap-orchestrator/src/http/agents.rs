@@ -1,6 +1,5 @@
 //! What operators see of agents.
 
-use axum::extract::Request;
 use axum::response::Response;
 use eap_types::limits;
 use http::StatusCode;
@@ -11,8 +10,7 @@ use super::query::Query;
 use crate::orchestrator::Orchestrator;
 
 /// A page of agents.
-pub(super) async fn list(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let call = OperatorCall::read(&orchestrator, request)?;
+pub(super) async fn list(orchestrator: Orchestrator, call: OperatorCall) -> Result<Response, ApiError> {
     let mut query = Query::of(&call.parts.uri);
     let cursor: Option<String> = query.get("cursor", "This is the next_cursor of an earlier page.");
     let limit = query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok());
@@ -21,8 +19,7 @@ pub(super) async fn list(orchestrator: Orchestrator, request: Request) -> Result
 }
 
 /// One agent with its leases.
-pub(super) async fn get(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let mut call = OperatorCall::read(&orchestrator, request)?;
+pub(super) async fn get(orchestrator: Orchestrator, mut call: OperatorCall) -> Result<Response, ApiError> {
     let agent = call.agent().await?;
     json(StatusCode::OK, &orchestrator.agent(&call.operator, &agent)?)
 }

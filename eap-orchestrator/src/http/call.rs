@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts as _, RawPathParams, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
-use eap_types::{AgentId, Decode, DecodeError, Secret, TaskId, from_json, header};
+use eap_types::{AgentId, Decode, DecodeError, Scope, Secret, TaskId, from_json, header};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
@@ -95,7 +95,8 @@ pub(crate) struct OperatorCall {
 }
 
 impl OperatorCall {
-    pub(crate) fn read(orchestrator: &Orchestrator, request: Request) -> Result<Self, ApiError> {
+    /// Reads a call that needs a key with `scope`. There is one key, which may do everything.
+    pub(super) fn read(orchestrator: &Orchestrator, request: Request, _scope: Scope) -> Result<Self, ApiError> {
         be_ready(orchestrator)?;
         let (parts, body) = request.into_parts();
         let operator = orchestrator.keys().operator(bearer_text(&parts.headers).as_ref(), &origin(&parts))?;
@@ -255,6 +256,14 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response
     let mut response = (status, bytes).into_response();
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(header::JSON));
     Ok(response)
+}
+
+/// Names the request in the reply's header, where its body names it too.
+pub(crate) fn with_request_id(mut response: Response, id: &str) -> Response {
+    if let Ok(id) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(header::REQUEST_ID, id);
+    }
+    response
 }
 
 /// A reply without a body.

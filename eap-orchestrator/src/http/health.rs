@@ -1,21 +1,23 @@
 //! `/health` (the process runs) and `/health/ready` (it can do its work); both are open to everybody.
 
-use axum::extract::State;
+use std::future::Ready;
+
+use axum::extract::Request;
 use axum::response::Response;
 use eap_types::{Health, Readiness};
 use http::StatusCode;
 
 use super::call::json;
-use super::error;
+use super::error::ApiError;
 use crate::orchestrator::Orchestrator;
 
 /// The process runs.
-pub(super) async fn live(State(_): State<Orchestrator>) -> Response {
-    json(StatusCode::OK, &Health::ok()).unwrap_or_else(|broken| error::response(&broken, ""))
+pub(super) fn live(_: Orchestrator, _: Request) -> Ready<Result<Response, ApiError>> {
+    std::future::ready(json(StatusCode::OK, &Health::ok()))
 }
 
 /// The store is loaded and answers, and nobody asked us to stop.
-pub(super) async fn ready(State(orchestrator): State<Orchestrator>) -> Response {
+pub(super) async fn ready(orchestrator: Orchestrator, _: Request) -> Result<Response, ApiError> {
     let reason = if !orchestrator.is_ready() {
         Some("starting")
     } else if orchestrator.stopping().is_cancelled() {
@@ -27,9 +29,8 @@ pub(super) async fn ready(State(orchestrator): State<Orchestrator>) -> Response 
     } else {
         None
     };
-    let answer = match reason {
+    match reason {
         None => json(StatusCode::OK, &Readiness::ready()),
         Some(reason) => json(StatusCode::SERVICE_UNAVAILABLE, &Readiness::not_ready(reason)),
-    };
-    answer.unwrap_or_else(|broken| error::response(&broken, ""))
+    }
 }

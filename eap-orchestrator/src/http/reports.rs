@@ -8,7 +8,7 @@ use eap_types::{
 use futures_util::future::join_all;
 use http::StatusCode;
 
-use super::call::{AgentCall, json};
+use super::call::{AgentCall, json, with_request_id};
 use super::error::ApiError;
 use crate::error::Error;
 use crate::orchestrator::Orchestrator;
@@ -25,7 +25,7 @@ pub(super) async fn result(orchestrator: Orchestrator, request: Request) -> Resu
 /// Records several; each gets the answer it would have had alone, in order.
 pub(super) async fn results(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
     let limit = orchestrator.config().capacity.result_bytes;
-    let id = super::request_id(&orchestrator, &request);
+    let id = super::request_id(&orchestrator, request.headers());
     let call: AgentCall<IncomingResults> = AgentCall::read(&orchestrator, request, |_| limit).await?;
     let (lifecycle, agent) = (orchestrator.lifecycle(), &call.entry.agent);
     let outcomes = call.body.entries.into_iter().map(async |entry: Result<TaskResult, Vec<FieldProblem>>| {
@@ -38,7 +38,8 @@ pub(super) async fn results(orchestrator: Orchestrator, request: Request) -> Res
             Err(refusal) => ResultOutcome::Refused(ApiError::from(refusal).problem(&id)),
         }
     });
-    json(StatusCode::OK, &ResultsReply::new(join_all(outcomes).await))
+    let reply = ResultsReply::new(join_all(outcomes).await);
+    Ok(with_request_id(json(StatusCode::OK, &reply)?, &id))
 }
 
 /// Takes in how far an attempt is.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use axum::extract::{OriginalUri, Request};
+use axum::extract::OriginalUri;
 use axum::response::Response;
 use eap_types::{
     CancelTask, FieldProblem, IncomingTasks, SubmitBatchReply, SubmitOutcome, SubmitTask, SubmittedTask, header, limits,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::call::{OperatorCall, checked_header, json};
+use super::call::{OperatorCall, checked_header, json, with_request_id};
 use super::error::ApiError;
 use super::query::Query;
 use crate::error::Error;
@@ -17,8 +17,7 @@ use crate::lifecycle::ListTasks;
 use crate::orchestrator::Orchestrator;
 
 /// Takes a task in.
-pub(super) async fn submit(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let call = OperatorCall::read(&orchestrator, request)?;
+pub(super) async fn submit(orchestrator: Orchestrator, call: OperatorCall) -> Result<Response, ApiError> {
     let limit = orchestrator.config().capacity.submit_bytes;
     let (task, parts, operator) = call.body::<SubmitTask>(&orchestrator, limit, None).await?;
     let key = checked_header(&parts.headers, header::IDEMPOTENCY_KEY)?;
@@ -33,9 +32,8 @@ pub(super) async fn submit(orchestrator: Orchestrator, request: Request) -> Resu
 }
 
 /// Takes several in; each gets an answer, in order.
-pub(super) async fn submit_batch(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let id = super::request_id(&orchestrator, &request);
-    let call = OperatorCall::read(&orchestrator, request)?;
+pub(super) async fn submit_batch(orchestrator: Orchestrator, call: OperatorCall) -> Result<Response, ApiError> {
+    let id = super::request_id(&orchestrator, &call.parts.headers);
     let (whole, each) = (orchestrator.config().capacity.batch_bytes, orchestrator.config().capacity.submit_bytes);
     let (batch, parts, operator) = call.body::<IncomingTasks>(&orchestrator, whole, None).await?;
     let key = checked_header(&parts.headers, header::IDEMPOTENCY_KEY)?;
@@ -52,7 +50,7 @@ pub(super) async fn submit_batch(orchestrator: Orchestrator, request: Request) -
         Ok(task) => SubmitOutcome::Submitted(SubmittedTask::new(task)),
         Err(refusal) => SubmitOutcome::Refused(ApiError::from(refusal).problem(&id)),
     });
-    json(StatusCode::OK, &SubmitBatchReply::new(outcomes))
+    Ok(with_request_id(json(StatusCode::OK, &SubmitBatchReply::new(outcomes))?, &id))
 }
 
 /// The trace that the caller is in, if it names one that can be read.
@@ -70,8 +68,7 @@ fn is_traceparent(text: &str) -> bool {
 }
 
 /// One task; with `wait_seconds`, once it is final.
-pub(super) async fn get(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let mut call = OperatorCall::read(&orchestrator, request)?;
+pub(super) async fn get(orchestrator: Orchestrator, mut call: OperatorCall) -> Result<Response, ApiError> {
     let task = call.task().await?;
     let mut query = Query::of(&call.parts.uri);
     let wait = query.number("wait_seconds", 0..=limits::MAX_WAIT.as_secs());
@@ -84,8 +81,7 @@ pub(super) async fn get(orchestrator: Orchestrator, request: Request) -> Result<
 }
 
 /// A page of tasks.
-pub(super) async fn list(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let call = OperatorCall::read(&orchestrator, request)?;
+pub(super) async fn list(orchestrator: Orchestrator, call: OperatorCall) -> Result<Response, ApiError> {
     let mut query = Query::of(&call.parts.uri);
     let list = ListTasks {
         status: query.get("status", "This is queued, leased, completed, failed, cancelled or dead."),
@@ -99,8 +95,7 @@ pub(super) async fn list(orchestrator: Orchestrator, request: Request) -> Result
 }
 
 /// Ends a task.
-pub(super) async fn cancel(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let mut call = OperatorCall::read(&orchestrator, request)?;
+pub(super) async fn cancel(orchestrator: Orchestrator, mut call: OperatorCall) -> Result<Response, ApiError> {
     let (task, operator) = (call.task().await, call.operator.clone());
     let absent = Some(CancelTask::new());
     match call.body(&orchestrator, limits::MAX_SMALL_BYTES, absent).await {
@@ -115,8 +110,7 @@ pub(super) async fn cancel(orchestrator: Orchestrator, request: Request) -> Resu
 }
 
 /// What happened to a task.
-pub(super) async fn history(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let mut call = OperatorCall::read(&orchestrator, request)?;
+pub(super) async fn history(orchestrator: Orchestrator, mut call: OperatorCall) -> Result<Response, ApiError> {
     let task = call.task().await?;
     json(StatusCode::OK, &orchestrator.history(&call.operator, task).await?)
 }

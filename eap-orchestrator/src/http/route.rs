@@ -1,0 +1,248 @@
+//! One call of the API: how it is reached, who may make it, what it takes and gives.
+#![allow(dead_code, reason = "the document that tells these facts is made in the next change")]
+
+use std::future::Future;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use eap_types::{ErrorCode, Payload, PayloadInfo, Scope, header};
+use http::{HeaderValue, Method, StatusCode};
+
+use super::call::OperatorCall;
+use super::error::{self, ApiError};
+use super::request_id;
+use crate::orchestrator::Orchestrator;
+
+/// A row of the table: served by the router and told by `/openapi.json`, both from here.
+pub(crate) struct Route {
+    pub(crate) words: Words,
+    pub(crate) method: Method,
+    /// Relative to the base of the agents' calls where `caller` is an agent, whole otherwise.
+    pub(crate) path: &'static str,
+    pub(crate) caller: Caller,
+    pub(crate) takes: Option<PayloadInfo>,
+    pub(crate) body_may_be_absent: bool,
+    pub(crate) asks: Option<PayloadInfo>,
+    pub(crate) headers: Vec<RequestHeader>,
+    pub(crate) answers: Vec<Answer>,
+    codes: Vec<ErrorCode>,
+    pub(crate) handler: MethodRouter<Orchestrator>,
+}
+
+/// Who may make a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Everybody.
+    Open,
+    /// Whoever has a registration secret, or the live token of the agent.
+    Registration,
+    /// The agent in the path, by its token.
+    Agent,
+    /// An operator whose key has the scope.
+    Operator(Scope),
+}
+
+/// What the document says of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words {
+    /// Names the call in generated clients.
+    pub(crate) id: &'static str,
+    pub(crate) tag: Tag,
+    /// One sentence.
+    pub(crate) summary: &'static str,
+}
+
+/// The chapter of the document that a call belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// What agents call.
+    AgentSide,
+    Tasks,
+    Agents,
+    /// Health and the description of all this.
+    Service,
+}
+
+/// A header that a call understands beyond those that all of its kind do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestHeader {
+    IdempotencyKey,
+    Traceparent,
+}
+
+/// One way in which a call is answered when all is well.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: AnswerBody,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum AnswerBody {
+    Nothing,
+    Json(PayloadInfo),
+}
+
+/// Begins a row: the name of the call in generated clients, its chapter, and what it does in one sentence.
+pub(crate) fn describe(id: &'static str, tag: Tag, summary: &'static str) -> Words {
+    Words { id, tag, summary }
+}
+
+impl Words {
+    /// A call everybody may make.
+    pub(crate) fn open<F, A>(self, method: Method, path: &'static str, handler: F) -> Route
+    where
+        F: FnOnce(Orchestrator, Request) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response, ApiError>> + Send + 'static,
+    {
+        Route::new(self, method, path, Caller::Open, handler)
+    }
+
+    /// The call by which agents join; the path is relative to the agents' base.
+    pub(crate) fn registration<F, A>(self, method: Method, path: &'static str, handler: F) -> Route
+    where
+        F: FnOnce(Orchestrator, Request) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response, ApiError>> + Send + 'static,
+    {
+        Route::new(self, method, path, Caller::Registration, handler)
+    }
+
+    /// A call by the agent in the path, which is relative to the agents' base. The handler reads an
+    /// [`AgentCall`](super::call::AgentCall).
+    pub(crate) fn agent<F, A>(self, method: Method, path: &'static str, handler: F) -> Route
+    where
+        F: FnOnce(Orchestrator, Request) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response, ApiError>> + Send + 'static,
+    {
+        Route::new(self, method, path, Caller::Agent, handler)
+    }
+
+    /// A call by an operator whose key has the scope. The handler gets the call only once that is so.
+    pub(crate) fn operator<F, A>(self, method: Method, path: &'static str, scope: Scope, handler: F) -> Route
+    where
+        F: FnOnce(Orchestrator, OperatorCall) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response, ApiError>> + Send + 'static,
+    {
+        let checked = async move |orchestrator: Orchestrator, request: Request| {
+            let call = OperatorCall::read(&orchestrator, request, scope)?;
+            handler(orchestrator, call).await
+        };
+        Route::new(self, method, path, Caller::Operator(scope), checked)
+    }
+}
+
+impl Route {
+    fn new<F, A>(words: Words, method: Method, path: &'static str, caller: Caller, handler: F) -> Self
+    where
+        F: FnOnce(Orchestrator, Request) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response, ApiError>> + Send + 'static,
+    {
+        let filter = MethodFilter::try_from(method.clone()).expect("the table has methods of HTTP alone");
+        Self {
+            words,
+            method,
+            path,
+            caller,
+            takes: None,
+            body_may_be_absent: false,
+            asks: None,
+            headers: Vec::new(),
+            answers: Vec::new(),
+            codes: Vec::new(),
+            handler: on(filter, async move |State(orchestrator): State<Orchestrator>, request: Request| {
+                answer(handler, orchestrator, request).await
+            }),
+        }
+    }
+
+    /// The body is a `T`.
+    pub(crate) fn takes<T: Payload>(self) -> Self {
+        Self { takes: Some(T::INFO), ..self }
+    }
+
+    /// The body is a `T`, or empty.
+    pub(crate) fn may_take<T: Payload>(self) -> Self {
+        Self { takes: Some(T::INFO), body_may_be_absent: true, ..self }
+    }
+
+    /// The query is a `T`.
+    pub(crate) fn asks<T: Payload>(self) -> Self {
+        Self { asks: Some(T::INFO), ..self }
+    }
+
+    /// The call understands the header.
+    pub(crate) fn hears(mut self, header: RequestHeader) -> Self {
+        self.headers.push(header);
+        self
+    }
+
+    /// One answer is this status with a `T`.
+    pub(crate) fn gives<T: Payload>(mut self, status: StatusCode) -> Self {
+        self.answers.push(Answer { status, body: AnswerBody::Json(T::INFO) });
+        self
+    }
+
+    /// One answer is this status without a body.
+    pub(crate) fn gives_nothing(mut self, status: StatusCode) -> Self {
+        self.answers.push(Answer { status, body: AnswerBody::Nothing });
+        self
+    }
+
+    /// The call may also fail in these ways; what every call of its kind refuses goes without saying.
+    pub(crate) fn refuses(mut self, codes: &[ErrorCode]) -> Self {
+        self.codes.extend(codes);
+        self
+    }
+
+    /// Every code the call may answer with, its kind's among them, in the order of the protocol.
+    pub(crate) fn codes(&self) -> Vec<ErrorCode> {
+        use ErrorCode as Code;
+        let mut codes = self.codes.clone();
+        match self.caller {
+            Caller::Open => {}
+            Caller::Registration => {
+                codes.extend([Code::RegistrationDenied, Code::Forbidden, Code::Unavailable, Code::Draining]);
+            }
+            Caller::Agent => {
+                codes.extend([Code::InvalidToken, Code::AgentNotFound, Code::Unavailable, Code::Draining]);
+            }
+            Caller::Operator(_) => {
+                codes.extend([Code::InvalidToken, Code::Forbidden, Code::Unavailable, Code::Draining]);
+            }
+        }
+        // An agent's call reads its body, if it comes with one, even where it takes none.
+        if self.takes.is_some() || self.caller == Caller::Agent {
+            codes.extend([
+                Code::MalformedJson,
+                Code::RequestTimeout,
+                Code::PayloadTooLarge,
+                Code::UnsupportedMediaType,
+                Code::ValidationError,
+            ]);
+        }
+        if self.asks.is_some() || self.headers.contains(&RequestHeader::IdempotencyKey) {
+            codes.push(Code::ValidationError);
+        }
+        if self.caller != Caller::Open {
+            codes.push(Code::InternalError);
+        }
+        ErrorCode::ALL.into_iter().filter(|code| codes.contains(code)).collect()
+    }
+}
+
+/// Carries a call out; its errors become problem bodies, and every answer carries the request's id.
+async fn answer<F, A>(handler: F, orchestrator: Orchestrator, request: Request) -> Response
+where
+    F: FnOnce(Orchestrator, Request) -> A,
+    A: Future<Output = Result<Response, ApiError>>,
+{
+    let id = request_id(&orchestrator, request.headers());
+    let answer = handler(orchestrator, request).await;
+    let mut response = answer.unwrap_or_else(|refusal| error::response(&refusal, &id));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        // A batch has named itself already: its answers carry the same id.
+        response.headers_mut().entry(header::REQUEST_ID).or_insert(id);
+    }
+    response
+}

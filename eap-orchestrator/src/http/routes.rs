@@ -1,0 +1,165 @@
+//! The table of all calls: the router and `/openapi.json` are both made from it, so neither can lack a row.
+
+use eap_types::{
+    AgentDetail, AgentPage, Assignment, CancelTask, Deregister, Deregistered, ErrorCode, Health, Heartbeat,
+    HeartbeatReply, LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport, Readiness,
+    Registered, Registration, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply, Scope, SubmitBatch,
+    SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, path,
+};
+use http::{Method, StatusCode};
+
+use super::route::{RequestHeader, Route, Tag, describe};
+use super::{agents, health, heartbeat, register, reports, tasks, work};
+
+/// Every call of this version.
+pub(crate) fn routes() -> Vec<Route> {
+    [agent_side(), of_tasks(), of_agents(), of_the_service()].into_iter().flatten().collect()
+}
+
+fn agent_side() -> Vec<Route> {
+    let of_a_task = [ErrorCode::TaskNotFound, ErrorCode::LeaseLost, ErrorCode::TaskFinal];
+    vec![
+        describe("register_agent", Tag::AgentSide, "An agent joins, or comes back under its identity.")
+            .registration(Method::POST, path::REGISTER, register::register)
+            .hears(RequestHeader::IdempotencyKey)
+            .takes::<Registration>()
+            .gives::<Registered>(StatusCode::CREATED)
+            .refuses(&[ErrorCode::UnsupportedVersion, ErrorCode::IdempotencyConflict]),
+        describe("remove_agent", Tag::AgentSide, "An agent leaves; its leases are handed back.")
+            .agent(Method::DELETE, path::AGENT, register::remove)
+            .gives_nothing(StatusCode::NO_CONTENT),
+        describe("deregister_agent", Tag::AgentSide, "An agent leaves and says why; its leases are handed back.")
+            .agent(Method::POST, path::DEREGISTER, register::deregister)
+            .may_take::<Deregister>()
+            .gives::<Deregistered>(StatusCode::OK),
+        describe("heartbeat", Tag::AgentSide, "An agent says that it lives, and keeps its leases.")
+            .agent(Method::POST, path::HEARTBEAT, heartbeat::beat)
+            .takes::<Heartbeat>()
+            .gives::<HeartbeatReply>(StatusCode::OK)
+            .gives_nothing(StatusCode::NO_CONTENT),
+        describe("lease_tasks", Tag::AgentSide, "Asks for tasks and waits for them; a repeat gets the same tasks.")
+            .agent(Method::POST, path::LEASE, work::lease)
+            .takes::<LeaseRequest>()
+            .gives::<LeaseReply>(StatusCode::OK)
+            .gives_nothing(StatusCode::NO_CONTENT)
+            .refuses(&[ErrorCode::RateLimited]),
+        describe("next_task", Tag::AgentSide, "Asks for one task; the form for curl.")
+            .agent(Method::POST, path::NEXT, work::next)
+            .may_take::<NextRequest>()
+            .gives::<Assignment>(StatusCode::OK)
+            .gives_nothing(StatusCode::NO_CONTENT)
+            .refuses(&[ErrorCode::RateLimited]),
+        describe("report_result", Tag::AgentSide, "Reports how an attempt ended; a repeat gets the first answer.")
+            .agent(Method::POST, path::RESULT, reports::result)
+            .takes::<TaskResult>()
+            .gives::<ResultAccepted>(StatusCode::OK)
+            .refuses(&of_a_task)
+            .refuses(&[ErrorCode::ResultConflict]),
+        describe("report_results", Tag::AgentSide, "Reports several results; each gets its own answer, in order.")
+            .agent(Method::POST, path::RESULTS, reports::results)
+            .takes::<ResultBatch>()
+            .gives::<ResultsReply>(StatusCode::OK),
+        describe("report_progress", Tag::AgentSide, "Says how far an attempt is, and renews its lease.")
+            .agent(Method::POST, path::PROGRESS, reports::progress)
+            .takes::<ProgressReport>()
+            .gives::<ProgressReply>(StatusCode::OK)
+            .refuses(&of_a_task),
+        describe("release_task", Tag::AgentSide, "Hands a task back to the queue.")
+            .agent(Method::POST, path::RELEASE, reports::release)
+            .may_take::<ReleaseRequest>()
+            .gives::<Released>(StatusCode::OK)
+            .refuses(&of_a_task),
+    ]
+}
+
+fn of_tasks() -> Vec<Route> {
+    vec![
+        describe("submit_task", Tag::Tasks, "Takes a task in; once it answers, the task is kept.")
+            .operator(Method::POST, path::TASKS, Scope::TasksSubmit, tasks::submit)
+            .hears(RequestHeader::IdempotencyKey)
+            .hears(RequestHeader::Traceparent)
+            .takes::<SubmitTask>()
+            .gives::<TaskView>(StatusCode::CREATED)
+            .refuses(&[ErrorCode::IdempotencyConflict]),
+        describe("submit_tasks", Tag::Tasks, "Takes several tasks in; each gets its own answer, in order.")
+            .operator(Method::POST, path::TASKS_BATCH, Scope::TasksSubmit, tasks::submit_batch)
+            .hears(RequestHeader::IdempotencyKey)
+            .hears(RequestHeader::Traceparent)
+            .takes::<SubmitBatch>()
+            .gives::<SubmitBatchReply>(StatusCode::OK)
+            .refuses(&[ErrorCode::IdempotencyConflict]),
+        describe("list_tasks", Tag::Tasks, "A page of tasks, newest first, without their results.")
+            .operator(Method::GET, path::TASKS, Scope::TasksRead, tasks::list)
+            .asks::<TaskQuery>()
+            .gives::<TaskPage>(StatusCode::OK),
+        describe("get_task", Tag::Tasks, "One task as it stands, or once it is final if the caller waits.")
+            .operator(Method::GET, path::TASK, Scope::TasksRead, tasks::get)
+            .asks::<WaitQuery>()
+            .gives::<TaskView>(StatusCode::OK)
+            .refuses(&[ErrorCode::TaskNotFound]),
+        describe("cancel_task", Tag::Tasks, "Ends a task for good; its holder is told on its next channel.")
+            .operator(Method::POST, path::TASK_CANCEL, Scope::TasksCancel, tasks::cancel)
+            .may_take::<CancelTask>()
+            .gives::<TaskView>(StatusCode::OK)
+            .refuses(&[ErrorCode::TaskNotFound, ErrorCode::TaskFinal]),
+        describe("get_task_history", Tag::Tasks, "The attempts, late results and events of a task.")
+            .operator(Method::GET, path::TASK_HISTORY, Scope::TasksRead, tasks::history)
+            .gives::<TaskHistory>(StatusCode::OK)
+            .refuses(&[ErrorCode::TaskNotFound]),
+    ]
+}
+
+fn of_agents() -> Vec<Route> {
+    vec![
+        describe("list_agents", Tag::Agents, "A page of agents, newest first.")
+            .operator(Method::GET, path::AGENTS, Scope::AgentsRead, agents::list)
+            .asks::<PageQuery>()
+            .gives::<AgentPage>(StatusCode::OK),
+        describe("get_agent", Tag::Agents, "One agent with its liveness, load and leases.")
+            .operator(Method::GET, path::AGENT_DETAIL, Scope::AgentsRead, agents::get)
+            .gives::<AgentDetail>(StatusCode::OK)
+            .refuses(&[ErrorCode::AgentNotFound]),
+    ]
+}
+
+fn of_the_service() -> Vec<Route> {
+    vec![
+        describe("health", Tag::Service, "Whether the process runs.")
+            .open(Method::GET, path::HEALTH, health::live)
+            .gives::<Health>(StatusCode::OK),
+        describe("readiness", Tag::Service, "Whether it can take work.")
+            .open(Method::GET, path::READY, health::ready)
+            .gives::<Readiness>(StatusCode::OK)
+            .gives::<Readiness>(StatusCode::SERVICE_UNAVAILABLE),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_call_has_a_name_of_its_own_a_sentence_and_an_answer() {
+        let mut ids = HashSet::new();
+        for route in routes() {
+            let id = route.words.id;
+            assert!(ids.insert(id), "{id} is there twice");
+            assert!(id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{id}");
+            let summary = route.words.summary;
+            assert!(summary.starts_with(char::is_uppercase) && summary.ends_with('.'), "{id}: {summary}");
+            assert!(!route.answers.is_empty(), "{id} has no answer");
+        }
+    }
+
+    #[test]
+    fn the_codes_of_a_call_are_its_own_and_those_of_its_kind() {
+        let result = routes().into_iter().find(|route| route.words.id == "report_result").unwrap();
+        let codes = result.codes();
+        for code in [ErrorCode::InvalidToken, ErrorCode::ResultConflict, ErrorCode::PayloadTooLarge] {
+            assert!(codes.contains(&code), "{code}");
+        }
+        assert!(!codes.contains(&ErrorCode::Forbidden) && !codes.contains(&ErrorCode::RegistrationDenied));
+    }
+}

@@ -1,0 +1,99 @@
+//! The catalogue: every body and query of the protocol, with its JSON Schema and its examples.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use crate::{
+    AgentDetail, AgentPage, Assignment, CancelTask, Deregister, Deregistered, Health, Heartbeat, HeartbeatReply,
+    LeaseReply, LeaseRequest, NextRequest, PageQuery, ProblemBody, ProgressReply, ProgressReport, Readiness,
+    Registered, Registration, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply, SubmitBatch,
+    SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery,
+};
+
+/// A body or query of the protocol: one of those in [`PayloadInfo::ALL`].
+pub trait Payload: JsonSchema {
+    /// What there is to know about it.
+    const INFO: PayloadInfo;
+}
+
+/// Who writes a payload: its schema says what may be left out on this way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PayloadRole {
+    /// Sent to an orchestrator, or to a push agent.
+    Request,
+    /// Sent back.
+    Reply,
+    /// The query of a GET request, as an object.
+    Query,
+}
+
+/// A payload as the catalogue has it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PayloadInfo {
+    /// The name of its type, which is the title of its schema.
+    pub name: &'static str,
+    /// Who writes it.
+    pub role: PayloadRole,
+    /// Examples as (name of the fixture, JSON text); the first is the fullest.
+    pub examples: &'static [(&'static str, &'static str)],
+    /// Builds its schema with a generator of the caller's settings; a reference where that has definitions.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// Lists the payloads: a line for each type, with the fixtures that show it.
+macro_rules! payloads {
+    ($($role:ident $name:ident: $($fixture:literal),+;)+) => {
+        $(impl Payload for $name {
+            const INFO: PayloadInfo = PayloadInfo {
+                name: stringify!($name),
+                role: PayloadRole::$role,
+                examples: &[$(($fixture, include_str!(concat!("../fixtures/", $fixture, ".json")))),+],
+                schema: SchemaGenerator::subschema_for::<$name>,
+            };
+        })+
+
+        impl PayloadInfo {
+            /// Every payload, by name.
+            pub const ALL: &'static [Self] = &[$($name::INFO),+];
+        }
+    };
+}
+
+payloads! {
+    Reply AgentDetail: "agent.reply";
+    Reply AgentPage: "agent_page.reply";
+    Request Assignment: "assignment.request", "adr001_assignment.request", "adr001_assignment.request.written";
+    Request CancelTask: "cancel.request";
+    Request Deregister: "deregister.request";
+    Reply Deregistered: "deregister.reply";
+    Reply Health: "health.reply";
+    Request Heartbeat: "heartbeat.request", "adr001_heartbeat.request", "adr001_heartbeat.request.written";
+    Reply HeartbeatReply: "heartbeat.reply";
+    Reply LeaseReply: "lease.reply";
+    Request LeaseRequest: "lease.request";
+    Request NextRequest: "next.request";
+    Query PageQuery: "page.query";
+    Reply ProblemBody: "problem.reply";
+    Reply ProgressReply: "progress.reply";
+    Request ProgressReport: "progress.request";
+    Reply Readiness: "ready.reply", "not_ready.reply";
+    Reply Registered: "registration.reply", "registration_older_peer.reply";
+    Request Registration:
+        "registration.request", "adr001_registration.request", "adr001_registration.request.written";
+    Request ReleaseRequest: "release.request";
+    Reply Released: "release.reply";
+    Reply ResultAccepted: "result.reply";
+    Request ResultBatch: "results.request";
+    Reply ResultsReply: "results.reply";
+    Request SubmitBatch: "submit_batch.request";
+    Reply SubmitBatchReply: "submit_batch.reply";
+    Request SubmitTask: "submit.request", "submit_text.request";
+    Reply TaskHistory: "history.reply";
+    Reply TaskPage: "task_page.reply";
+    Query TaskQuery: "task.query";
+    Request TaskResult:
+        "result.request", "result_failed.request", "adr001_result.request", "adr001_result.request.written";
+    Reply TaskView: "task.reply";
+    Query WaitQuery: "wait.query";
+}
