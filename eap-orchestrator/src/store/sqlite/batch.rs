@@ -8,14 +8,14 @@ use rusqlite::{OptionalExtension as _, ToSql, params};
 
 use super::fault::{Fault, Setback};
 use super::ledger::Ledger;
+use super::recent::Known;
 use super::rows::{Prepared, PreparedAgent, PreparedAgentWrite, PreparedTask, PreparedTaskWrite, number};
 use crate::store::{Committed, IdempotencyKeyRow, IdempotentTarget, RecordRef, StoreError};
 
 /// What the check of a task write found out for the write.
-#[derive(Clone, Copy)]
 enum TaskTarget {
     New,
-    Stored { seq: i64, is_renewal: bool },
+    Stored(Known),
 }
 
 /// What the check of an agent write found out for the write.
@@ -40,33 +40,29 @@ impl Ledger {
     }
 
     fn check_tasks(&self, change: &Prepared) -> Result<Vec<TaskTarget>, Setback> {
+        if let [task] = &change.tasks[..]
+            && matches!(task.write, PreparedTaskWrite::Insert { .. })
+        {
+            // Its insertion is the first write of the change, and finds out by itself whether the id is new.
+            return Ok(vec![TaskTarget::New]);
+        }
         let mut seen = HashSet::new();
         let check = |task: &PreparedTask| {
-            let is_first = change.tasks.len() == 1 || seen.insert(task.id);
+            let is_first = change.tasks.len() == 1 || seen.insert(task.task.id());
             self.check_task(task, is_first)
         };
         change.tasks.iter().map(check).collect()
     }
 
     fn check_task(&self, task: &PreparedTask, is_first: bool) -> Result<TaskTarget, Setback> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT seq, rev, status = ?2 AND holder IS ?3 AND request_id IS ?4 FROM task WHERE id = ?1",
-        )?;
-        let state = &task.state;
-        let stored: Option<(i64, i64, bool)> = statement
-            .query_row(params![task.id.as_bytes(), state.status, state.holder, state.request], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
-            .optional()?;
-        match (&task.write, stored) {
-            (PreparedTaskWrite::Insert { .. }, None) if is_first => Ok(TaskTarget::New),
-            (PreparedTaskWrite::Insert { .. }, _) => Err(duplicate(RecordRef::Task(task.id))),
-            (PreparedTaskWrite::Update { revision }, Some((seq, rev, is_alike)))
-                if is_first && rev == number(revision.0) =>
-            {
-                Ok(TaskTarget::Stored { seq, is_renewal: is_alike && state.holder.is_some() })
-            }
-            (PreparedTaskWrite::Update { .. }, _) => Err(conflict(RecordRef::Task(task.id))),
+        let id = task.task.id();
+        match &task.write {
+            PreparedTaskWrite::Insert { .. } if is_first && self.seq_of(id)?.is_none() => Ok(TaskTarget::New),
+            PreparedTaskWrite::Insert { .. } => Err(duplicate(RecordRef::Task(id))),
+            PreparedTaskWrite::Update { revision } => match self.stored(id)? {
+                Some(before) if is_first && before.is_at(*revision) => Ok(TaskTarget::Stored(before)),
+                _ => Err(conflict(RecordRef::Task(id))),
+            },
         }
     }
 
@@ -119,28 +115,27 @@ impl Ledger {
         let mut seen = HashSet::new();
         for row in &change.results {
             let is_first = change.results.len() == 1 || seen.insert(row.task);
-            let is_recorded = match self.target_of(row.task, change, tasks)? {
-                TaskTarget::New => false,
-                TaskTarget::Stored { seq, .. } => {
-                    self.connection.prepare_cached("SELECT 1 FROM result WHERE seq = ?1")?.exists([seq])?
-                }
+            let is_recorded = match self.seq_within(row.task, change, tasks)? {
+                None => false,
+                Some(seq) => self.connection.prepare_cached("SELECT 1 FROM result WHERE seq = ?1")?.exists([seq])?,
             };
             if is_recorded || !is_first {
                 return Err(duplicate(RecordRef::Task(row.task)));
             }
         }
         for row in &change.late_results {
-            self.target_of(row.task, change, tasks)?;
+            self.seq_within(row.task, change, tasks)?;
         }
         Ok(())
     }
 
-    /// Where the task of a result stands, which this change may write as well.
-    fn target_of(&self, id: TaskId, change: &Prepared, tasks: &[TaskTarget]) -> Result<TaskTarget, Setback> {
-        match change.tasks.iter().position(|write| write.id == id) {
-            Some(index) => Ok(tasks[index]),
+    /// The number of the task of a result; it has none yet if this change inserts it.
+    fn seq_within(&self, id: TaskId, change: &Prepared, tasks: &[TaskTarget]) -> Result<Option<i64>, Setback> {
+        match change.tasks.iter().position(|write| write.task.id() == id).map(|index| &tasks[index]) {
+            Some(TaskTarget::New) => Ok(None),
+            Some(TaskTarget::Stored(before)) => Ok(Some(before.seq)),
             None => match self.seq_of(id)? {
-                Some(seq) => Ok(TaskTarget::Stored { seq, is_renewal: false }),
+                Some(seq) => Ok(Some(seq)),
                 // A result of nothing: its task was purged since it was read.
                 None => Err(conflict(RecordRef::Task(id))),
             },
@@ -154,18 +149,23 @@ impl Ledger {
         Ok(statement.exists(params![row.scope.principal, row.scope.route, row.scope.key])?)
     }
 
-    fn write(&mut self, change: &Prepared, tasks: &[TaskTarget], agents: &[AgentTarget]) -> Result<(), Fault> {
-        for (task, target) in change.tasks.iter().zip(tasks) {
-            match (&task.write, target) {
-                (PreparedTaskWrite::Insert { spec, task: record }, _) => self.insert_task(record, spec, &task.state)?,
-                (_, TaskTarget::Stored { seq, is_renewal }) => self.update_task(*seq, &task.state, *is_renewal)?,
+    fn write(&mut self, change: &Prepared, tasks: &[TaskTarget], agents: &[AgentTarget]) -> Result<(), Setback> {
+        // Tasks first: until one is written, the change may still be refused.
+        for (write, target) in change.tasks.iter().zip(tasks) {
+            match (&write.write, target) {
+                (PreparedTaskWrite::Insert { spec }, _) => {
+                    if !self.insert_task(&write.task, spec, &write.state)? {
+                        return Err(duplicate(RecordRef::Task(write.task.id())));
+                    }
+                }
+                (_, TaskTarget::Stored(before)) => self.update_task(before, &write.task, &write.state)?,
                 (PreparedTaskWrite::Update { .. }, TaskTarget::New) => {}
             }
         }
         for (write, target) in change.agents.iter().zip(agents) {
             self.write_agent(write, target)?;
         }
-        self.write_results(change, tasks)?;
+        self.write_results(change)?;
         if let Some(row) = &change.idempotency {
             self.insert_key(row)?;
         }
@@ -179,12 +179,13 @@ impl Ledger {
         if let Some(pulse) = change.pulse {
             self.write_meta("pulse", pulse.as_micros())?;
         }
-        self.insert_events(&change.events)
+        Ok(self.insert_events(&change.events)?)
     }
 
     fn write_agent(&mut self, write: &PreparedAgent, target: &AgentTarget) -> Result<(), Fault> {
         let agent = &write.agent;
         self.routes.forget_agent(&agent.id);
+        self.holders.forget(&agent.id);
         let (name, instance) = (agent.name.as_str(), agent.instance_id.as_ref().map(InstanceId::as_str));
         let (tenant, epoch, is_active) =
             (agent.tenant.as_bytes(), number(agent.epoch), agent.standing == Standing::Active);
@@ -224,13 +225,9 @@ impl Ledger {
         Ok(())
     }
 
-    fn write_results(&self, change: &Prepared, tasks: &[TaskTarget]) -> Result<(), Fault> {
+    fn write_results(&self, change: &Prepared) -> Result<(), Fault> {
         let seq_of = |id: TaskId| -> Result<i64, Fault> {
-            let written = change.tasks.iter().position(|write| write.id == id).map(|index| tasks[index]);
-            match written {
-                Some(TaskTarget::Stored { seq, .. }) => Ok(seq),
-                _ => self.seq_of(id)?.ok_or_else(|| Fault::nonsense("a task that was there a moment ago is gone")),
-            }
+            self.seq_of(id)?.ok_or_else(|| Fault::nonsense("a task that was there a moment ago is gone"))
         };
         for row in &change.results {
             self.connection

@@ -2,14 +2,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
 
 use eap_core::Task;
 use eap_types::{RequestId, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Params, params};
+use rusqlite::{Connection, Params, params};
 
 use super::fault::Fault;
 use super::ledger::Ledger;
-use super::rows::{StateColumns, number, stored_task};
+use super::rows::{StateText, number, stored_task};
 use crate::store::{Ask, Claimed, Claims, Decide, Demand, MAX_CLAIM_BYTES, events_of};
 
 /// How many places of a route are read at once, at most.
@@ -23,8 +24,6 @@ pub(super) const PLACES_AT: &str = "SELECT priority, seq FROM task INDEXED BY ta
 /// over every place of the priority that was reached.
 pub(super) const PLACES_BEHIND: &str = "SELECT priority, seq FROM task INDEXED BY task_ready \
      WHERE route = ?1 AND priority > ?2 ORDER BY priority, seq LIMIT ?3";
-
-pub(super) const COUNT_HELD: &str = "SELECT count(*) FROM task INDEXED BY task_held WHERE holder = ?1";
 
 pub(super) const CLAIMED_BEFORE: &str = "SELECT t.rev, s.spec, t.state \
      FROM task t INDEXED BY task_held JOIN task_spec s ON s.seq = t.seq \
@@ -83,26 +82,20 @@ impl Ledger {
 
     fn serve(&mut self, ask: &Ask, now: Timestamp, decide: &Decide) -> Result<Claimed, Fault> {
         let agent = &ask.agent;
-        let epoch: Option<i64> = self
-            .connection
-            .prepare_cached("SELECT epoch FROM agent WHERE id = ?1 AND is_active")?
-            .query_row([agent.id.as_str()], |row| row.get(0))
-            .optional()?;
-        if epoch != Some(number(agent.epoch)) {
+        let holder = self.holders.of(&self.connection, &agent.id)?;
+        if holder.epoch != Some(number(agent.epoch)) {
             return Ok(Claimed::default());
         }
-        if let Some(request) = &ask.request_id {
-            let tasks = self.claimed_before(ask, request, now)?;
-            if !tasks.is_empty() {
-                return Ok(Claimed { tasks, repeated: true });
-            }
+        let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(holder.leases()));
+        if let Some(request) = &ask.request_id
+            && holder.has_claimed_by(request)
+        {
+            return Ok(Claimed { tasks: self.claimed_before(ask, request, now)?, repeated: true });
         }
         let routes = self.routes.open_to(agent, ask.task_types.as_ref());
         if routes.is_empty() {
             return Ok(Claimed::default());
         }
-        let held: u32 = self.connection.prepare_cached(COUNT_HELD)?.query_row([agent.id.as_str()], |row| row.get(0))?;
-        let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(held));
         let tasks = self.take(ask, routes, room as usize, now, decide)?;
         Ok(Claimed { tasks, repeated: false })
     }
@@ -140,17 +133,19 @@ impl Ledger {
             }
         }
         let mut bytes = 0;
-        while taken.len() < room
-            && bytes < MAX_CLAIM_BYTES
+        while bytes < MAX_CLAIM_BYTES
             && let Some(Reverse(((_, seq), index))) = heads.pop()
         {
-            let task = self.ready_task(seq, now)?;
-            if let Ok(changed) = decide(&task, ask, now) {
-                let task = Task { spec: task.spec, state: changed.state };
-                self.update_task(seq, &StateColumns::of(&task)?, false)?;
+            let before = self.ready_task(seq)?;
+            if let Ok(changed) = decide(&before.task, ask, now) {
+                let task = Arc::new(Task { spec: Arc::clone(&before.task.spec), state: changed.state });
+                self.update_task(&before, &task, &StateText::of(&task)?)?;
                 self.insert_events(&events_of(&task, &changed.notes, now))?;
                 bytes += task.spec.payload_bytes();
-                taken.push(task);
+                taken.push(Task::clone(&task));
+                if taken.len() == room {
+                    break;
+                }
             }
             // Refused tasks are passed over: from here on, whole pages.
             if let Some(place) = walks[index].next(&self.connection, PAGE)? {

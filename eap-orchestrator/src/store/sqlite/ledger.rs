@@ -1,30 +1,46 @@
 //! The writer's connection and what it knows by heart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use eap_core::{Task, TaskSpec};
-use eap_types::{AgentId, TaskId, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, ToSql, params, params_from_iter};
+use eap_types::{AgentId, RequestId, TaskId};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::fault::Fault;
+use super::holders::Holders;
+use super::recent::{Known, Recent};
 use super::routes::Routes;
-use super::rows::{StateColumns, stored_task};
+use super::rows::{StateColumns, StateText, stored_task};
 use crate::clock::Clock;
-use crate::store::{EventSeq, NewEvent};
+use crate::store::{EventSeq, NewEvent, Revision, Stored};
 
 /// How many ready tasks are kept at hand, and how many bytes of them.
 const MAX_FRESH: usize = 8_192;
 const MAX_FRESH_BYTES: usize = 16 << 20;
 
-/// The first nine parameters are those of `UPDATE_STATE`.
-const INSERT_TASK: &str = "INSERT INTO task (seq, rev, status, route, due_at, holder, request_id, ended_at, last_agent, \
-     state, id, tenant, task_type, priority) \
-     VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+/// A task as it stands, by its id.
+const STORED: &str =
+    "SELECT t.rev, s.spec, t.state, t.seq FROM task t JOIN task_spec s ON s.seq = t.seq WHERE t.id = ?1";
+
+const INSERT_SPEC: &str = "INSERT INTO task_spec (seq, spec) VALUES (?1, ?2)";
+const INSERT_TASK: &str = "INSERT INTO task (seq, rev, id, tenant, task_type, priority, status, route, due_at, holder, \
+     request_id, ended_at, last_agent, state) \
+     VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
+
+// SQLite visits every index of a column that is set, whether or not its value changes. So the usual steps of a task's
+// life name just the columns that they change.
+/// A ready task is leased.
+pub(super) const LEASE_STATE: &str = "UPDATE task SET rev = rev + 1, status = ?2, route = NULL, due_at = ?3, \
+     holder = ?4, request_id = ?5, last_agent = ?6, state = ?7 WHERE seq = ?1";
+/// It is still held by the same agent for the same request.
+pub(super) const RENEW_STATE: &str = "UPDATE task SET rev = rev + 1, due_at = ?2, state = ?3 WHERE seq = ?1";
+/// Its holder's lease ends with it.
+pub(super) const END_STATE: &str = "UPDATE task SET rev = rev + 1, status = ?2, due_at = NULL, holder = NULL, \
+     request_id = NULL, ended_at = ?3, state = ?4 WHERE seq = ?1";
+/// Anything else.
 pub(super) const UPDATE_STATE: &str = "UPDATE task SET rev = rev + 1, status = ?2, route = ?3, due_at = ?4, \
      holder = ?5, request_id = ?6, ended_at = ?7, last_agent = ?8, state = ?9 WHERE seq = ?1";
-/// For a state that is found under the same words as before: most indexes need no visit.
-pub(super) const RENEW_STATE: &str = "UPDATE task SET rev = rev + 1, due_at = ?2, state = ?3 WHERE seq = ?1";
 
 /// The one connection that writes.
 ///
@@ -34,6 +50,11 @@ pub(super) struct Ledger {
     pub(super) connection: Connection,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) routes: Routes,
+    pub(super) holders: Holders,
+    /// What was committed, for everybody.
+    recent: Arc<Recent>,
+    /// What the open transaction wrote.
+    written: HashMap<TaskId, Known>,
     fresh: FreshTasks,
     last_task: i64,
     last_event: i64,
@@ -42,12 +63,13 @@ pub(super) struct Ledger {
 /// Tasks that became ready a moment ago, so that the claim that takes them need not read them back.
 #[derive(Debug, Default)]
 struct FreshTasks {
-    tasks: BTreeMap<i64, (Task, usize)>,
+    tasks: BTreeMap<i64, (Arc<Task>, usize)>,
     bytes: usize,
 }
 
 impl FreshTasks {
-    fn put(&mut self, seq: i64, task: Task, bytes: usize) {
+    fn put(&mut self, seq: i64, task: Arc<Task>) {
+        let bytes = task.spec.payload_bytes();
         self.bytes += bytes;
         self.tasks.insert(seq, (task, bytes));
         while self.tasks.len() > MAX_FRESH || self.bytes > MAX_FRESH_BYTES {
@@ -65,11 +87,14 @@ impl FreshTasks {
 
 impl Ledger {
     /// Loads what the writer keeps in memory; none of it grows with the queue.
-    pub(super) fn load(connection: Connection, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
+    pub(super) fn load(connection: Connection, clock: Arc<dyn Clock>, recent: Arc<Recent>) -> Result<Self, Fault> {
         let mut ledger = Self {
             connection,
             clock,
             routes: Routes::default(),
+            holders: Holders::default(),
+            recent,
+            written: HashMap::new(),
             fresh: FreshTasks::default(),
             last_task: 0,
             last_event: 0,
@@ -88,6 +113,8 @@ impl Ledger {
         )?;
         self.last_event = newest(super::read::HEAD)?;
         self.fresh = FreshTasks::default();
+        self.holders = Holders::default();
+        self.written.clear();
         self.routes = Routes::load(&self.connection)?;
         Ok(())
     }
@@ -97,13 +124,16 @@ impl Ledger {
         Ok(())
     }
 
-    pub(super) fn commit(&self) -> Result<(), Fault> {
+    pub(super) fn commit(&mut self) -> Result<(), Fault> {
         self.connection.prepare_cached("COMMIT")?.execute([]).map_err(Fault::of_commit)?;
+        self.recent.publish(self.written.drain());
         Ok(())
     }
 
     /// Undoes the open transaction, which SQLite may have done already, and what was known within it.
     pub(super) fn rollback(&mut self) -> Result<(), Fault> {
+        // A commit that failed may be in the file all the same.
+        self.recent.clear();
         if !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }
@@ -128,59 +158,128 @@ impl Ledger {
         Ok(())
     }
 
+    /// A task as the open transaction has it, if it is remembered.
+    pub(super) fn known(&self, id: TaskId) -> Option<Known> {
+        self.written.get(&id).cloned().or_else(|| self.recent.get(id))
+    }
+
+    /// The same, read where it is not remembered.
+    pub(super) fn stored(&self, id: TaskId) -> Result<Option<Known>, Fault> {
+        if let Some(known) = self.known(id) {
+            return Ok(Some(known));
+        }
+        let mut statement = self.connection.prepare_cached(STORED)?;
+        let mut rows = statement.query([id.as_bytes()])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let Stored { record, revision, .. } = stored_task(row, 0, self.clock.now())?;
+        Ok(Some(Known { seq: row.get(3)?, revision, task: Arc::new(record) }))
+    }
+
     /// The number under which a task is stored.
     pub(super) fn seq_of(&self, id: TaskId) -> Result<Option<i64>, Fault> {
+        if let Some(known) = self.known(id) {
+            return Ok(Some(known.seq));
+        }
         let mut statement = self.connection.prepare_cached("SELECT seq FROM task WHERE id = ?1")?;
         Ok(statement.query_row([id.as_bytes()], |row| row.get(0)).optional()?)
     }
 
-    /// Writes a new task under the next number.
-    pub(super) fn insert_task(&mut self, task: &Task, spec: &str, state: &StateColumns) -> Result<(), Fault> {
+    /// Writes a new task under the next number; says whether its id was new, without which nothing is written.
+    pub(super) fn insert_task(&mut self, task: &Arc<Task>, spec: &str, state: &StateText) -> Result<bool, Fault> {
         let seq = self.last_task + 1;
-        let route = self.route_of(state)?;
-        self.connection
-            .prepare_cached("INSERT INTO task_spec (seq, spec) VALUES (?1, ?2)")?
-            .execute(params![seq, spec])?;
+        let route = self.route_of(task, state)?;
         let TaskSpec { id, routing, priority, .. } = &*task.spec;
-        let (tenant, task_type, priority) = (routing.tenant.as_bytes(), routing.task_type.as_str(), priority.get());
-        let fixed: [&dyn ToSql; 4] = [id.as_bytes(), tenant, &task_type, &priority];
-        let params = state.params(&seq, &route).into_iter().chain(fixed);
-        self.connection.prepare_cached(INSERT_TASK)?.execute(params_from_iter(params))?;
+        let columns = StateColumns::of(task);
+        let inserted = self.connection.prepare_cached(INSERT_TASK)?.execute(params![
+            seq,
+            id.as_bytes(),
+            routing.tenant.as_bytes(),
+            routing.task_type.as_str(),
+            priority.get(),
+            columns.status,
+            route,
+            columns.due_at,
+            columns.holder,
+            columns.request,
+            columns.ended_at,
+            columns.last_agent,
+            state.text,
+        ])?;
+        if inserted == 0 {
+            return Ok(false);
+        }
+        self.connection.prepare_cached(INSERT_SPEC)?.execute(params![seq, spec])?;
         self.last_task = seq;
         if route.is_some() {
-            self.fresh.put(seq, task.clone(), spec.len());
+            self.fresh.put(seq, Arc::clone(task));
         }
-        Ok(())
+        self.pass(seq, None, task);
+        self.written.insert(task.id(), Known { seq, revision: Revision(1), task: Arc::clone(task) });
+        Ok(true)
     }
 
-    /// Writes a task's new state. `is_renewal`: it is still held by the same agent for the same request.
-    pub(super) fn update_task(&mut self, seq: i64, state: &StateColumns, is_renewal: bool) -> Result<(), Fault> {
+    /// Writes the new state of a task that stands at `before`.
+    pub(super) fn update_task(&mut self, before: &Known, task: &Arc<Task>, state: &StateText) -> Result<(), Fault> {
+        let seq = before.seq;
         self.fresh.remove(seq);
-        if is_renewal {
-            let mut statement = self.connection.prepare_cached(RENEW_STATE)?;
-            statement.execute(params![seq, state.due_at, state.text])?;
-            return Ok(());
+        let route = self.route_of(task, state)?;
+        let (old, new, text) = (StateColumns::of(&before.task), StateColumns::of(task), &state.text);
+        let is_same_holder = (old.status, old.holder, old.request) == (new.status, new.holder, new.request);
+        if new.holder.is_some() && is_same_holder {
+            self.connection.prepare_cached(RENEW_STATE)?.execute(params![seq, new.due_at, text])?;
+        } else if new.holder.is_some() && old.ended_at.is_none() {
+            let mut statement = self.connection.prepare_cached(LEASE_STATE)?;
+            statement.execute(params![seq, new.status, new.due_at, new.holder, new.request, new.last_agent, text])?;
+        } else if old.holder.is_some() && new.ended_at.is_some() && old.last_agent == new.last_agent {
+            let mut statement = self.connection.prepare_cached(END_STATE)?;
+            statement.execute(params![seq, new.status, new.ended_at, text])?;
+        } else {
+            let mut statement = self.connection.prepare_cached(UPDATE_STATE)?;
+            let StateColumns { status, due_at, holder, request, ended_at, last_agent } = new;
+            statement.execute(params![seq, status, route, due_at, holder, request, ended_at, last_agent, text])?;
         }
-        let route = self.route_of(state)?;
-        self.connection.prepare_cached(UPDATE_STATE)?.execute(state.params(&seq, &route))?;
+        self.pass(seq, Some(&before.task), task);
+        let revision = Revision(before.revision.0 + 1);
+        let spec = &before.task.spec;
+        let task = if Arc::ptr_eq(spec, &task.spec) {
+            Arc::clone(task)
+        } else {
+            // The one that was inserted is never written again, whatever an update brings.
+            Arc::new(Task { spec: Arc::clone(spec), state: task.state.clone() })
+        };
+        self.written.insert(task.id(), Known { seq, revision, task });
         Ok(())
     }
 
-    fn route_of(&mut self, state: &StateColumns) -> Result<Option<i64>, Fault> {
-        let Some((canonical, spec)) = &state.route else { return Ok(None) };
-        self.routes.join(&self.connection, canonical, &spec.routing).map(Some)
+    /// Keeps in step what agents hold.
+    fn pass(&mut self, seq: i64, before: Option<&Task>, after: &Task) {
+        let from = before.and_then(Task::lease).map(|lease| &lease.agent);
+        let to = after.lease().map(|lease| (&lease.agent, lease.request_id.as_ref().map(RequestId::as_str)));
+        self.holders.pass(seq, from, to);
+    }
+
+    fn route_of(&mut self, task: &Task, state: &StateText) -> Result<Option<i64>, Fault> {
+        let Some(canonical) = &state.route else { return Ok(None) };
+        self.routes.join(&self.connection, canonical, &task.spec.routing).map(Some)
     }
 
     /// A task that is about to be claimed.
-    pub(super) fn ready_task(&self, seq: i64, now: Timestamp) -> Result<Task, Fault> {
-        if let Some((task, _)) = self.fresh.tasks.get(&seq) {
-            return Ok(task.clone());
+    pub(super) fn ready_task(&self, seq: i64) -> Result<Known, Fault> {
+        if let Some(known) = self.fresh.tasks.get(&seq).and_then(|(task, _)| self.known(task.id())) {
+            return Ok(known);
         }
         let sql = "SELECT t.rev, s.spec, t.state FROM task t JOIN task_spec s ON s.seq = t.seq WHERE t.seq = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([seq])?;
         let row = rows.next()?.ok_or_else(|| Fault::nonsense("a ready task has no record"))?;
-        Ok(stored_task(row, 0, now)?.record)
+        let Stored { record, revision, .. } = stored_task(row, 0, self.clock.now())?;
+        Ok(Known { seq, revision, task: Arc::new(record) })
+    }
+
+    /// Tasks are gone for good.
+    pub(super) fn forget_tasks(&mut self, ids: &[TaskId]) {
+        self.recent.forget(ids);
+        self.written.retain(|id, _| !ids.contains(id));
     }
 
     /// Numbers and writes events.

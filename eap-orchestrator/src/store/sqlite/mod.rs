@@ -10,6 +10,7 @@ mod checkpoint;
 mod claim;
 mod depths;
 mod fault;
+mod holders;
 mod ledger;
 mod lock;
 mod migrations;
@@ -20,6 +21,7 @@ mod purge;
 mod queue;
 mod read;
 mod readers;
+mod recent;
 mod routes;
 mod rows;
 mod tally;
@@ -44,6 +46,7 @@ use self::ledger::Ledger;
 use self::open::Database;
 use self::queue::Queue;
 use self::readers::Readers;
+use self::recent::Recent;
 use self::rows::Prepared;
 use self::writer::{Request, Shared, Writer};
 use super::{
@@ -100,6 +103,7 @@ pub struct SqliteStore {
     clock: Arc<dyn Clock>,
     writes: Queue,
     readers: Readers,
+    recent: Arc<Recent>,
     shared: Arc<Shared>,
     /// Yields `None` when the last thread has ended.
     ended: Mutex<mpsc::Receiver<Infallible>>,
@@ -124,7 +128,8 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>, options: SqliteOptions) -> Result<Self, StoreError> {
         let Database { lock, path, writer, checkpointer, readers } = Database::open(path.as_ref(), &options)?;
         let shared = Arc::new(Shared::default());
-        let ledger = Ledger::load(writer, Arc::clone(&clock))?;
+        let recent = Arc::new(Recent::default());
+        let ledger = Ledger::load(writer, Arc::clone(&clock), Arc::clone(&recent))?;
         let (log, checkpointer) = Checkpointer::new(checkpointer, Arc::clone(&shared));
         let (readers, reading) = Readers::new(readers);
         let (writes, requests) = Queue::new();
@@ -143,7 +148,7 @@ impl SqliteStore {
         for reader in reading {
             held.spawn("eap-sqlite-read", move || reader.run())?;
         }
-        Ok(Self { path, clock, writes, readers, shared, ended: Mutex::new(ended) })
+        Ok(Self { path, clock, writes, readers, recent, shared, ended: Mutex::new(ended) })
     }
 
     /// What was done since it was opened, and how large its files are.
@@ -215,6 +220,9 @@ impl Held {
 #[async_trait]
 impl Repository for SqliteStore {
     async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
+        if let Some(stored) = self.recent.read(id, || self.clock.now()) {
+            return Ok(Some(stored));
+        }
         self.read_now(move |connection, now| read::task(connection, id, now)).await
     }
 
@@ -293,6 +301,7 @@ impl Repository for SqliteStore {
         self.readers.stop().await;
         // No thread sends; `None` comes when all have ended.
         let _ = self.ended.lock().await.recv().await;
+        self.recent.clear();
         Ok(())
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use eap_types::{AgentId, TaskStatus, TaskType, TenantId, Timestamp};
 use rusqlite::Connection;
 
-use super::ledger::{RENEW_STATE, UPDATE_STATE};
+use super::ledger::{END_STATE, LEASE_STATE, RENEW_STATE, UPDATE_STATE};
 use super::open::Database;
-use super::{SqliteOptions, claim, depths, purge, read, routes};
+use super::recent::Recent;
+use super::{SqliteOptions, claim, depths, holders, purge, read, routes};
 use crate::clock::ManualClock;
 use crate::store::TaskFilter;
 
@@ -45,9 +46,10 @@ fn a_claim_searches_the_index_of_ready_tasks() {
         assert_searches(&database.writer, sql, search);
     }
     assert_searches(&database.writer, routes::IS_READY, "COVERING INDEX task_ready (route=?)");
-    assert_searches(&database.writer, claim::COUNT_HELD, "task_held (holder=?)");
-    assert_searches(&database.writer, UPDATE_STATE, "INTEGER PRIMARY KEY (rowid=?)");
-    assert_searches(&database.writer, RENEW_STATE, "INTEGER PRIMARY KEY (rowid=?)");
+    assert_searches(&database.writer, holders::HELD, "task_held (holder=?)");
+    for sql in [LEASE_STATE, RENEW_STATE, END_STATE, UPDATE_STATE] {
+        assert_searches(&database.writer, sql, "INTEGER PRIMARY KEY (rowid=?)");
+    }
 }
 
 #[test]
@@ -116,5 +118,5 @@ fn a_store_opens_by_reading_the_ends_of_tables_alone() {
     let steps = plan(&database.writer, read::HEAD);
     assert!(steps.iter().all(|step| !step.starts_with("SCAN") || step.contains("CONSTANT ROW")), "{steps:?}");
     let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
-    drop(super::ledger::Ledger::load(database.writer, clock).unwrap());
+    drop(super::ledger::Ledger::load(database.writer, clock, Arc::new(Recent::default())).unwrap());
 }

@@ -41,7 +41,7 @@ impl Ledger {
         Ok(purged)
     }
 
-    fn purge_tasks(&self, cutoff: Timestamp, limit: usize, purged: &mut Purged) -> Result<(), Fault> {
+    fn purge_tasks(&mut self, cutoff: Timestamp, limit: usize, purged: &mut Purged) -> Result<(), Fault> {
         let mut old: Vec<(i64, TaskId)> = Vec::new();
         {
             let mut statement = self.connection.prepare_cached(ENDED)?;
@@ -63,6 +63,7 @@ impl Ledger {
             self.delete("DELETE FROM task_spec WHERE seq = ?1", [seq])?;
             purged.tasks.push(id);
         }
+        self.forget_tasks(&purged.tasks);
         Ok(())
     }
 
@@ -79,6 +80,7 @@ impl Ledger {
             purged.rows += self.delete("DELETE FROM agent WHERE seq = ?1", [seq])?;
             self.delete("DELETE FROM vitals WHERE seq = ?1", [seq])?;
             self.routes.forget_agent(&id);
+            self.holders.forget(&id);
             purged.agents.push(id);
         }
         Ok(())

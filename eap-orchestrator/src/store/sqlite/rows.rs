@@ -3,9 +3,9 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use eap_core::{Agent, Standing, Task, TaskSpec, Vitals};
-use eap_types::{AgentId, IdError, JsonObject, TaskId, TenantId, Timestamp};
-use rusqlite::{Row, ToSql};
+use eap_core::{Agent, Standing, Task, Vitals};
+use eap_types::{AgentId, IdError, JsonObject, RequestId, TaskId, TenantId, Timestamp};
+use rusqlite::Row;
 
 use super::fault::Fault;
 use crate::store::{
@@ -29,14 +29,14 @@ pub(super) struct Prepared {
 
 #[derive(Debug)]
 pub(super) struct PreparedTask {
-    pub(super) id: TaskId,
+    pub(super) task: Arc<Task>,
     pub(super) write: PreparedTaskWrite,
-    pub(super) state: StateColumns,
+    pub(super) state: StateText,
 }
 
 #[derive(Debug)]
 pub(super) enum PreparedTaskWrite {
-    Insert { spec: String, task: Box<Task> },
+    Insert { spec: String },
     Update { revision: Revision },
 }
 
@@ -76,39 +76,43 @@ pub(super) struct PreparedLateResult {
     pub(super) text: String,
 }
 
-/// The columns of a task that change with its state.
+/// The columns of a task that change with its state, beside its route.
 #[derive(Debug)]
-pub(super) struct StateColumns {
+pub(super) struct StateColumns<'a> {
     pub(super) status: &'static str,
-    /// The canonical routing key and where it stands, while the task is ready.
-    pub(super) route: Option<(String, Arc<TaskSpec>)>,
     pub(super) due_at: Option<i64>,
-    pub(super) holder: Option<String>,
-    pub(super) request: Option<String>,
+    pub(super) holder: Option<&'a str>,
+    pub(super) request: Option<&'a str>,
     pub(super) ended_at: Option<i64>,
-    pub(super) last_agent: Option<String>,
+    pub(super) last_agent: Option<&'a str>,
+}
+
+impl<'a> StateColumns<'a> {
+    pub(super) fn of(task: &'a Task) -> Self {
+        let lease = task.lease();
+        Self {
+            status: task.status().as_str(),
+            due_at: task.due_at().map(Timestamp::as_micros),
+            holder: lease.map(|lease| lease.agent.as_str()),
+            request: lease.and_then(|lease| lease.request_id.as_ref()).map(RequestId::as_str),
+            ended_at: task.state.phase.is_final().then(|| task.state.updated_at.as_micros()),
+            last_agent: task.newest_attempt().map(|attempt| attempt.agent.as_str()),
+        }
+    }
+}
+
+/// The state of a task as it is written.
+#[derive(Debug)]
+pub(super) struct StateText {
+    /// The canonical routing key, while the task is ready.
+    pub(super) route: Option<String>,
     pub(super) text: String,
 }
 
-impl StateColumns {
+impl StateText {
     pub(super) fn of(task: &Task) -> Result<Self, Fault> {
-        let lease = task.lease();
-        Ok(Self {
-            status: task.status().as_str(),
-            route: task.is_ready().then(|| (task.spec.routing.canonical(), Arc::clone(&task.spec))),
-            due_at: task.due_at().map(Timestamp::as_micros),
-            holder: lease.map(|lease| lease.agent.as_str().to_owned()),
-            request: lease.and_then(|lease| lease.request_id.as_ref()).map(|id| id.as_str().to_owned()),
-            ended_at: task.state.phase.is_final().then(|| task.state.updated_at.as_micros()),
-            last_agent: task.newest_attempt().map(|attempt| attempt.agent.as_str().to_owned()),
-            text: serde_json::to_string(&task.state)?,
-        })
-    }
-
-    /// The first nine parameters of what writes a state.
-    pub(super) fn params<'a>(&'a self, seq: &'a i64, route: &'a Option<i64>) -> [&'a dyn ToSql; 9] {
-        let Self { status, due_at, holder, request, ended_at, last_agent, text, .. } = self;
-        [seq, status, route, due_at, holder, request, ended_at, last_agent, text]
+        let route = task.is_ready().then(|| task.spec.routing.canonical());
+        Ok(Self { route, text: serde_json::to_string(&task.state)? })
     }
 }
 
@@ -154,7 +158,7 @@ impl Prepared {
     fn count_bytes(&self) -> usize {
         let tasks = self.tasks.iter().map(|task| {
             let spec = match &task.write {
-                PreparedTaskWrite::Insert { spec, .. } => spec.len(),
+                PreparedTaskWrite::Insert { spec } => spec.len(),
                 PreparedTaskWrite::Update { .. } => 0,
             };
             spec + task.state.text.len()
@@ -170,14 +174,15 @@ impl Prepared {
 
 impl PreparedTask {
     fn of(write: TaskWrite) -> Result<Self, Fault> {
-        let (id, state) = (write.task().id(), StateColumns::of(write.task())?);
-        let write = match write {
+        let state = StateText::of(write.task())?;
+        let (task, write) = match write {
             TaskWrite::Insert(task) => {
-                PreparedTaskWrite::Insert { spec: serde_json::to_string(&*task.spec)?, task: Box::new(task) }
+                let spec = serde_json::to_string(&*task.spec)?;
+                (task, PreparedTaskWrite::Insert { spec })
             }
-            TaskWrite::Update { revision, .. } => PreparedTaskWrite::Update { revision },
+            TaskWrite::Update { task, revision } => (task, PreparedTaskWrite::Update { revision }),
         };
-        Ok(Self { id, write, state })
+        Ok(Self { task: Arc::new(task), write, state })
     }
 }
 

@@ -246,7 +246,7 @@ mod tests {
         let database = Database::open(&folder.path().join("eap.db"), &SqliteOptions::default()).unwrap();
         let shared = Arc::new(Shared::default());
         let (log, _) = Checkpointer::new(database.checkpointer, Arc::clone(&shared));
-        let ledger = Ledger::load(database.writer, Arc::new(ManualClock::at(NOW))).unwrap();
+        let ledger = Ledger::load(database.writer, Arc::new(ManualClock::at(NOW)), Arc::default()).unwrap();
         (folder, Writer { requests: mpsc::channel(1).1, ledger, log, shared })
     }
 
