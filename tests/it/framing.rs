@@ -334,6 +334,7 @@ async fn bodies_beyond_the_room_for_them_are_told_to_come_again() {
     let setup = Setup::memory().config(|config| {
         config.capacity.result_bytes = 64 * 1024;
         config.capacity.submit_bytes = 64 * 1024;
+        config.capacity.batch_bytes = 64 * 1024;
         config.capacity.bodies_bytes = 64 * 1024;
     });
     let server = setup.start().await;
