@@ -30,6 +30,7 @@
 //! |---|---|
 //! | `task` | the task's life: [`Task::apply`], attempts, leases, retries, late and duplicate results |
 //! | `agent` | the agent's life: [`Standing::after`], liveness from silence |
+//! | `credential` | whether an operator key or registration secret still opens anything: [`Credential::state`] |
 //! | `routing` | which agent may take which task: [`RoutingKey`] |
 //! | `backoff` | growing delays with full jitter |
 //! | `digest` | when two results are the same |
@@ -41,6 +42,7 @@
 
 mod agent;
 mod backoff;
+mod credential;
 mod digest;
 mod policy;
 mod routing;
@@ -49,6 +51,7 @@ mod task;
 
 pub use agent::{Agent, AgentEvent, Standing, Vitals};
 pub use backoff::{Chance, full_jitter};
+pub use credential::{Credential, Grant, check_limits};
 pub use digest::ResultDigest;
 pub use policy::{LivenessPolicy, TaskPolicy};
 pub use routing::RoutingKey;

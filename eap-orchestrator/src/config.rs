@@ -176,12 +176,15 @@ pub struct Retention {
     /// Idempotency keys. Default: 24 hours.
     #[serde(with = "eap_core::seconds")]
     pub idempotency_keys: Duration,
+    /// Operator keys and registration secrets, once revoked or expired. Default: 30 days.
+    #[serde(with = "eap_core::seconds")]
+    pub credentials: Duration,
 }
 
 impl Default for Retention {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 3600);
-        Self { tasks: DAY * 7, events: DAY * 7, late_results: DAY * 30, idempotency_keys: DAY }
+        Self { tasks: DAY * 7, events: DAY * 7, late_results: DAY * 30, idempotency_keys: DAY, credentials: DAY * 30 }
     }
 }
 

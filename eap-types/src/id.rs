@@ -117,6 +117,11 @@ uuid_id! {
     TenantId, "tenant id"
 }
 
+uuid_id! {
+    /// Names one operator key or one registration secret; it is no secret itself.
+    CredentialId, "credential id"
+}
+
 impl Default for TenantId {
     fn default() -> Self {
         Self(Uuid::nil())

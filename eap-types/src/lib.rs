@@ -38,6 +38,7 @@
 //! | it gets work | [`LeaseRequest`], [`LeaseReply`], [`Assignment`], [`ReleaseRequest`] |
 //! | it reports | [`TaskResult`], [`Artifact`], [`ResultBatch`], [`IncomingResults`], [`ProgressReport`] |
 //! | a host submits and reads | [`SubmitTask`], [`TaskView`], [`TaskHistory`], [`AgentView`], [`Health`] |
+//! | keys and secrets | [`CreateKey`], [`KeyView`], [`CreateRegistrationSecret`], [`RegistrationLimits`] |
 //! | names and ids | [`TaskId`], [`AgentId`], [`AgentName`], [`Capabilities`], [`Labels`], [`Timestamp`] |
 //! | opaque and hidden values | [`RawJson`], [`JsonObject`], [`Secret`], [`ArtifactPath`] |
 //! | reading a body | [`from_json`], [`Decode`], [`Fields`], [`DecodeError`] |
@@ -67,6 +68,7 @@ mod assignment;
 mod canonical;
 pub mod capability;
 mod checked;
+mod credential;
 mod deregister;
 mod directive;
 mod entries;
@@ -79,6 +81,7 @@ mod health;
 mod heartbeat;
 mod id;
 mod json;
+mod key;
 mod labels;
 pub mod limits;
 mod macros;
@@ -92,6 +95,7 @@ mod query;
 mod read;
 mod registered;
 mod registration;
+mod registration_secret;
 mod report;
 mod result;
 mod scan;
@@ -109,14 +113,18 @@ pub use artifact::{Artifact, ContentEncoding, EncodingError};
 pub use artifact_path::ArtifactPath;
 pub use assignment::Assignment;
 pub use checked::IdError;
+pub use credential::{CredentialName, CredentialState};
 pub use deregister::{Deregister, Deregistered};
 pub use directive::{Directive, DirectiveKind, HeartbeatReply, LeaseNote};
 pub use error_code::ErrorCode;
 pub use fields::Fields;
 pub use health::{Health, Readiness};
 pub use heartbeat::{HealthStatus, Heartbeat, HeldTask, WorkLoop};
-pub use id::{AgentId, DirectiveId, IdempotencyKey, InstanceId, LeaseId, RequestId, SessionId, TaskId, TenantId};
+pub use id::{
+    AgentId, CredentialId, DirectiveId, IdempotencyKey, InstanceId, LeaseId, RequestId, SessionId, TaskId, TenantId,
+};
 pub use json::{JsonError, JsonObject, RawJson};
+pub use key::{CreateKey, CreatedKey, KeyPage, KeyView};
 pub use labels::Labels;
 pub use macros::UnknownWord;
 pub use name::{AgentName, AgentType, NamePolicy, NameRefusal};
@@ -127,10 +135,14 @@ pub use query::{PageQuery, WaitQuery};
 pub use read::{Decode, DecodeError, from_json};
 pub use registered::{Endpoints, Registered, WireLimits};
 pub use registration::{Feature, Features, PROTOCOL_VERSION, Registration, TransportKind};
+pub use registration_secret::{
+    CreateRegistrationSecret, CreatedRegistrationSecret, NamePattern, RegistrationLimits, RegistrationSecretPage,
+    RegistrationSecretView,
+};
 pub use report::{IncomingResults, ResultAccepted, ResultBatch, ResultOutcome, ResultsReply};
 pub use result::{FailureCode, ResultStatus, TaskResult};
 pub use scan::json_depth;
-pub use scope::{Scope, ScopePreset};
+pub use scope::{Scope, ScopePreset, Scopes};
 pub use secret::Secret;
 pub use skill::{Capabilities, Capability, TaskType};
 pub use task::{

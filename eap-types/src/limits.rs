@@ -37,6 +37,8 @@ pub const fn max_heartbeat_bytes(max_concurrent_tasks: u32) -> usize {
 
 /// Capabilities of one agent.
 pub const MAX_CAPABILITIES: usize = 64;
+/// Patterns of names that one registration secret may list.
+pub const MAX_SECRET_NAMES: usize = 100;
 /// Labels of one agent or one task.
 pub const MAX_LABELS: usize = 32;
 /// Artifacts of one result.

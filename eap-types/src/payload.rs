@@ -3,10 +3,11 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
-    AgentDetail, AgentPage, Assignment, CancelTask, Deregister, Deregistered, Health, Heartbeat, HeartbeatReply,
-    LeaseReply, LeaseRequest, NextRequest, PageQuery, ProblemBody, ProgressReply, ProgressReport, Readiness,
-    Registered, Registration, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply, SubmitBatch,
-    SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery,
+    AgentDetail, AgentPage, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
+    CreatedRegistrationSecret, Deregister, Deregistered, Health, Heartbeat, HeartbeatReply, KeyPage, LeaseReply,
+    LeaseRequest, NextRequest, PageQuery, ProblemBody, ProgressReply, ProgressReport, Readiness, Registered,
+    Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply,
+    SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery,
 };
 
 /// A body or query of the protocol: one of those in [`PayloadInfo::ALL`].
@@ -65,11 +66,16 @@ payloads! {
     Reply AgentPage: "agent_page.reply";
     Request Assignment: "assignment.request", "adr001_assignment.request", "adr001_assignment.request.written";
     Request CancelTask: "cancel.request";
+    Request CreateKey: "create_key.request";
+    Request CreateRegistrationSecret: "create_registration_secret.request";
+    Reply CreatedKey: "created_key.reply";
+    Reply CreatedRegistrationSecret: "created_registration_secret.reply";
     Request Deregister: "deregister.request";
     Reply Deregistered: "deregister.reply";
     Reply Health: "health.reply";
     Request Heartbeat: "heartbeat.request", "adr001_heartbeat.request", "adr001_heartbeat.request.written";
     Reply HeartbeatReply: "heartbeat.reply";
+    Reply KeyPage: "key_page.reply";
     Reply LeaseReply: "lease.reply";
     Request LeaseRequest: "lease.request";
     Request NextRequest: "next.request";
@@ -81,6 +87,7 @@ payloads! {
     Reply Registered: "registration.reply", "registration_older_peer.reply";
     Request Registration:
         "registration.request", "adr001_registration.request", "adr001_registration.request.written";
+    Reply RegistrationSecretPage: "registration_secret_page.reply";
     Request ReleaseRequest: "release.request";
     Reply Released: "release.reply";
     Reply ResultAccepted: "result.reply";

@@ -107,6 +107,7 @@ impl Lifecycle {
                 events: now - kept.events,
                 late_results: now - kept.late_results,
                 idempotency_keys: now - kept.idempotency_keys,
+                credentials: now - kept.credentials,
                 agents: now - this.config.timing.keep_agents,
             };
             let purged = this.store.purge(&cutoffs, PURGE_BATCH).await?;

@@ -1,7 +1,7 @@
 //! What one commit writes.
 
-use eap_core::{Agent, Note, NoteKind, Task, Vitals};
-use eap_types::{AgentId, JsonObject, TaskId, TaskResult, TenantId, Timestamp};
+use eap_core::{Agent, Credential, Note, NoteKind, Task, Vitals};
+use eap_types::{AgentId, CredentialId, JsonObject, TaskId, TaskResult, TenantId, Timestamp};
 
 use super::query::{EventSeq, Revision};
 
@@ -20,6 +20,10 @@ pub struct Change {
     pub idempotency: Option<IdempotencyKeyRow>,
     /// Agents' vitals; they have no revision, the last writer wins. Unknown agents are passed over.
     pub vitals: Vec<(AgentId, Vitals)>,
+    /// Operator keys and registration secrets, each at most once.
+    pub credentials: Vec<CredentialWrite>,
+    /// When keys and secrets were last used; without revision, the last writer wins. Unknown ones are passed over.
+    pub last_used: Vec<(CredentialId, Timestamp)>,
     /// The sweeper's pulse.
     pub pulse: Option<Timestamp>,
     /// What observers are told, numbered in this order.
@@ -62,6 +66,30 @@ pub enum AgentWrite {
         /// What it was read at.
         revision: Revision,
     },
+}
+
+/// An operator key or registration secret to write.
+#[derive(Clone, Debug)]
+pub enum CredentialWrite {
+    /// A new one, not used yet.
+    Insert(Credential),
+    /// A new record for one that was read at `revision`; when it was last used stays.
+    Update {
+        /// The whole record.
+        credential: Credential,
+        /// What it was read at.
+        revision: Revision,
+    },
+}
+
+impl CredentialWrite {
+    /// The record.
+    #[must_use]
+    pub fn credential(&self) -> &Credential {
+        match self {
+            Self::Insert(credential) | Self::Update { credential, .. } => credential,
+        }
+    }
 }
 
 /// The result a task is recorded with.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use eap_types::{AgentId, TaskId};
+use eap_types::{AgentId, CredentialId, TaskId};
 
 /// An error of another crate, kept for the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -63,6 +63,8 @@ pub enum RecordRef {
     Task(TaskId),
     /// An agent, by its id or by its identity.
     Agent(AgentId),
+    /// An operator key or a registration secret.
+    Credential(CredentialId),
     /// An idempotency key.
     IdempotencyKey,
 }
@@ -72,6 +74,7 @@ impl fmt::Display for RecordRef {
         match self {
             Self::Task(id) => write!(f, "task {id}"),
             Self::Agent(id) => write!(f, "agent {id}"),
+            Self::Credential(id) => write!(f, "credential {id}"),
             Self::IdempotencyKey => f.write_str("this idempotency key"),
         }
     }

@@ -21,14 +21,14 @@ use eap_core::{Agent, Changed, Refusal, Task, Vitals};
 use eap_types::{AgentId, TaskId, Timestamp};
 
 pub use change::{
-    AgentWrite, Change, Committed, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, LateResultRow,
-    NewEvent, ResultRow, TaskWrite, events_of,
+    AgentWrite, Change, Committed, CredentialWrite, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget,
+    LateResultRow, NewEvent, ResultRow, TaskWrite, events_of,
 };
 pub use error::{BoxError, RecordRef, StoreError};
 pub use memory::MemoryStore;
 pub use query::{
-    Ask, Claimed, Claims, Cutoffs, Demand, Event, EventSeq, Insertion, MAX_CLAIM_BYTES, Purged, Revision, Stored,
-    TaskFilter,
+    Ask, Claimed, Claims, CredentialRow, Cutoffs, Demand, Event, EventSeq, Insertion, MAX_CLAIM_BYTES, Purged,
+    Revision, Stored, TaskFilter,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
@@ -90,6 +90,10 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
 
     /// Reads every agent that is not purged, deregistered ones too.
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError>;
+
+    /// Reads every operator key and registration secret that is not purged, revoked and expired ones too, in order
+    /// of id, with the time each was last used.
+    async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError>;
 
     /// Reads what a key was first used for, within its scope.
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError>;

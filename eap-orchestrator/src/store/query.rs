@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eap_core::{Agent, Task};
-use eap_types::{AgentId, JsonObject, RequestId, TaskId, TaskStatus, TaskType, TenantId, Timestamp};
+use eap_core::{Agent, Credential, Task};
+use eap_types::{AgentId, CredentialId, JsonObject, RequestId, TaskId, TaskStatus, TaskType, TenantId, Timestamp};
 
 /// Counts the writes to a record; a write names the one it was decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +29,9 @@ pub struct Stored<T> {
     /// The store's time when it was read: decide with this one.
     pub now: Timestamp,
 }
+
+/// An operator key or registration secret, and when it was last used.
+pub type CredentialRow = (Stored<Credential>, Option<Timestamp>);
 
 /// Which tasks to list.
 #[derive(Clone, Debug)]
@@ -123,6 +126,8 @@ pub struct Cutoffs {
     pub late_results: Timestamp,
     /// Idempotency keys before this go.
     pub idempotency_keys: Timestamp,
+    /// Operator keys and registration secrets go that were revoked or expired before this.
+    pub credentials: Timestamp,
     /// Agents go that were deregistered, superseded or last seen before this and hold no lease.
     pub agents: Timestamp,
 }
@@ -136,4 +141,6 @@ pub struct Purged {
     pub tasks: Vec<TaskId>,
     /// The agents.
     pub agents: Vec<AgentId>,
+    /// The operator keys and registration secrets.
+    pub credentials: Vec<CredentialId>,
 }

@@ -125,3 +125,35 @@ fn in_the_one_error_of_a_nested_message() {
     let text = refusal.to_string();
     assert!(text.contains("body.status") && text.contains("body.current_load"), "{text}");
 }
+
+#[test]
+fn of_an_operator_key() {
+    let body = json!({ "name": " ci", "scopes": ["tasks:read", "everything"], "expires_at": "soon" });
+    assert_eq!(
+        problems::<CreateKey>(&body),
+        ["body.expires_at value_error", "body.name value_error", "body.scopes value_error"]
+    );
+    for nothing in [json!({ "name": "ci" }), json!({ "name": "ci", "scopes": [] })] {
+        assert_eq!(problems::<CreateKey>(&nothing), ["body.scopes missing"]);
+    }
+}
+
+#[test]
+fn of_a_registration_secret() {
+    let body = json!({ "max_uses": 0, "names": ["a*b"], "capabilities": ["é"], "expires_at": [] });
+    assert_eq!(
+        problems::<CreateRegistrationSecret>(&body),
+        [
+            "body.capabilities value_error",
+            "body.expires_at type_error",
+            "body.max_uses value_error",
+            "body.name missing",
+            "body.names value_error",
+        ]
+    );
+    let many: Vec<_> = (0..101).map(|number| format!("A-{number}")).collect();
+    assert_eq!(
+        problems::<CreateRegistrationSecret>(&json!({ "name": "f", "names": many })),
+        ["body.names value_error"]
+    );
+}

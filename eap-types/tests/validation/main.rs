@@ -3,9 +3,10 @@
 use std::fmt::Debug;
 
 use eap_types::{
-    AgentType, Artifact, Assignment, ContentEncoding, Decode, DecodeError, Deregister, Directive, DirectiveKind,
-    FailureCode, Feature, Features, Heartbeat, IncomingResults, LeaseRequest, NextRequest, Priority, ProgressReport,
-    Registration, ReleaseRequest, ResultStatus, SubmitTask, TaskResult, TransportKind, from_json,
+    AgentType, Artifact, Assignment, ContentEncoding, CreateKey, CreateRegistrationSecret, Decode, DecodeError,
+    Deregister, Directive, DirectiveKind, FailureCode, Feature, Features, Heartbeat, IncomingResults, LeaseRequest,
+    NextRequest, Priority, ProgressReport, Registration, ReleaseRequest, ResultStatus, SubmitTask, TaskResult,
+    TransportKind, from_json,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use eap_core::{Agent, Task, Vitals};
 use eap_orchestrator::SystemClock;
 use eap_orchestrator::store::{
-    Change, Claims, Committed, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
-    Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StoreError, StoreStats, Stored, TaskFilter,
+    Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
+    IdempotencyScope, Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StoreError, StoreStats,
+    Stored, TaskFilter,
 };
 use eap_types::{AgentId, TaskId, Timestamp};
 use tokio::sync::watch;
@@ -79,6 +80,10 @@ impl Repository for GatedStore {
 
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
         self.inner.agents().await
+    }
+
+    async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
+        self.inner.credentials().await
     }
 
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {

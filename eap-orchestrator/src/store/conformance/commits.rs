@@ -10,8 +10,8 @@ use eap_types::{TaskId, Timestamp};
 use super::harness::{Harness, assert_conflict, assert_duplicate, inserting};
 use super::samples;
 use crate::store::{
-    AgentWrite, Change, Cutoffs, Demand, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, ResultRow,
-    StoreError, Stored, TaskFilter, TaskWrite,
+    AgentWrite, Change, CredentialWrite, Cutoffs, Demand, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    IdempotentTarget, ResultRow, StoreError, Stored, TaskFilter, TaskWrite,
 };
 
 /// A change that writes something of every kind, beside what it is written over.
@@ -45,6 +45,8 @@ impl Crowd {
             late_results: vec![samples::late(id, 1, "late", now)],
             idempotency: Some(samples::key("key", id, now)),
             vitals: vec![(known.id, beaten)],
+            credentials: vec![CredentialWrite::Insert(samples::operator_key(1, now))],
+            last_used: vec![(samples::operator_key(1, now).id, now)],
             pulse: Some(now),
             events: samples::events(2, now).events,
         };
@@ -61,6 +63,7 @@ impl Crowd {
         assert_eq!(h.store.result(task).await.expect("a read succeeds"), None);
         assert_eq!(h.store.late_results(task).await.expect("a read succeeds"), []);
         assert_eq!(h.store.idempotent(&samples::scope("key")).await.expect("a read succeeds"), None);
+        assert_eq!(h.store.credentials().await.expect("a read succeeds"), []);
         assert_eq!(h.store.pulse().await.expect("a read succeeds"), None);
         assert_eq!(h.store.head().await.expect("a read succeeds"), self.head);
         assert_eq!(h.store.events(self.head, None, 10).await.expect("a read succeeds"), []);
@@ -73,6 +76,8 @@ impl Crowd {
         assert!(h.known(&self.new_agent.id).await.is_some());
         let (agent, vitals) = h.known(&self.agent.0.record.id).await.expect("the agent is stored");
         assert_eq!((agent.record.standing, vitals.seq), (Standing::Draining, Some(9)));
+        let credentials = h.store.credentials().await.expect("a read succeeds");
+        assert_eq!(credentials.iter().map(|(_, used)| *used).collect::<Vec<_>>(), [Some(h.now())]);
         assert!(h.store.result(task).await.expect("a read succeeds").is_some());
         assert_eq!(h.store.late_results(task).await.expect("a read succeeds"), self.change.late_results);
         let key = h.store.idempotent(&samples::scope("key")).await.expect("a read succeeds");
@@ -309,8 +314,14 @@ pub(super) async fn a_closed_store_refuses_everything(h: Harness) {
     let filter =
         TaskFilter { tenant: samples::tenant(0), status: None, agent: None, task_type: None, before: None, limit: 1 };
     let cutoff = Timestamp::MIN;
-    let cutoffs =
-        Cutoffs { tasks: cutoff, events: cutoff, late_results: cutoff, idempotency_keys: cutoff, agents: cutoff };
+    let cutoffs = Cutoffs {
+        tasks: cutoff,
+        events: cutoff,
+        late_results: cutoff,
+        idempotency_keys: cutoff,
+        credentials: cutoff,
+        agents: cutoff,
+    };
     let demand = Demand { asks: vec![h.ask(&agent, 1)] };
     h.store.close().await.expect("an open store can be closed");
     let refusals = [
@@ -322,6 +333,7 @@ pub(super) async fn a_closed_store_refuses_everything(h: Harness) {
         h.store.leased(None, 1).await.err(),
         h.store.due(h.now(), 1).await.err(),
         h.store.agents().await.err(),
+        h.store.credentials().await.err(),
         h.store.idempotent(&samples::scope("key")).await.err(),
         h.store.events(EventSeq(0), None, 1).await.err(),
         h.store.head().await.err(),

@@ -17,6 +17,7 @@ mod agents;
 mod claim_order;
 mod claim_room;
 mod commits;
+mod credentials;
 mod depths;
 mod events;
 mod harness;
@@ -162,6 +163,12 @@ macro_rules! __store_conformance {
             agents::an_identity_is_unique_per_tenant_and_with_an_instance_alone,
             agents::vitals_are_the_last_writers_and_move_no_revision,
             agents::the_pulse_is_the_last_one_written,
+            credentials::a_credential_reads_back_as_it_was_written,
+            credentials::a_taken_credential_id_is_a_duplicate,
+            credentials::a_stale_credential_writes_nothing_of_its_change,
+            credentials::of_racing_uses_of_a_secret_one_wins,
+            credentials::the_time_of_use_is_the_last_writers_and_moves_no_revision,
+            credentials::ended_credentials_go_by_their_own_age,
             events::events_read_back_in_the_order_of_commits,
             events::events_are_read_by_cursor_limit_and_task,
             events::racing_commits_leave_no_gap,

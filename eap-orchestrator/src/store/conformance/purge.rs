@@ -8,12 +8,19 @@ use super::samples;
 use crate::store::{Change, Cutoffs, EventSeq, NewEvent, Purged};
 
 /// Cut-offs before which there is nothing.
-fn keeping_all() -> Cutoffs {
+pub(super) fn keeping_all() -> Cutoffs {
     let never = Timestamp::MIN;
-    Cutoffs { tasks: never, events: never, late_results: never, idempotency_keys: never, agents: never }
+    Cutoffs {
+        tasks: never,
+        events: never,
+        late_results: never,
+        idempotency_keys: never,
+        credentials: never,
+        agents: never,
+    }
 }
 
-async fn purge(h: &Harness, cutoffs: Cutoffs) -> Purged {
+pub(super) async fn purge(h: &Harness, cutoffs: Cutoffs) -> Purged {
     h.store.purge(&cutoffs, 100).await.expect("a purge succeeds")
 }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use eap_core::{Agent, RoutingKey, Standing, TaskSpec, Vitals};
+use eap_core::{Agent, Credential, Grant, RoutingKey, Standing, TaskSpec, Vitals};
 use eap_types::{
-    AgentId, AgentType, Artifact, Capabilities, Feature, HealthStatus, JsonObject, Labels, LeaseId, Priority, RawJson,
-    SessionId, TaskId, TaskResult, TenantId, Timestamp,
+    AgentId, AgentType, Artifact, Capabilities, CredentialId, Feature, HealthStatus, JsonObject, Labels, LeaseId,
+    Priority, RawJson, RegistrationLimits, Scope, SessionId, TaskId, TaskResult, TenantId, Timestamp,
 };
 
 use crate::store::{Change, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, LateResultRow, NewEvent};
@@ -140,6 +140,30 @@ pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
 /// An agent's id as another platform might choose it.
 pub(super) fn agent_id(text: &str) -> AgentId {
     text.parse().expect("the sample is an agent id")
+}
+
+/// An operator key with every field set.
+pub(super) fn operator_key(number: u8, now: Timestamp) -> Credential {
+    Credential {
+        id: CredentialId::from_bytes([number; 16]),
+        tenant: tenant(9),
+        name: "ci ü 'quoted'".parse().expect("the sample is a name"),
+        sha256: "cd".repeat(32),
+        grant: Grant::Operator { scopes: [Scope::TasksSubmit, Scope::KeysAdmin].into_iter().collect() },
+        created_at: now,
+        created_by: Some(AWKWARD.to_owned()),
+        expires_at: Some(now + Duration::from_micros(1)),
+        revoked_at: None,
+    }
+}
+
+/// A registration secret with every limit set, used seven times.
+pub(super) fn registration_secret(number: u8, now: Timestamp) -> Credential {
+    let mut limits = RegistrationLimits::new();
+    limits.max_uses = Some(9);
+    limits.names = ["AGENT-CI-*", "AGENT-X"].map(|text| text.parse().expect("the sample is a pattern")).into();
+    limits.capabilities = ["z:9", "a.b-c_d"].map(|text| text.parse().expect("the sample is a capability")).into();
+    Credential { grant: Grant::Registration { limits, uses: 7 }, ..operator_key(number, now) }
 }
 
 /// A small result.

@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 
-use eap_types::TaskId;
+use eap_types::{CredentialId, TaskId, Timestamp};
 
-use super::tables::{Tables, identity_of};
-use crate::store::{AgentWrite, Change, Committed, RecordRef, Revision, StoreError, TaskWrite};
+use super::tables::{KnownCredential, Row, Tables, identity_of};
+use crate::store::{AgentWrite, Change, Committed, CredentialWrite, RecordRef, Revision, StoreError, TaskWrite};
 
 impl Tables {
     /// Writes all of `change`, or says why none of it was.
     pub(super) fn commit(&mut self, change: Change) -> Result<Committed, StoreError> {
         self.check_tasks(&change)?;
         self.check_agents(&change)?;
+        self.check_credentials(&change)?;
         self.check_results(&change)?;
         self.check_keys(&change)?;
         self.write(change);
@@ -69,13 +70,29 @@ impl Tables {
         Ok(())
     }
 
+    fn check_credentials(&self, change: &Change) -> Result<(), StoreError> {
+        let mut seen = HashSet::new();
+        for write in &change.credentials {
+            let id = write.credential().id;
+            let record = RecordRef::Credential(id);
+            let is_first = seen.insert(id);
+            let stored = self.credentials.get(&id).map(|known| known.row.revision);
+            match write {
+                CredentialWrite::Insert(_) => must_be_new(is_first && stored.is_none(), record)?,
+                CredentialWrite::Update { revision, .. } => must_be_at(*revision, stored.filter(|_| is_first), record)?,
+            }
+        }
+        Ok(())
+    }
+
     fn check_keys(&self, change: &Change) -> Result<(), StoreError> {
         let is_new = change.idempotency.as_ref().is_none_or(|row| !self.keys.contains_key(&row.scope));
         must_be_new(is_new, RecordRef::IdempotencyKey)
     }
 
     fn write(&mut self, change: Change) {
-        let Change { tasks, agents, results, late_results, idempotency, vitals, pulse, events } = change;
+        let Change { tasks, agents, results, late_results, idempotency, vitals, pulse, events, .. } = change;
+        self.write_credentials(change.credentials, change.last_used);
         for write in tasks {
             match write {
                 TaskWrite::Insert(task) => self.insert_task(task),
@@ -101,6 +118,29 @@ impl Tables {
         self.pulse = pulse.or(self.pulse);
         for event in events {
             self.append_event(event);
+        }
+    }
+}
+
+impl Tables {
+    fn write_credentials(&mut self, writes: Vec<CredentialWrite>, last_used: Vec<(CredentialId, Timestamp)>) {
+        for write in writes {
+            match write {
+                CredentialWrite::Insert(credential) => {
+                    let known = KnownCredential { row: Row::new(credential), last_used: None };
+                    self.credentials.insert(known.row.record.id, known);
+                }
+                CredentialWrite::Update { credential, .. } => {
+                    if let Some(known) = self.credentials.get_mut(&credential.id) {
+                        known.row.replace(credential);
+                    }
+                }
+            }
+        }
+        for (id, at) in last_used {
+            if let Some(known) = self.credentials.get_mut(&id) {
+                known.last_used = Some(at);
+            }
         }
     }
 }

@@ -16,8 +16,9 @@ use eap_types::{AgentId, TaskId, Timestamp};
 
 use self::tables::{Row, Tables};
 use super::{
-    Change, Claims, Committed, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
-    Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, StoreStats, Stored, TaskFilter,
+    Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
+    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, StoreStats, Stored,
+    TaskFilter,
 };
 use crate::clock::Clock;
 use crate::metrics::{Counter, StoreErrorCounters};
@@ -121,6 +122,11 @@ impl Repository for MemoryStore {
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
         let (tables, now) = self.open()?;
         Ok(tables.agents.values().map(|known| (known.row.stored(now), known.vitals.clone())).collect())
+    }
+
+    async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(tables.credentials.values().map(|known| (known.row.stored(now), known.last_used)).collect())
     }
 
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {

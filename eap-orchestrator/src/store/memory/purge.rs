@@ -1,13 +1,13 @@
 //! What is old goes.
 
 use eap_core::Standing;
-use eap_types::{AgentId, TaskId, Timestamp};
+use eap_types::{AgentId, CredentialId, TaskId, Timestamp};
 
 use super::tables::{KnownAgent, Tables};
 use crate::store::{Cutoffs, EventSeq, IdempotencyScope, Purged};
 
 impl Tables {
-    /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys and agents each.
+    /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys, agents and credentials each.
     pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize) -> Purged {
         let mut rows = 0;
         let tasks: Vec<TaskId> = self.finished_before(cutoffs.tasks).take(limit).collect();
@@ -38,7 +38,14 @@ impl Tables {
             self.remove_agent(id);
             rows += 1;
         }
-        Purged { rows, tasks, agents }
+        let is_old = |ended: Option<Timestamp>| ended.is_some_and(|at| at < cutoffs.credentials);
+        let old = self.credentials.iter().filter(|(_, known)| is_old(known.row.record.ended_at()));
+        let credentials: Vec<CredentialId> = old.map(|(id, _)| *id).take(limit).collect();
+        for id in &credentials {
+            self.credentials.remove(id);
+            rows += 1;
+        }
+        Purged { rows, tasks, agents, credentials }
     }
 }
 

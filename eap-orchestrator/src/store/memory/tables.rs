@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::ops::Bound;
 
-use eap_core::{Agent, RoutingKey, Task, Vitals};
-use eap_types::{AgentId, AgentName, InstanceId, Priority, TaskId, TenantId, Timestamp};
+use eap_core::{Agent, Credential, RoutingKey, Task, Vitals};
+use eap_types::{AgentId, AgentName, CredentialId, InstanceId, Priority, TaskId, TenantId, Timestamp};
 
 use crate::store::{
     Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, Insertion, LateResultRow, NewEvent, ResultRow, Revision,
@@ -29,7 +29,7 @@ impl<T> Row<T> {
     }
 
     /// Takes over a new record and gives the old one.
-    fn replace(&mut self, record: T) -> T {
+    pub(super) fn replace(&mut self, record: T) -> T {
         self.revision.0 += 1;
         std::mem::replace(&mut self.record, record)
     }
@@ -39,6 +39,12 @@ impl<T> Row<T> {
 pub(super) struct KnownAgent {
     pub(super) row: Row<Agent>,
     pub(super) vitals: Vitals,
+}
+
+/// An operator key or registration secret and when it was last used, which has no revision.
+pub(super) struct KnownCredential {
+    pub(super) row: Row<Credential>,
+    pub(super) last_used: Option<Timestamp>,
 }
 
 /// All there is. Tasks are named by their insertion number inside, by their id outside.
@@ -58,6 +64,7 @@ pub(super) struct Tables {
     pub(super) late_results: BTreeMap<(TaskId, u32), LateResultRow>,
     pub(super) agents: BTreeMap<AgentId, KnownAgent>,
     pub(super) identities: HashMap<Identity, AgentId>,
+    pub(super) credentials: BTreeMap<CredentialId, KnownCredential>,
     pub(super) keys: HashMap<IdempotencyScope, IdempotencyKeyRow>,
     events: BTreeMap<EventSeq, Event>,
     events_of_tasks: HashMap<TaskId, BTreeSet<EventSeq>>,

@@ -29,6 +29,7 @@ impl Ledger {
     pub(super) fn apply(&mut self, change: &Prepared) -> Result<Committed, Setback> {
         let tasks = self.check_tasks(change)?;
         let agents = self.check_agents(change)?;
+        self.check_credentials(change)?;
         self.check_results(change, &tasks)?;
         if let Some(row) = &change.idempotency
             && self.is_taken(row)?
@@ -165,6 +166,7 @@ impl Ledger {
         for (write, target) in change.agents.iter().zip(agents) {
             self.write_agent(write, target)?;
         }
+        self.write_credentials(change)?;
         self.write_results(change)?;
         if let Some(row) = &change.idempotency {
             self.insert_key(row)?;
@@ -270,10 +272,10 @@ impl Ledger {
     }
 }
 
-fn conflict(record: RecordRef) -> Setback {
+pub(super) fn conflict(record: RecordRef) -> Setback {
     Setback::Refused(StoreError::Conflict { record })
 }
 
-fn duplicate(record: RecordRef) -> Setback {
+pub(super) fn duplicate(record: RecordRef) -> Setback {
     Setback::Refused(StoreError::Duplicate { record })
 }

@@ -8,6 +8,7 @@
 mod batch;
 mod checkpoint;
 mod claim;
+mod credentials;
 mod depths;
 mod fault;
 mod holders;
@@ -50,8 +51,9 @@ use self::recent::Recent;
 use self::rows::Prepared;
 use self::writer::{Request, Shared, Writer};
 use super::{
-    Change, Claims, Committed, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope,
-    Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, StoreStats, Stored, TaskFilter,
+    Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
+    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, StoreStats, Stored,
+    TaskFilter,
 };
 use crate::clock::Clock;
 
@@ -254,6 +256,10 @@ impl Repository for SqliteStore {
 
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
         self.read_now(read::agents).await
+    }
+
+    async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
+        self.read_now(credentials::read).await
     }
 
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {

@@ -23,7 +23,8 @@ const GONE_AGENTS: &str = "SELECT a.seq, a.id FROM agent a JOIN vitals v ON v.se
      WHERE ifnull(a.gone_at, v.last_seen) < ?1 AND NOT EXISTS (SELECT 1 FROM task WHERE holder = a.id) LIMIT ?2";
 
 impl Ledger {
-    /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys, agents and routes each.
+    /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys, agents, credentials and routes
+    /// each.
     pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, Fault> {
         self.keep_numbers()?;
         let mut purged = Purged::default();
@@ -37,6 +38,8 @@ impl Ledger {
             purged.rows += self.delete(sql, params![cutoff.as_micros(), rows_at_most(limit)])?;
         }
         self.purge_agents(cutoffs.agents, limit, &mut purged)?;
+        purged.credentials = self.purge_credentials(cutoffs.credentials, limit)?;
+        purged.rows += purged.credentials.len() as u64;
         purged.rows += self.routes.forget_empty(&self.connection, limit)?;
         Ok(purged)
     }

@@ -34,7 +34,7 @@ const EVENTS: &str =
 pub(super) const EVENTS_OF_TASK: &str = "SELECT seq, tenant, at, kind, task, agent, attempt, detail \
      FROM event INDEXED BY event_by_task WHERE task = ?3 AND seq > ?1 ORDER BY seq LIMIT ?2";
 
-fn all<T, P: Params>(
+pub(super) fn all<T, P: Params>(
     connection: &Connection,
     sql: &str,
     params: P,

@@ -4,12 +4,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use eap_core::{Agent, Standing, Task, Vitals};
-use eap_types::{AgentId, IdError, JsonObject, RequestId, TaskId, TenantId, Timestamp};
+use eap_types::{AgentId, CredentialId, IdError, JsonObject, RequestId, TaskId, TenantId, Timestamp};
 use rusqlite::Row;
 
 use super::fault::Fault;
 use crate::store::{
-    AgentWrite, Change, Event, EventSeq, IdempotencyKeyRow, LateResultRow, NewEvent, Revision, Stored, TaskWrite,
+    AgentWrite, Change, CredentialWrite, Event, EventSeq, IdempotencyKeyRow, LateResultRow, NewEvent, Revision, Stored,
+    TaskWrite,
 };
 
 /// A change with its records already in JSON, which is work for the caller's thread, not for the writer's.
@@ -21,6 +22,8 @@ pub(super) struct Prepared {
     pub(super) late_results: Vec<PreparedLateResult>,
     pub(super) idempotency: Option<IdempotencyKeyRow>,
     pub(super) vitals: Vec<(AgentId, PreparedVitals)>,
+    pub(super) credentials: Vec<PreparedCredential>,
+    pub(super) last_used: Vec<(CredentialId, Timestamp)>,
     pub(super) pulse: Option<Timestamp>,
     pub(super) events: Vec<NewEvent>,
     /// About how much it adds to the file.
@@ -51,6 +54,12 @@ pub(super) struct PreparedAgent {
 pub(super) enum PreparedAgentWrite {
     Insert(PreparedVitals),
     Update { revision: Revision },
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedCredential {
+    pub(super) write: CredentialWrite,
+    pub(super) record: String,
 }
 
 #[derive(Debug)]
@@ -124,7 +133,8 @@ impl PreparedVitals {
 
 impl Prepared {
     pub(super) fn of(change: Change) -> Result<Self, Fault> {
-        let Change { tasks, agents, results, late_results, idempotency, vitals, pulse, events } = change;
+        let Change { tasks, agents, results, late_results, idempotency, vitals, pulse, events, .. } = change;
+        let (credentials, last_used) = (change.credentials, change.last_used);
         let result = |task, attempt, recorded_at: Timestamp, result| -> Result<_, Fault> {
             let text = serde_json::to_string(&result)?;
             Ok(PreparedResult { task, attempt, recorded_at: recorded_at.as_micros(), text })
@@ -147,6 +157,8 @@ impl Prepared {
                 .into_iter()
                 .map(|(agent, vitals)| Ok((agent, PreparedVitals::of(&vitals)?)))
                 .collect::<Result<_, Fault>>()?,
+            credentials: credentials.into_iter().map(PreparedCredential::of).collect::<Result<_, _>>()?,
+            last_used,
             pulse,
             events,
             bytes: 0,
@@ -167,8 +179,9 @@ impl Prepared {
         let results = self.results.iter().map(|row| row.text.len());
         let late = self.late_results.iter().map(|row| row.text.len());
         let vitals = self.vitals.iter().map(|(_, vitals)| vitals.text.len());
+        let credentials = self.credentials.iter().map(|credential| credential.record.len());
         let events = self.events.iter().map(|event| event.detail.as_str().len());
-        tasks.chain(agents).chain(results).chain(late).chain(vitals).chain(events).sum()
+        tasks.chain(agents).chain(results).chain(late).chain(vitals).chain(credentials).chain(events).sum()
     }
 }
 
@@ -183,6 +196,12 @@ impl PreparedTask {
             TaskWrite::Update { task, revision } => (task, PreparedTaskWrite::Update { revision }),
         };
         Ok(Self { task: Arc::new(task), write, state })
+    }
+}
+
+impl PreparedCredential {
+    fn of(write: CredentialWrite) -> Result<Self, Fault> {
+        Ok(Self { record: serde_json::to_string(write.credential())?, write })
     }
 }
 
