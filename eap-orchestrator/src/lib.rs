@@ -34,6 +34,7 @@
 //! | `sqlite` | yes | `store::SqliteStore`, durable storage in one file |
 //! | `tls` | yes | TLS in [`Orchestrator::serve`] |
 //! | `conformance` | no | `store::conformance`, the suite for authors of stores |
+//! | `faulty` | no | `store::faulty`, a store that fails on purpose, for tests of what stands on one |
 #![forbid(unsafe_code)]
 
 mod announce;

@@ -7,6 +7,8 @@ mod change;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
+#[cfg(feature = "faulty")]
+pub mod faulty;
 mod memory;
 mod query;
 #[cfg(feature = "sqlite")]
