@@ -9,6 +9,7 @@ use eap_types::{
     path,
 };
 use http::Method;
+use serde::de::IgnoredAny;
 use url::form_urlencoded;
 
 use crate::call::HttpCall;
@@ -143,17 +144,41 @@ impl OperatorClient {
     ///
     /// 422 for a query that breaks a rule, and what any call can come to.
     pub async fn tasks(&self, query: &TaskQuery) -> Result<TaskPage, ClientError> {
-        let path = with_query(
-            path::TASKS,
-            [
-                ("status", query.status.map(|status| status.to_string())),
-                ("agent_id", query.agent_id.as_ref().map(ToString::to_string)),
-                ("task_type", query.task_type.as_ref().map(ToString::to_string)),
-                ("cursor", query.cursor.clone()),
-                ("limit", query.limit.map(|limit| limit.to_string())),
-            ],
-        );
-        self.request(Method::GET, &path).send().await?.read()
+        self.request(Method::GET, &list(path::TASKS, query)).send().await?.read()
+    }
+
+    /// Lists dead letters, newest task first: `GET /api/v1/dead-letters`.
+    ///
+    /// # Errors
+    ///
+    /// 422 for a query that breaks a rule, and what any call can come to.
+    pub async fn dead_letters(&self, query: &TaskQuery) -> Result<TaskPage, ClientError> {
+        self.request(Method::GET, &list(path::DEAD_LETTERS, query)).send().await?.read()
+    }
+
+    /// Does a dead letter again, by a new task: `POST /api/v1/dead-letters/{task_id}/requeue`.
+    ///
+    /// Repeating the call gives the task that the first one made, as it now is.
+    ///
+    /// # Errors
+    ///
+    /// 409 NOT_A_DEAD_LETTER for a task that did neither fail for good nor die, or was discarded;
+    /// 404 TASK_NOT_FOUND, and what any call can come to.
+    pub async fn requeue(&self, letter: TaskId) -> Result<TaskView, ClientError> {
+        self.request(Method::POST, &path::dead_letter_requeue(&letter)).send().await?.read()
+    }
+
+    /// Takes a dead letter off the list: `POST /api/v1/dead-letters/{task_id}/discard`.
+    ///
+    /// One that is off it already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// 409 NOT_A_DEAD_LETTER for a task that did neither fail for good nor die, 404 TASK_NOT_FOUND,
+    /// and what any call can come to.
+    pub async fn discard(&self, letter: TaskId) -> Result<(), ClientError> {
+        let path = path::dead_letter_discard(&letter);
+        self.request(Method::POST, &path).send().await?.read_optional::<IgnoredAny>().map(drop)
     }
 
     /// Cancels a task, at once and for good: `POST /api/v1/tasks/{task_id}/cancel`.
@@ -228,6 +253,19 @@ impl OperatorClient {
         }
         request
     }
+}
+
+fn list(path: &str, query: &TaskQuery) -> String {
+    with_query(
+        path,
+        [
+            ("status", query.status.map(|status| status.to_string())),
+            ("agent_id", query.agent_id.as_ref().map(ToString::to_string)),
+            ("task_type", query.task_type.as_ref().map(ToString::to_string)),
+            ("cursor", query.cursor.clone()),
+            ("limit", query.limit.map(|limit| limit.to_string())),
+        ],
+    )
 }
 
 fn with_query<const N: usize>(path: &str, pairs: [(&str, Option<String>); N]) -> String {

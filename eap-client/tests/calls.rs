@@ -212,6 +212,13 @@ async fn operators_send_their_key_and_their_questions() {
     client.tasks(&query).await.unwrap_err();
     assert_eq!(http.last_line(), format!("GET {base}/tasks?status=queued&cursor=a+b%26c&limit=10"));
 
+    client.dead_letters(&query).await.unwrap_err();
+    assert_eq!(http.last_line(), format!("GET {base}/dead-letters?status=queued&cursor=a+b%26c&limit=10"));
+    client.requeue(task_id()).await.unwrap_err();
+    assert_eq!(http.last_line(), format!("POST {base}/dead-letters/{}/requeue", task_id()));
+    client.discard(task_id()).await.unwrap();
+    assert_eq!(http.last_line(), format!("POST {base}/dead-letters/{}/discard", task_id()));
+
     client.agents(AgentQuery::new()).await.unwrap_err();
     assert_eq!(http.last_line(), format!("GET {base}/agents"));
     client.agent(&"x?y".parse().unwrap()).await.unwrap_err();

@@ -28,7 +28,7 @@
 //!
 //! | module | what it decides |
 //! |---|---|
-//! | `task` | the task's life: [`Task::apply`], attempts, leases, retries, late and duplicate results |
+//! | `task` | the task's life: [`Task::apply`], attempts, leases, retries, late and duplicate results; [`Task::requeue`], [`Task::discard`] |
 //! | `agent` | the agent's life: [`Standing::after`], liveness from silence |
 //! | `credential` | whether an operator key or registration secret still opens anything: [`Credential::state`] |
 //! | `routing` | which agent may take which task: [`RoutingKey`] |
@@ -56,8 +56,8 @@ pub use digest::ResultDigest;
 pub use policy::{LivenessPolicy, TaskPolicy};
 pub use routing::RoutingKey;
 pub use task::{
-    Attempt, AttemptOutcome, Changed, EndOfLease, Lease, Note, NoteKind, Phase, Progress, Quote, RecordedResult,
-    Refusal, Report, ReportKind, Step, Task, TaskEvent, TaskSpec, TaskState,
+    Attempt, AttemptOutcome, Changed, Disposal, EndOfLease, Lease, Note, NoteKind, Phase, Progress, Quote,
+    RecordedResult, Refusal, Report, ReportKind, Requeue, Step, Task, TaskEvent, TaskSpec, TaskState,
 };
 
 /// The README's program, compiled with the other examples.

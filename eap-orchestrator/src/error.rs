@@ -60,6 +60,15 @@ pub enum Error {
         /// How it ended.
         status: TaskStatus,
     },
+    /// The task did neither fail for good nor die: there is nothing to requeue or discard.
+    #[error("the task is {status}, and only one that failed for good or died is a dead letter")]
+    NotDeadLetter {
+        /// Where it stands.
+        status: TaskStatus,
+    },
+    /// The dead letter was discarded, and is not requeued.
+    #[error("the dead letter was discarded")]
+    LetterDiscarded,
     /// The idempotency key was used with another body.
     #[error("this idempotency key was used with another body")]
     IdempotencyConflict,
@@ -105,6 +114,8 @@ impl From<Refusal> for Error {
             },
             Refusal::ResultConflict { attempt } => Self::ResultConflict { attempt },
             Refusal::TaskFinal { status, .. } => Self::TaskFinal { status },
+            Refusal::NotDeadLetter { status } => Self::NotDeadLetter { status },
+            Refusal::LetterDiscarded => Self::LetterDiscarded,
             // The last two never reach a caller: claims and sweeps take them as "not this one".
             _ => Self::LeaseLost,
         }

@@ -314,7 +314,37 @@ impl Orchestrator {
     ///
     /// [`Error::Invalid`] for a limit out of range or a cursor that is none.
     pub async fn list(&self, operator: &Operator, list: ListTasks) -> Result<TaskPage, Error> {
-        self.lifecycle().list(operator, list).await
+        self.lifecycle().list(operator, list, false).await
+    }
+
+    /// A page of dead letters, in the order and with the choices of [`list`](Self::list): tasks that failed for good
+    /// or died, and that nobody requeued or discarded.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub async fn dead_letters(&self, operator: &Operator, list: ListTasks) -> Result<TaskPage, Error> {
+        self.lifecycle().list(operator, list, true).await
+    }
+
+    /// Does a dead letter again, by a new task that is asked the same and linked with it both ways. Doing so twice gives
+    /// the task that the first call made, as it now is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotDeadLetter`] if it did neither fail for good nor die, [`Error::LetterDiscarded`] if it was discarded.
+    pub async fn requeue(&self, operator: &Operator, id: TaskId) -> Result<TaskView, Error> {
+        Ok(self.lifecycle().requeue(operator, id).await?.task)
+    }
+
+    /// Takes a dead letter off the list; the task stays readable until it is purged. What is off the list already stays
+    /// as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotDeadLetter`] if it did neither fail for good nor die.
+    pub async fn discard(&self, operator: &Operator, id: TaskId) -> Result<(), Error> {
+        self.lifecycle().discard(operator, id).await
     }
 
     /// Everything that happened to a task: attempts, late results, events.

@@ -70,6 +70,7 @@ impl Bench {
             expires_at: None,
             created_at: now,
             traceparent: None,
+            requeued_from: None,
         })
     }
 
@@ -156,7 +157,15 @@ async fn cancel(store: &SqliteStore, id: TaskId) -> Committed {
 }
 
 fn everything() -> TaskFilter {
-    TaskFilter { tenant: TenantId::default(), status: None, agent: None, task_type: None, before: None, limit: 1000 }
+    TaskFilter {
+        tenant: TenantId::default(),
+        status: None,
+        agent: None,
+        task_type: None,
+        dead_letters: false,
+        before: None,
+        limit: 1000,
+    }
 }
 
 /// Whatever is older than now.

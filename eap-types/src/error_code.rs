@@ -45,6 +45,8 @@ pub enum ErrorCode {
     TaskFinal,
     /// The idempotency key was used with another body.
     IdempotencyConflict,
+    /// The task did neither fail for good nor die, or its dead letter was discarded.
+    NotADeadLetter,
     /// The body is larger than the route allows.
     PayloadTooLarge,
     /// The URI is longer than the server reads.
@@ -65,7 +67,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of the protocol.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::ValidationError,
         Self::MalformedJson,
         Self::UnsupportedVersion,
@@ -82,6 +84,7 @@ impl ErrorCode {
         Self::ResultConflict,
         Self::TaskFinal,
         Self::IdempotencyConflict,
+        Self::NotADeadLetter,
         Self::PayloadTooLarge,
         Self::UriTooLong,
         Self::UnsupportedMediaType,
@@ -144,6 +147,7 @@ impl ErrorCode {
             Self::ResultConflict => ("RESULT_CONFLICT", 409, "Result conflict"),
             Self::TaskFinal => ("TASK_FINAL", 409, "Task is final"),
             Self::IdempotencyConflict => ("IDEMPOTENCY_CONFLICT", 409, "Idempotency conflict"),
+            Self::NotADeadLetter => ("NOT_A_DEAD_LETTER", 409, "Not a dead letter"),
             Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", 413, "Payload too large"),
             Self::UriTooLong => ("URI_TOO_LONG", 414, "URI too long"),
             Self::UnsupportedMediaType => ("UNSUPPORTED_MEDIA_TYPE", 415, "Unsupported media type"),

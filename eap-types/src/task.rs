@@ -99,6 +99,9 @@ pub struct TaskView {
     /// The task that repeats this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requeued_as: Option<TaskId>,
+    /// When its dead letter was discarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discarded_at: Option<Timestamp>,
 }
 
 impl TaskView {
@@ -132,6 +135,7 @@ impl TaskView {
             no_capable_agent: false,
             requeued_from: None,
             requeued_as: None,
+            discarded_at: None,
         }
     }
 }
@@ -195,7 +199,7 @@ impl TaskPage {
     }
 }
 
-/// Which tasks to list: the query of `GET /api/v1/tasks`.
+/// Which tasks to list: the query of `GET /api/v1/tasks` and of `GET /api/v1/dead-letters`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct TaskQuery {

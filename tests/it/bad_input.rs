@@ -68,6 +68,9 @@ fn the_table_has_every_route_of_this_version() {
             ("GET", path::TASK),
             ("POST", path::TASK_CANCEL),
             ("GET", path::TASK_HISTORY),
+            ("GET", path::DEAD_LETTERS),
+            ("POST", path::DEAD_LETTER_REQUEUE),
+            ("POST", path::DEAD_LETTER_DISCARD),
             ("GET", path::AGENTS),
             ("GET", path::AGENT_DETAIL),
         ]

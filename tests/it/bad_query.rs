@@ -59,6 +59,8 @@ async fn unknown_and_malformed_ids_are_told_alike() {
         }
         operator.get(&format!("/api/v1/tasks/{id}?wait_seconds=60")).send().await.problem(404, "TASK_NOT_FOUND");
         operator.post(&format!("/api/v1/tasks/{id}/cancel")).send().await.problem(404, "TASK_NOT_FOUND");
+        operator.post(&format!("/api/v1/dead-letters/{id}/requeue")).send().await.problem(404, "TASK_NOT_FOUND");
+        operator.post(&format!("/api/v1/dead-letters/{id}/discard")).send().await.problem(404, "TASK_NOT_FOUND");
         operator.get(&format!("/api/v1/agents/{id}")).send().await.problem(404, "AGENT_NOT_FOUND");
         // A path that is no text names nobody at all.
         let code = if id.starts_with("%FF") { "AGENT_NOT_FOUND" } else { "TASK_NOT_FOUND" };
@@ -100,7 +102,7 @@ async fn paths_that_do_not_exist_are_not_found() {
         "/metrics",
         "/openapi.json",
         "/.well-known/eap",
-        "/api/v1/dead-letters",
+        "/api/v1/dead-letters/",
         "/api/v1/events",
         "/health/",
         "/health/live",
@@ -127,6 +129,9 @@ async fn a_path_that_does_not_take_a_method_says_so() {
         (format!("/api/v1/tasks/{UNKNOWN}"), vec!["POST", "DELETE", "PUT"]),
         (format!("/api/v1/tasks/{UNKNOWN}/cancel"), vec!["GET", "DELETE"]),
         (format!("/api/v1/tasks/{UNKNOWN}/history"), vec!["POST", "DELETE"]),
+        ("/api/v1/tasks/batch".to_owned(), vec!["GET", "DELETE", "PUT"]),
+        ("/api/v1/dead-letters".to_owned(), vec!["POST", "DELETE"]),
+        (format!("/api/v1/dead-letters/{UNKNOWN}/requeue"), vec!["GET", "PUT"]),
         ("/api/v1/agents".to_owned(), vec!["POST", "DELETE"]),
         (format!("/api/v1/agents/{UNKNOWN}"), vec!["POST", "DELETE", "PUT"]),
         ("/api/v1/agents/external/register".to_owned(), vec!["GET", "PUT"]),

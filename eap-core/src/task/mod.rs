@@ -3,6 +3,7 @@
 mod apply;
 mod attempt;
 mod event;
+mod letter;
 mod phase;
 mod step;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use attempt::{Attempt, AttemptOutcome};
 pub use event::{EndOfLease, Quote, Report, ReportKind, TaskEvent};
+pub use letter::{Disposal, Requeue};
 pub use phase::{Lease, Phase};
 pub use step::{Changed, Note, NoteKind, RecordedResult, Refusal, Step};
 
@@ -55,6 +57,9 @@ pub struct TaskSpec {
     /// The W3C trace the submitter was in, passed through to the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// The dead letter that it does again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requeued_from: Option<TaskId>,
 }
 
 /// Shows how much input there is, not what: payloads stay out of logs.
@@ -74,6 +79,7 @@ impl fmt::Debug for TaskSpec {
             .field("expires_at", &self.expires_at)
             .field("created_at", &self.created_at)
             .field("traceparent", &self.traceparent)
+            .field("requeued_from", &self.requeued_from)
             .finish()
     }
 }
@@ -100,6 +106,9 @@ pub struct TaskState {
     /// Agents that rejected it, and until when they are not offered it again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub excluded: BTreeMap<AgentId, Timestamp>,
+    /// What an operator decided about it, once it had failed for good or died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disposal: Option<Disposal>,
     /// When the record last changed.
     pub updated_at: Timestamp,
 }
@@ -140,6 +149,7 @@ impl Task {
             attempts: Vec::new(),
             progress: None,
             excluded: BTreeMap::new(),
+            disposal: None,
             updated_at: now,
         };
         Self { spec: Arc::new(spec), state }

@@ -101,6 +101,10 @@ pub enum NoteKind {
     Dead,
     /// A report came too late and was kept as evidence.
     LateResult,
+    /// A dead letter is done again, by a new task.
+    Requeued,
+    /// A dead letter was taken off the list.
+    Discarded,
 }
 
 impl NoteKind {
@@ -120,6 +124,8 @@ impl NoteKind {
             Self::Cancelled => "task.cancelled",
             Self::Dead => "task.dead",
             Self::LateResult => "task.late_result",
+            Self::Requeued => "task.requeued",
+            Self::Discarded => "task.discarded",
         }
     }
 }
@@ -160,4 +166,13 @@ pub enum Refusal {
     /// Nothing is due yet: the record moved on since the sweeper read it.
     #[error("nothing is due yet")]
     NotDue,
+    /// The task did neither fail for good nor die: it is no dead letter.
+    #[error("the task is {status}, and only one that failed for good or died is a dead letter")]
+    NotDeadLetter {
+        /// Where it stands.
+        status: eap_types::TaskStatus,
+    },
+    /// Somebody decided that nothing follows from this dead letter.
+    #[error("the dead letter was discarded")]
+    LetterDiscarded,
 }

@@ -75,6 +75,7 @@ pub fn spec() -> TaskSpec {
         expires_at: None,
         created_at: at(0),
         traceparent: None,
+        requeued_from: None,
     }
 }
 

@@ -63,6 +63,7 @@ impl ApiError {
             Error::ResultConflict { .. } => Code::ResultConflict,
             Error::TaskFinal { .. } => Code::TaskFinal,
             Error::IdempotencyConflict => Code::IdempotencyConflict,
+            Error::NotDeadLetter { .. } | Error::LetterDiscarded => Code::NotADeadLetter,
             Error::TooMany { .. } => Code::RateLimited,
             Error::Draining | Error::Store(StoreError::Closed) => Code::Draining,
             Error::Busy { .. } | Error::Store(_) => Code::Unavailable,

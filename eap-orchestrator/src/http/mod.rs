@@ -2,6 +2,7 @@
 
 mod agents;
 mod call;
+mod dead_letters;
 mod error;
 mod health;
 mod heartbeat;

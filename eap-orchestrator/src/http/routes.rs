@@ -9,11 +9,11 @@ use eap_types::{
 use http::{Method, StatusCode};
 
 use super::route::{RequestHeader, Route, Tag, describe};
-use super::{agents, health, heartbeat, register, reports, tasks, work};
+use super::{agents, dead_letters, health, heartbeat, register, reports, tasks, work};
 
 /// Every call of this version.
 pub(crate) fn routes() -> Vec<Route> {
-    [agent_side(), of_tasks(), of_agents(), of_the_service()].into_iter().flatten().collect()
+    [agent_side(), of_tasks(), of_dead_letters(), of_agents(), of_the_service()].into_iter().flatten().collect()
 }
 
 fn agent_side() -> Vec<Route> {
@@ -106,6 +106,25 @@ fn of_tasks() -> Vec<Route> {
             .operator(Method::GET, path::TASK_HISTORY, Scope::TasksRead, tasks::history)
             .gives::<TaskHistory>(StatusCode::OK)
             .refuses(&[ErrorCode::TaskNotFound]),
+    ]
+}
+
+fn of_dead_letters() -> Vec<Route> {
+    let of_a_letter = [ErrorCode::TaskNotFound, ErrorCode::NotADeadLetter];
+    vec![
+        describe("list_dead_letters", Tag::Tasks, "A page of tasks that failed for good or died, newest first.")
+            .operator(Method::GET, path::DEAD_LETTERS, Scope::TasksRead, dead_letters::list)
+            .asks::<TaskQuery>()
+            .gives::<TaskPage>(StatusCode::OK),
+        describe("requeue_dead_letter", Tag::Tasks, "Does a dead letter again, by a new task; a repeat gets the same.")
+            .operator(Method::POST, path::DEAD_LETTER_REQUEUE, Scope::TasksSubmit, dead_letters::requeue)
+            .gives::<TaskView>(StatusCode::CREATED)
+            .gives::<TaskView>(StatusCode::OK)
+            .refuses(&of_a_letter),
+        describe("discard_dead_letter", Tag::Tasks, "Takes a dead letter off the list; the task stays readable.")
+            .operator(Method::POST, path::DEAD_LETTER_DISCARD, Scope::TasksSubmit, dead_letters::discard)
+            .gives_nothing(StatusCode::NO_CONTENT)
+            .refuses(&of_a_letter),
     ]
 }
 

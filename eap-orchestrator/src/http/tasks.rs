@@ -80,16 +80,23 @@ pub(super) async fn get(orchestrator: Orchestrator, mut call: OperatorCall) -> R
     json(StatusCode::OK, &view)
 }
 
+impl ListTasks {
+    /// What a query string says of it.
+    pub(super) fn read(query: &mut Query) -> Self {
+        Self {
+            status: query.get("status", "This is queued, leased, completed, failed, cancelled or dead."),
+            agent_id: query.get("agent_id", "This is an agent's id."),
+            task_type: query.get("task_type", "This is a task type."),
+            cursor: query.get("cursor", "This is the next_cursor of an earlier page."),
+            limit: query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok()),
+        }
+    }
+}
+
 /// A page of tasks.
 pub(super) async fn list(orchestrator: Orchestrator, call: OperatorCall) -> Result<Response, ApiError> {
     let mut query = Query::of(&call.parts.uri);
-    let list = ListTasks {
-        status: query.get("status", "This is queued, leased, completed, failed, cancelled or dead."),
-        agent_id: query.get("agent_id", "This is an agent's id."),
-        task_type: query.get("task_type", "This is a task type."),
-        cursor: query.get("cursor", "This is the next_cursor of an earlier page."),
-        limit: query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok()),
-    };
+    let list = ListTasks::read(&mut query);
     query.finish()?;
     json(StatusCode::OK, &orchestrator.list(&call.operator, list).await?)
 }

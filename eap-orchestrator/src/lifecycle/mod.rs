@@ -6,6 +6,7 @@
 
 mod batch;
 mod heartbeat;
+mod letters;
 mod registration;
 mod results;
 mod submit;

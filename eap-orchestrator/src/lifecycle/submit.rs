@@ -114,6 +114,7 @@ impl Lifecycle {
             expires_at: submission.expires_at,
             created_at: now,
             traceparent,
+            requeued_from: None,
         };
         Ok(Task::submitted(spec))
     }
@@ -152,7 +153,7 @@ impl Lifecycle {
         self.task_view(operator, id).await
     }
 
-    async fn owned(&self, operator: &Operator, id: TaskId) -> Result<Stored<Task>, Error> {
+    pub(super) async fn owned(&self, operator: &Operator, id: TaskId) -> Result<Stored<Task>, Error> {
         let stored = self.store.task(id).await?;
         stored.filter(|stored| stored.record.spec.routing.tenant == operator.tenant).ok_or(Error::UnknownTask)
     }
@@ -172,7 +173,13 @@ impl Lifecycle {
         .await
     }
 
-    pub(crate) async fn list(&self, operator: &Operator, list: ListTasks) -> Result<TaskPage, Error> {
+    /// A page of tasks, or of dead letters alone.
+    pub(crate) async fn list(
+        &self,
+        operator: &Operator,
+        list: ListTasks,
+        dead_letters: bool,
+    ) -> Result<TaskPage, Error> {
         let limit = page_limit(list.limit)?;
         let before = match list.cursor.as_deref().map(str::parse) {
             None => None,
@@ -184,6 +191,7 @@ impl Lifecycle {
             status: list.status,
             agent: list.agent_id,
             task_type: list.task_type,
+            dead_letters,
             before,
             // One more than shown tells whether there is a next page.
             limit: limit + 1,

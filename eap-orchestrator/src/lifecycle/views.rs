@@ -1,6 +1,6 @@
 //! Records as callers see them.
 
-use eap_core::{Phase, RoutingKey, Task};
+use eap_core::{Disposal, Phase, RoutingKey, Task};
 use eap_types::{
     AgentDetail, AgentView, Assignment, AttemptView, EventView, HeldLease, LateResult, ProgressView, RoutingView,
     TaskHistory, TaskStatus, TaskView, Timestamp,
@@ -50,6 +50,12 @@ impl Lifecycle {
         view.lease_expires_at = task.lease().map(|lease| lease.expires_at);
         view.reason = state.phase.reason().map(str::to_owned);
         view.result = result.map(|row| row.result);
+        view.requeued_from = spec.requeued_from;
+        match state.disposal {
+            Some(Disposal::Requeued { task, .. }) => view.requeued_as = Some(task),
+            Some(Disposal::Discarded { at }) => view.discarded_at = Some(at),
+            None => {}
+        }
         view.no_capable_agent = task.status() == TaskStatus::Queued && !can_serve(&spec.routing);
         view
     }

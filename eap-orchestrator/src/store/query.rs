@@ -44,6 +44,8 @@ pub struct TaskFilter {
     pub agent: Option<AgentId>,
     /// Of this type.
     pub task_type: Option<TaskType>,
+    /// Only [dead letters](Task::is_dead_letter).
+    pub dead_letters: bool,
     /// Inserted before this one.
     pub before: Option<Insertion>,
     /// At most so many.

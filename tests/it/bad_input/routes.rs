@@ -71,6 +71,9 @@ impl Route {
             route("list", Caller::Operator, Method::GET, path::TASKS, 0, true),
             route("get", Caller::Operator, Method::GET, path::TASK, 0, true),
             route("history", Caller::Operator, Method::GET, path::TASK_HISTORY, 0, true),
+            route("letters", Caller::Operator, Method::GET, path::DEAD_LETTERS, 0, true),
+            route("requeue", Caller::Operator, Method::POST, path::DEAD_LETTER_REQUEUE, 0, true),
+            route("discard", Caller::Operator, Method::POST, path::DEAD_LETTER_DISCARD, 0, true),
             route("agents", Caller::Operator, Method::GET, path::AGENTS, 0, true),
             route("agent", Caller::Operator, Method::GET, path::AGENT_DETAIL, 0, true),
         ]

@@ -311,8 +311,15 @@ async fn poll_once<F: Future + Unpin>(mut call: F) {
 pub(super) async fn a_closed_store_refuses_everything(h: Harness) {
     let agent = h.register(&["a"]).await;
     let id = h.submit("a").await;
-    let filter =
-        TaskFilter { tenant: samples::tenant(0), status: None, agent: None, task_type: None, before: None, limit: 1 };
+    let filter = TaskFilter {
+        tenant: samples::tenant(0),
+        status: None,
+        agent: None,
+        task_type: None,
+        dead_letters: false,
+        before: None,
+        limit: 1,
+    };
     let cutoff = Timestamp::MIN;
     let cutoffs = Cutoffs {
         tasks: cutoff,

@@ -7,7 +7,7 @@ use eap_types::{TaskId, TaskStatus, TenantId, Timestamp};
 
 use super::harness::{Harness, LEASE};
 use super::samples;
-use crate::store::{Insertion, Stored, TaskFilter};
+use crate::store::{Change, Insertion, Stored, TaskFilter, TaskWrite};
 
 fn ids(tasks: &[Stored<Task>]) -> Vec<TaskId> {
     tasks.iter().map(|stored| stored.record.id()).collect()
@@ -31,7 +31,15 @@ async fn listed(h: &Harness, filter: &TaskFilter) -> Vec<(Insertion, TaskId)> {
 }
 
 fn everything() -> TaskFilter {
-    TaskFilter { tenant: TenantId::default(), status: None, agent: None, task_type: None, before: None, limit: 100 }
+    TaskFilter {
+        tenant: TenantId::default(),
+        status: None,
+        agent: None,
+        task_type: None,
+        dead_letters: false,
+        before: None,
+        limit: 100,
+    }
 }
 
 pub(super) async fn the_longest_due_comes_first(h: Harness) {
@@ -158,4 +166,76 @@ pub(super) async fn tasks_are_listed_by_tenant_status_agent_and_type(h: Harness)
     let all = TaskFilter { task_type: Some(task_type("b")), ..agent(&second) };
     assert_eq!(of(TaskFilter { status: Some(TaskStatus::Leased), ..all.clone() }).await, [b]);
     assert_eq!(of(TaskFilter { status: Some(TaskStatus::Queued), ..all }).await, []);
+}
+
+pub(super) async fn dead_letters_are_listed_until_they_are_disposed_of(h: Harness) {
+    let (first, second) = (h.register(&["a"]).await, h.register(&["b"]).await);
+    let fail = async |id: TaskId| {
+        let failed = TaskEvent::Report {
+            agent: h.stored(id).await.record.lease().expect("the task is leased").agent.clone(),
+            quote: eap_core::Quote::default(),
+            report: eap_core::Report::of(&eap_types::TaskResult::failed(
+                id,
+                eap_types::FailureCode::InvalidInput,
+                "no",
+            )),
+            chance: eap_core::Chance::new(0.5),
+        };
+        h.apply(id, failed).await;
+    };
+    let a = h.submit("a").await;
+    let soon = Some(h.now() + Duration::from_secs(10));
+    let expiring = h.submit_as("a", |spec| (spec.run_at, spec.expires_at) = (soon, soon)).await;
+    let theirs = h.submit_as("a", |spec| (spec.routing.tenant, spec.expires_at) = (samples::tenant(1), soon)).await;
+    let (b, queued, done, cancelled) =
+        (h.submit("b").await, h.submit("c").await, h.submit("b").await, h.submit("c").await);
+    assert_eq!((h.take(&first, 1).await, h.take(&second, 2).await), (vec![a], vec![b, done]));
+    h.complete(done).await;
+    h.apply(cancelled, TaskEvent::Cancel { reason: None }).await;
+
+    let letters = TaskFilter { dead_letters: true, ..everything() };
+    let of =
+        async |filter: &TaskFilter| -> Vec<TaskId> { listed(&h, filter).await.into_iter().map(|(_, id)| id).collect() };
+    assert_eq!(of(&letters).await, []);
+    fail(b).await;
+    fail(a).await;
+    h.advance(10);
+    for id in [expiring, theirs] {
+        h.apply(id, TaskEvent::Due { chance: eap_core::Chance::new(0.5) }).await;
+    }
+    assert_eq!(of(&letters).await, [b, expiring, a], "in the order of the list of tasks");
+    assert_eq!(of(&TaskFilter { tenant: samples::tenant(1), ..letters.clone() }).await, [theirs]);
+    assert_eq!(of(&TaskFilter { agent: Some(first.id.clone()), ..letters.clone() }).await, [a]);
+    let task_type = Some("a".parse().expect("the sample is a task type"));
+    assert_eq!(of(&TaskFilter { task_type, ..letters.clone() }).await, [expiring, a]);
+    assert_eq!(of(&TaskFilter { status: Some(TaskStatus::Dead), ..letters.clone() }).await, [expiring]);
+    let page = listed(&h, &TaskFilter { limit: 1, ..letters.clone() }).await;
+    assert_eq!(of(&TaskFilter { before: Some(page[0].0), ..letters.clone() }).await, [expiring, a]);
+
+    // One commit takes the letter off the list and puts its successor into the queue.
+    let Stored { record, revision, now } = h.stored(a).await;
+    let successor = TaskId::from_bytes([77; 16]);
+    let Ok(eap_core::Requeue::Anew { letter, task }) = record.requeue(successor, now) else {
+        panic!("a letter can be requeued")
+    };
+    let letter = Task { spec: record.spec.clone(), state: letter.state };
+    let tasks = vec![TaskWrite::Update { task: letter.clone(), revision }, TaskWrite::Insert(Task::clone(&task))];
+    h.commit(Change { tasks, ..Change::default() }).await;
+    assert_eq!(of(&letters).await, [b, expiring]);
+    assert_eq!((h.stored(a).await.record, h.stored(successor).await.record), (letter, *task));
+    assert_eq!(h.take(&first, 9).await, [successor], "a letter is not claimed");
+
+    let Stored { record, revision, now } = h.stored(expiring).await;
+    let discarded = record.discard(now).expect("a letter can be discarded").changed().expect("it was not before");
+    let task = Task { spec: record.spec.clone(), state: discarded.state };
+    h.commit(Change { tasks: vec![TaskWrite::Update { task, revision }], ..Change::default() }).await;
+    assert_eq!(of(&letters).await, [b]);
+    assert!(h.store.task(queued).await.expect("a read succeeds").is_some());
+
+    // What is purged is off the list as well.
+    h.advance(1);
+    let mut cutoffs = super::purge::keeping_all();
+    cutoffs.tasks = h.now();
+    h.store.purge(&cutoffs, 100).await.expect("a purge succeeds");
+    assert_eq!(of(&letters).await, []);
 }

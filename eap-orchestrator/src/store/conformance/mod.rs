@@ -203,6 +203,7 @@ macro_rules! __store_conformance {
             lists::an_agents_leases_come_oldest_first,
             lists::leased_tasks_page_in_order_of_id,
             lists::tasks_page_newest_first,
+            lists::dead_letters_are_listed_until_they_are_disposed_of,
             lists::tasks_are_listed_by_tenant_status_agent_and_type,
             depths::tasks_are_counted_by_what_they_wait_for,
             depths::ready_tasks_are_counted_by_what_they_need,

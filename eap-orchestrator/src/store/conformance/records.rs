@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eap_core::{Attempt, AttemptOutcome, Lease, Phase, Progress, ResultDigest, Task, TaskState};
+use eap_core::{Attempt, AttemptOutcome, Disposal, Lease, Phase, Progress, ResultDigest, Task, TaskState};
 use eap_types::{FailureCode, LeaseId, TaskId, TaskStatus, Timestamp};
 
 use super::harness::{Harness, inserting};
@@ -79,6 +79,7 @@ fn full_state(phase: Phase, now: Timestamp) -> TaskState {
         attempts: vec![attempt],
         progress: Some(progress),
         excluded: BTreeMap::from([(samples::agent_id("日本"), now + Duration::from_micros(1))]),
+        disposal: Some(Disposal::Requeued { task: TaskId::from_bytes([255; 16]), at: now + Duration::from_micros(1) }),
         updated_at: now + Duration::from_micros(1),
     }
 }

@@ -100,8 +100,15 @@ impl Repository for MemoryStore {
 
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError> {
         let (tables, now) = self.open()?;
-        let page = tables.newest_first(filter.before).filter(|(_, row)| is_asked_for(&row.record, filter));
-        Ok(page.take(filter.limit).map(|(number, row)| (number, row.stored(now))).collect())
+        let page = |rows: &mut dyn Iterator<Item = (Insertion, &Row<Task>)>| {
+            let asked_for = rows.filter(|(_, row)| is_asked_for(&row.record, filter)).take(filter.limit);
+            asked_for.map(|(number, row)| (number, row.stored(now))).collect()
+        };
+        Ok(if filter.dead_letters {
+            page(&mut tables.newest_letters(filter.before))
+        } else {
+            page(&mut tables.newest_first(filter.before))
+        })
     }
 
     async fn leases(&self, agent: &AgentId) -> Result<Vec<Stored<Task>>, StoreError> {

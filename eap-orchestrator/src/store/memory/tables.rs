@@ -60,6 +60,7 @@ pub(super) struct Tables {
     leased: BTreeMap<TaskId, Insertion>,
     due: BTreeSet<(Timestamp, Insertion)>,
     finished: BTreeSet<(Timestamp, Insertion)>,
+    letters: BTreeSet<Insertion>,
     pub(super) results: HashMap<TaskId, ResultRow>,
     pub(super) late_results: BTreeMap<(TaskId, u32), LateResultRow>,
     pub(super) agents: BTreeMap<AgentId, KnownAgent>,
@@ -85,6 +86,12 @@ impl Tables {
     pub(super) fn newest_first(&self, before: Option<Insertion>) -> impl Iterator<Item = (Insertion, &Row<Task>)> {
         let end = before.map_or(Bound::Unbounded, Bound::Excluded);
         self.tasks.range((Bound::Unbounded, end)).rev().map(|(number, row)| (*number, row))
+    }
+
+    /// The same, of dead letters alone.
+    pub(super) fn newest_letters(&self, before: Option<Insertion>) -> impl Iterator<Item = (Insertion, &Row<Task>)> {
+        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+        self.letters.range((Bound::Unbounded, end)).rev().map(|number| (*number, self.row(*number)))
     }
 
     pub(super) fn held_by(&self, agent: &AgentId) -> impl Iterator<Item = (Insertion, &Row<Task>)> {
@@ -188,6 +195,9 @@ impl Tables {
         }
         if task.state.phase.is_final() {
             put(&mut self.finished, (task.state.updated_at, number), present);
+        }
+        if task.is_dead_letter() {
+            put(&mut self.letters, number, present);
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) const END_STATE: &str = "UPDATE task SET rev = rev + 1, status = ?2, 
 /// Anything else.
 pub(super) const UPDATE_STATE: &str = "UPDATE task SET rev = rev + 1, status = ?2, route = ?3, due_at = ?4, \
      holder = ?5, request_id = ?6, ended_at = ?7, last_agent = ?8, state = ?9 WHERE seq = ?1";
+/// Beside the others, since few tasks become dead letters.
+const LIST_LETTER: &str = "UPDATE task SET letter = ?2 WHERE seq = ?1";
 
 /// The one connection that writes.
 ///
@@ -209,6 +211,7 @@ impl Ledger {
             return Ok(false);
         }
         self.connection.prepare_cached(INSERT_SPEC)?.execute(params![seq, spec])?;
+        self.list_letter(seq, false, task)?;
         self.last_task = seq;
         if route.is_some() {
             self.fresh.put(seq, Arc::clone(task));
@@ -238,6 +241,7 @@ impl Ledger {
             let StateColumns { status, due_at, holder, request, ended_at, last_agent } = new;
             statement.execute(params![seq, status, route, due_at, holder, request, ended_at, last_agent, text])?;
         }
+        self.list_letter(seq, before.task.is_dead_letter(), task)?;
         self.pass(seq, Some(&before.task), task);
         let revision = Revision(before.revision.0 + 1);
         let spec = &before.task.spec;
@@ -248,6 +252,15 @@ impl Ledger {
             Arc::new(Task { spec: Arc::clone(spec), state: task.state.clone() })
         };
         self.written.insert(task.id(), Known { seq, revision, task });
+        Ok(())
+    }
+
+    /// Puts a task on the list of dead letters, or takes it off, where that changes.
+    fn list_letter(&self, seq: i64, was_letter: bool, task: &Task) -> Result<(), Fault> {
+        let is_letter = task.is_dead_letter();
+        if is_letter != was_letter {
+            self.connection.prepare_cached(LIST_LETTER)?.execute(params![seq, is_letter.then_some(1)])?;
+        }
         Ok(())
     }
 

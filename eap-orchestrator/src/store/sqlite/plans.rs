@@ -74,6 +74,18 @@ fn what_is_due_and_what_is_old_is_searched_by_time() {
     assert_searches(&database.writer, read::EVENTS_OF_TASK, "event_by_task (task=? AND seq>?)");
 }
 
+fn everything() -> TaskFilter {
+    TaskFilter {
+        tenant: TenantId::default(),
+        status: None,
+        agent: None,
+        task_type: None,
+        dead_letters: false,
+        before: None,
+        limit: 50,
+    }
+}
+
 #[test]
 fn what_waits_is_counted_in_the_indexes_alone() {
     let (_folder, database) = database();
@@ -91,8 +103,7 @@ fn what_waits_is_counted_in_the_indexes_alone() {
 #[test]
 fn every_list_walks_an_index_from_its_newest_end() {
     let (_folder, database) = database();
-    let everything =
-        TaskFilter { tenant: TenantId::default(), status: None, agent: None, task_type: None, before: None, limit: 50 };
+    let everything = everything();
     assert_searches(&database.writer, &read::tasks_sql(&everything), "INTEGER PRIMARY KEY (rowid<?)");
     let agent = Some(AgentId::v7(Timestamp::UNIX_EPOCH, [1; 10]));
     let task_type: Option<TaskType> = Some("text.translate".parse().unwrap());
@@ -109,6 +120,26 @@ fn every_list_walks_an_index_from_its_newest_end() {
         let by_status = TaskFilter { status, ..everything.clone() };
         let index = if status.is_some() { "task_by_status (tenant=? AND status=? AND seq<?)" } else { "PRIMARY KEY" };
         assert_searches(&database.writer, &read::tasks_sql(&by_status), index);
+    }
+}
+
+#[test]
+fn dead_letters_are_searched_among_themselves() {
+    let (_folder, database) = database();
+    let letters = TaskFilter { dead_letters: true, ..everything() };
+    let agent = Some(AgentId::v7(Timestamp::UNIX_EPOCH, [1; 10]));
+    let task_type: Option<TaskType> = Some("text.translate".parse().unwrap());
+    for filter in [
+        letters.clone(),
+        TaskFilter { agent, ..letters.clone() },
+        TaskFilter { task_type, ..letters.clone() },
+        TaskFilter { status: Some(TaskStatus::Dead), ..letters },
+    ] {
+        assert_searches(&database.writer, &read::tasks_sql(&filter), "task_letter (tenant=? AND seq<?)");
+    }
+    // An index is visited by statements that set one of its columns: the ordinary way of a task sets neither.
+    for sql in [LEASE_STATE, RENEW_STATE, END_STATE, UPDATE_STATE] {
+        assert!(!sql.contains("letter") && !sql.contains("tenant"), "{sql}");
     }
 }
 

@@ -87,7 +87,9 @@ pub(super) fn late_results(connection: &Connection, id: TaskId) -> Result<Vec<La
 
 /// The query for the filters that are given. Every combination walks one index from its newest end.
 pub(super) fn tasks_sql(filter: &TaskFilter) -> String {
-    let index = if filter.agent.is_some() {
+    let index = if filter.dead_letters {
+        "INDEXED BY task_letter"
+    } else if filter.agent.is_some() {
         "INDEXED BY task_by_agent"
     } else if filter.status.is_some_and(|status| !status.is_final())
         || filter.task_type.is_none() && filter.status.is_some()
@@ -106,6 +108,7 @@ pub(super) fn tasks_sql(filter: &TaskFilter) -> String {
         (filter.status.is_some(), " AND t.status = ?4"),
         (filter.agent.is_some(), " AND t.last_agent = ?5"),
         (filter.task_type.is_some(), " AND t.task_type = ?6"),
+        (filter.dead_letters, " AND t.letter IS NOT NULL"),
     ];
     sql.extend(filters.into_iter().filter(|(is_given, _)| *is_given).map(|(_, condition)| condition));
     sql.push_str(" ORDER BY t.seq DESC LIMIT ?3");

@@ -114,6 +114,7 @@ mod tests {
             expires_at: None,
             created_at: Timestamp::UNIX_EPOCH,
             traceparent: None,
+            requeued_from: None,
         };
         (id, Known { seq: number.into(), revision: Revision(1), task: Arc::new(Task::submitted(spec)) })
     }

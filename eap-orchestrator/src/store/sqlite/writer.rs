@@ -265,6 +265,7 @@ mod tests {
             expires_at: None,
             created_at: NOW,
             traceparent: None,
+            requeued_from: None,
         })
     }
 
