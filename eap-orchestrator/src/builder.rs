@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::config::{Access, Config, ConfigProblems, OperatorKey, RegistrationSecret};
 use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::orchestrator::Orchestrator;
 use crate::store::{MemoryStore, Repository};
 
@@ -72,6 +73,7 @@ impl Builder {
     pub fn build(self) -> Result<Orchestrator, ConfigProblems> {
         self.config.validate()?;
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock))));
-        Ok(Orchestrator::new(Lifecycle::new(self.config, store, self.clock, self.entropy)))
+        let metrics = Metrics::new(self.clock.now(), crate::http::calls());
+        Ok(Orchestrator::new(Lifecycle::new(self.config, store, self.clock, self.entropy, metrics)))
     }
 }

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use eap_core::{Agent, RoutingKey, Standing, Vitals};
-use eap_types::{AgentId, AgentName, InstanceId, TenantId, Timestamp};
+use eap_core::{Agent, LivenessPolicy, RoutingKey, Standing, Vitals};
+use eap_types::{AgentId, AgentName, AgentState, InstanceId, TenantId, Timestamp};
 use subtle::ConstantTimeEq as _;
 
 use crate::announce::lock;
@@ -155,6 +155,18 @@ impl Directory {
             b.agent.registered_at.cmp(&a.agent.registered_at).then_with(|| b.agent.id.cmp(&a.agent.id))
         });
         entries
+    }
+
+    /// How many agents are in each state now, in the order of the states.
+    pub(crate) fn count_states(&self, now: Timestamp, policy: &LivenessPolicy) -> Vec<(AgentState, u64)> {
+        let mut counts: Vec<_> = AgentState::ALL.iter().map(|state| (*state, 0)).collect();
+        for entry in self.read().values() {
+            let state = entry.agent.standing.state(now.saturating_since(entry.silent_since()), policy);
+            if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == state) {
+                *count += 1;
+            }
+        }
+        counts
     }
 
     /// Vitals that changed since the last call, to be written.

@@ -87,6 +87,18 @@ impl Matchmaker {
             reply,
             number: None,
         };
+        let answer = self.put(poll, answer).await;
+        let polls = &self.lifecycle.metrics.polls;
+        let counter = match &answer {
+            Ok(handover) if handover.is_empty() => &polls.empty,
+            Ok(_) => &polls.granted,
+            Err(_) => &polls.refused,
+        };
+        counter.add(1);
+        answer
+    }
+
+    async fn put(&self, poll: Poll, answer: oneshot::Receiver<Result<Handover, Error>>) -> Result<Handover, Error> {
         self.door.try_send(poll).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Error::Busy { reason: "too many agents ask at once" },
             mpsc::error::TrySendError::Closed(_) => Error::Draining,
@@ -127,12 +139,14 @@ impl Matching {
                 fresh.push(poll);
             }
             self.round(fresh).await;
+            self.lifecycle.metrics.polls.waiting.set(self.waiting.len() as u64);
         }
         self.door.close();
         while let Ok(poll) = self.door.try_recv() {
             poll.answer_empty();
         }
         self.waiting.drain().for_each(Poll::answer_empty);
+        self.lifecycle.metrics.polls.waiting.set(0);
     }
 
     async fn round(&mut self, fresh: Vec<Poll>) {

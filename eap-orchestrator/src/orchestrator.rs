@@ -394,6 +394,14 @@ impl Orchestrator {
         entry.map(|entry| self.lifecycle().agent_detail(&entry)).ok_or(Error::UnknownAgent)
     }
 
+    /// What the orchestrator counts of itself, as the text that Prometheus reads (docs/metrics.md). The task types of
+    /// the operator's own tenant are told by name, those of others together.
+    ///
+    /// It comes even if the store does not answer, without what the store alone knows.
+    pub async fn metrics(&self, operator: &Operator) -> String {
+        self.lifecycle().metrics.page(self.lifecycle(), operator.tenant).await
+    }
+
     /// The whole HTTP API under its own paths (`/api/v1/…`, `/health`), to be served or nested in an axum app at any
     /// prefix.
     ///
@@ -402,6 +410,12 @@ impl Orchestrator {
     /// [`Access`](crate::Access): the router cannot know its listener.
     pub fn router(&self) -> axum::Router {
         crate::http::router(self.clone())
+    }
+
+    /// `GET /metrics` alone, for Prometheus (docs/metrics.md): [`router`](Self::router) leaves it out, so that a host
+    /// can keep it to another port or path. It takes the same keys; [`serve`](Self::serve) serves both.
+    pub fn metrics_router(&self) -> axum::Router {
+        crate::http::metrics_router(self.clone())
     }
 
     /// Serves the API on `listener` until `stop` is done, then shuts down.

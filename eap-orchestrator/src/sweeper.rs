@@ -37,13 +37,20 @@ pub(crate) async fn run(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
         purging |= Instant::now() >= next_purge;
         // After a store outage `last_round` stays behind, and the first round that succeeds starts afresh.
         match round(&lifecycle, last_round, &mut purging).await {
-            Ok(()) => last_round = lifecycle.clock.now(),
+            Ok(()) => {
+                last_round = lifecycle.clock.now();
+                lifecycle.metrics.sweeper.ended_well(last_round);
+            }
             Err(Error::Store(StoreError::Closed)) => return,
             Err(Error::Store(error)) => {
+                lifecycle.metrics.sweeper.failed.add(1);
                 let error = lifecycle.noticed(error);
                 warn!(%error, source = ?std::error::Error::source(&error), "a sweep failed");
             }
-            Err(error) => warn!(%error, "a sweep failed"),
+            Err(error) => {
+                lifecycle.metrics.sweeper.failed.add(1);
+                warn!(%error, "a sweep failed");
+            }
         }
         if !purging && Instant::now() >= next_purge {
             next_purge = Instant::now() + PURGE_EVERY;

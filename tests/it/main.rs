@@ -17,6 +17,7 @@ mod identity;
 mod in_process;
 mod leases;
 mod loopback;
+mod metrics;
 mod registration;
 mod reports;
 mod restart;

@@ -108,6 +108,24 @@ pub enum NoteKind {
 }
 
 impl NoteKind {
+    /// Every kind, in the order in which they are declared.
+    pub const ALL: &'static [Self] = &[
+        Self::Submitted,
+        Self::Ready,
+        Self::Leased,
+        Self::Progress,
+        Self::AttemptFailed,
+        Self::Released,
+        Self::Expired,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Dead,
+        Self::LateResult,
+        Self::Requeued,
+        Self::Discarded,
+    ];
+
     /// The word on the wire and in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -175,4 +193,40 @@ pub enum Refusal {
     /// Somebody decided that nothing follows from this dead letter.
     #[error("the dead letter was discarded")]
     LetterDiscarded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes after `kind` in the list. A new kind does not compile until it has its place here.
+    fn following(kind: NoteKind) -> Option<NoteKind> {
+        use NoteKind::*;
+        Some(match kind {
+            Submitted => Ready,
+            Ready => Leased,
+            Leased => Progress,
+            Progress => AttemptFailed,
+            AttemptFailed => Released,
+            Released => Expired,
+            Expired => Completed,
+            Completed => Failed,
+            Failed => Cancelled,
+            Cancelled => Dead,
+            Dead => LateResult,
+            LateResult => Requeued,
+            Requeued => Discarded,
+            Discarded => return None,
+        })
+    }
+
+    #[test]
+    fn every_kind_is_listed_in_its_order() {
+        let mut next = Some(NoteKind::Submitted);
+        for (index, kind) in NoteKind::ALL.iter().enumerate() {
+            assert_eq!((Some(*kind), *kind as usize), (next, index));
+            next = following(*kind);
+        }
+        assert_eq!(next, None);
+    }
 }

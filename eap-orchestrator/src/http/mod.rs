@@ -6,6 +6,7 @@ mod dead_letters;
 mod error;
 mod health;
 mod heartbeat;
+mod metrics;
 mod query;
 mod register;
 mod reports;
@@ -13,6 +14,8 @@ mod route;
 mod routes;
 mod tasks;
 mod work;
+
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -26,10 +29,10 @@ use self::route::Caller;
 use crate::clock::draw;
 use crate::orchestrator::Orchestrator;
 
-/// Every row of the table of calls, served.
+/// Every row of the table of calls but `/metrics`, served.
 pub(crate) fn router(orchestrator: Orchestrator) -> Router {
     let (mut external, mut api) = (Router::new(), Router::new());
-    for route in routes::routes() {
+    for route in routes::routes().into_iter().filter(|route| route.path != path::METRICS) {
         match route.caller {
             Caller::Agent | Caller::Registration => external = external.route(route.path, route.handler),
             Caller::Open | Caller::Operator(_) => api = api.route(route.path, route.handler),
@@ -43,13 +46,32 @@ pub(crate) fn router(orchestrator: Orchestrator) -> Router {
         .with_state(orchestrator)
 }
 
+/// `/metrics` alone, which a host may keep to itself.
+pub(crate) fn metrics_router(orchestrator: Orchestrator) -> Router {
+    let rows = routes::routes().into_iter().filter(|route| route.path == path::METRICS);
+    let router = rows.fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    router.method_not_allowed_fallback(no_method).with_state(orchestrator)
+}
+
+/// The names of all calls.
+pub(crate) fn calls() -> impl Iterator<Item = &'static str> {
+    routes::routes().into_iter().map(|route| route.words.id)
+}
+
 /// Answers a path that is not there; `serve` uses it for paths outside the API too.
 pub(crate) async fn no_route(State(orchestrator): State<Orchestrator>, request: Request) -> Response {
-    error::response(&ApiError::NoRoute, &request_id(&orchestrator, request.headers()))
+    astray(&orchestrator, &ApiError::NoRoute, &request)
 }
 
 async fn no_method(State(orchestrator): State<Orchestrator>, request: Request) -> Response {
-    error::response(&ApiError::Method, &request_id(&orchestrator, request.headers()))
+    astray(&orchestrator, &ApiError::Method, &request)
+}
+
+fn astray(orchestrator: &Orchestrator, refusal: &ApiError, request: &Request) -> Response {
+    let began = Instant::now();
+    let response = error::response(refusal, &request_id(orchestrator, request.headers()));
+    orchestrator.lifecycle().metrics.http.went_astray(response.status(), began);
+    response
 }
 
 /// The caller's `X-Request-ID`, or one of ours.

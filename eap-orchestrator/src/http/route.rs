@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "the document that tells these facts is made in the next change")]
 
 use std::future::Future;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -82,6 +83,8 @@ pub(crate) struct Answer {
 pub(crate) enum AnswerBody {
     Nothing,
     Json(PayloadInfo),
+    /// Text of this media type.
+    Text(&'static str),
 }
 
 /// Begins a row: the name of the call in generated clients, its chapter, and what it does in one sentence.
@@ -151,7 +154,7 @@ impl Route {
             answers: Vec::new(),
             codes: Vec::new(),
             handler: on(filter, async move |State(orchestrator): State<Orchestrator>, request: Request| {
-                answer(handler, orchestrator, request).await
+                answer(words.id, handler, orchestrator, request).await
             }),
         }
     }
@@ -180,6 +183,12 @@ impl Route {
     /// One answer is this status with a `T`.
     pub(crate) fn gives<T: Payload>(mut self, status: StatusCode) -> Self {
         self.answers.push(Answer { status, body: AnswerBody::Json(T::INFO) });
+        self
+    }
+
+    /// One answer is this status with a text of this media type.
+    pub(crate) fn gives_text(mut self, status: StatusCode, media_type: &'static str) -> Self {
+        self.answers.push(Answer { status, body: AnswerBody::Text(media_type) });
         self
     }
 
@@ -231,12 +240,13 @@ impl Route {
     }
 }
 
-/// Carries a call out; its errors become problem bodies, and every answer carries the request's id.
-async fn answer<F, A>(handler: F, orchestrator: Orchestrator, request: Request) -> Response
+/// Carries a call out; its errors become problem bodies, every answer carries the request's id and is counted.
+async fn answer<F, A>(call: &'static str, handler: F, orchestrator: Orchestrator, request: Request) -> Response
 where
     F: FnOnce(Orchestrator, Request) -> A,
     A: Future<Output = Result<Response, ApiError>>,
 {
+    let (began, counting) = (Instant::now(), orchestrator.clone());
     let id = request_id(&orchestrator, request.headers());
     let answer = handler(orchestrator, request).await;
     let mut response = answer.unwrap_or_else(|refusal| error::response(&refusal, &id));
@@ -244,5 +254,6 @@ where
         // A batch has named itself already: its answers carry the same id.
         response.headers_mut().entry(header::REQUEST_ID).or_insert(id);
     }
+    counting.lifecycle().metrics.http.answered(call, response.status(), began);
     response
 }

@@ -9,7 +9,8 @@ use eap_types::{
 use http::{Method, StatusCode};
 
 use super::route::{RequestHeader, Route, Tag, describe};
-use super::{agents, dead_letters, health, heartbeat, register, reports, tasks, work};
+use super::{agents, dead_letters, health, heartbeat, metrics, register, reports, tasks, work};
+use crate::metrics::CONTENT_TYPE;
 
 /// Every call of this version.
 pub(crate) fn routes() -> Vec<Route> {
@@ -150,6 +151,9 @@ fn of_the_service() -> Vec<Route> {
             .open(Method::GET, path::READY, health::ready)
             .gives::<Readiness>(StatusCode::OK)
             .gives::<Readiness>(StatusCode::SERVICE_UNAVAILABLE),
+        describe("metrics", Tag::Service, "What the orchestrator counts of itself, for Prometheus.")
+            .operator(Method::GET, path::METRICS, Scope::AgentsRead, metrics::page)
+            .gives_text(StatusCode::OK, CONTENT_TYPE),
     ]
 }
 

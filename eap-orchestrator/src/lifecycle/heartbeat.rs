@@ -27,6 +27,9 @@ impl Lifecycle {
     async fn take_beat(&self, entry: &Entry, beat: Heartbeat) -> Result<HeartbeatReply, Error> {
         let agent = &entry.agent;
         let news = self.hear(entry, &beat);
+        if news.stale {
+            self.metrics.beats.overtaken.add(1);
+        }
         if !news.stale {
             self.follow_standing(entry, &beat).await?;
         }

@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::leases::LeaseBook;
+use crate::metrics::{EventTally, Metrics};
 use crate::store::{Change, LateResultRow, Repository, ResultRow, StoreError, Stored, TaskWrite, events_of};
 
 /// How often a decision is made anew because another writer was faster.
@@ -55,6 +56,7 @@ pub(crate) struct Lifecycle {
     pub(crate) directory: Directory,
     pub(crate) leases: LeaseBook,
     pub(crate) announcements: Announcements,
+    pub(crate) metrics: Metrics,
     /// Writes under way, so that stopping can wait for them.
     pub(crate) under_way: TaskTracker,
     /// The orchestrator is asked to stop: whoever waits for news gives up.
@@ -85,6 +87,7 @@ impl Lifecycle {
         store: Arc<dyn Repository>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        metrics: Metrics,
     ) -> Self {
         let writes = Arc::new(Semaphore::new(config.capacity.writes));
         Self {
@@ -95,6 +98,7 @@ impl Lifecycle {
             directory: Directory::default(),
             leases: LeaseBook::default(),
             announcements: Announcements::new(crate::store::EventSeq(0)),
+            metrics,
             under_way: TaskTracker::new(),
             writes,
             stop: CancellationToken::new(),
@@ -115,10 +119,12 @@ impl Lifecycle {
     ) -> Result<T, Error> {
         let full = Error::Busy { reason: "too many writes are under way" };
         // A quarter is kept for heartbeats and results.
-        if share == Share::New && self.writes.available_permits() < self.config.capacity.writes.div_ceil(4) {
+        let is_full = share == Share::New && self.writes.available_permits() < self.config.capacity.writes.div_ceil(4);
+        let permit = if is_full { None } else { Arc::clone(&self.writes).try_acquire_owned().ok() };
+        let Some(permit) = permit else {
+            self.metrics.writes_refused.add(1);
             return Err(full);
-        }
-        let Ok(permit) = Arc::clone(&self.writes).try_acquire_owned() else { return Err(full) };
+        };
         let running = self.under_way.spawn(async move {
             let _permit = permit;
             work.await
@@ -207,13 +213,20 @@ impl Lifecycle {
 
     /// Commits, and tells those who wait for events.
     async fn commit(&self, change: Change) -> Result<(), StoreError> {
+        let events = EventTally::of(&change.events);
         match self.store.commit(change).await {
             Ok(committed) => {
+                self.metrics.events.count(&events);
                 self.announcements.committed(committed.head);
                 Ok(())
             }
             Err(error) => Err(self.noticed(error)),
         }
+    }
+
+    /// How many writes are being carried out.
+    pub(crate) fn writes_under_way(&self) -> usize {
+        self.config.capacity.writes.saturating_sub(self.writes.available_permits())
     }
 
     /// Remembers an error after which the store cannot be trusted: the server has to stop (G6).

@@ -11,10 +11,26 @@ use eap_types::{
 use super::views::millis;
 use super::{Lifecycle, Share};
 use crate::error::Error;
+use crate::metrics::Reported;
 
 impl Lifecycle {
     /// Records the result an agent reports for its attempt, or says why not (docs/reliability.md, section 1).
     pub(crate) async fn record(
+        self: &Arc<Self>,
+        agent: &Arc<Agent>,
+        id: TaskId,
+        result: TaskResult,
+    ) -> Result<ResultAccepted, Error> {
+        let reported = Reported::of(&result);
+        let recorded = self.record_uncounted(agent, id, result).await;
+        match &recorded {
+            Ok(accepted) => self.metrics.results.taken(reported, accepted.duplicate),
+            Err(refusal) => self.metrics.results.not_taken(refusal),
+        }
+        recorded
+    }
+
+    async fn record_uncounted(
         self: &Arc<Self>,
         agent: &Arc<Agent>,
         id: TaskId,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use eap_core::{Task, TaskEvent};
+use eap_types::FailureCode;
 use futures_util::future::join_all;
 use tracing::{debug, info, warn};
 
@@ -73,6 +74,9 @@ impl Lifecycle {
         let id = stored.record.id();
         match self.apply_to(stored, event, None).await {
             Ok(applied) => {
+                if has_just_timed_out(&applied.task) {
+                    self.metrics.timeouts.add(1);
+                }
                 if let Some(reason) = applied.task.state.phase.reason() {
                     warn!(task.id = %id, status = %applied.task.status(), reason, "task ended by the clock");
                 }
@@ -111,6 +115,7 @@ impl Lifecycle {
                 agents: now - this.config.timing.keep_agents,
             };
             let purged = this.store.purge(&cutoffs, PURGE_BATCH).await?;
+            this.metrics.sweeper.purged.add(purged.rows);
             this.directory.remove(&purged.agents);
             this.leases.forget(&purged.agents);
             if purged.rows > 0 {
@@ -120,4 +125,14 @@ impl Lifecycle {
         })
         .await
     }
+}
+
+/// Whether the change that made this record ended an attempt because its time was over.
+fn has_just_timed_out(task: &Task) -> bool {
+    let newest = task.newest_attempt();
+    newest.is_some_and(|attempt| {
+        attempt.error_code == Some(FailureCode::Timeout)
+            && attempt.reported.is_none()
+            && attempt.ended_at == Some(task.state.updated_at)
+    })
 }

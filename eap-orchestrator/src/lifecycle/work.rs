@@ -17,6 +17,7 @@ impl Lifecycle {
         let decide = decider(self.config.tasks.clone(), Arc::clone(&self.entropy));
         let Claims { answers, head } =
             self.store.claim(Demand { asks }, decide).await.map_err(|error| self.noticed(error))?;
+        self.metrics.count_claims(&answers);
         for task in answers.iter().flat_map(|claimed| &claimed.tasks) {
             self.announce(task);
         }

@@ -22,6 +22,11 @@ impl Handover {
         Self { tasks, give_back }
     }
 
+    /// Whether there is nothing to hand over.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     /// The tasks, for an answer that is being written.
     pub(crate) fn accept(mut self) -> Vec<Task> {
         self.give_back = None;

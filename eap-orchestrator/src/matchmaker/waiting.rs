@@ -101,6 +101,11 @@ impl Waiting {
         self.polls.insert(number, poll);
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.polls.len()
+    }
+
     /// When the next poll's wait is over.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)

@@ -29,6 +29,7 @@ use crate::auth::Origin;
 use crate::auth::is_local_call;
 use crate::config::{Access, Capacity, Tls};
 use crate::error::StartError;
+use crate::lifecycle::Lifecycle;
 use crate::orchestrator::{Orchestrator, ShutdownReport};
 
 /// Headers in one request, and the bytes they may fill.
@@ -62,6 +63,7 @@ where
         listener: address.ip(),
         stop: orchestrator.stopping().clone(),
         per_address: Mutex::default(),
+        lifecycle: Arc::clone(orchestrator.lifecycle()),
     });
     let places = Arc::new(Semaphore::new(front.capacity.connections));
     let connections = TaskTracker::new();
@@ -108,10 +110,10 @@ where
     }
 }
 
-/// The API, and an answer of its own kind for every other path.
+/// The API, its metrics, and an answer of its own kind for every other path.
 fn whole_server(orchestrator: &Orchestrator) -> Router {
     let fallback = Router::new().fallback(crate::http::no_route).with_state(orchestrator.clone());
-    orchestrator.router().merge(fallback)
+    orchestrator.router().merge(orchestrator.metrics_router()).merge(fallback)
 }
 
 /// A place first, then a connection: more than the capacity wait in the kernel's queue.
@@ -152,6 +154,7 @@ struct Front {
     listener: IpAddr,
     stop: CancellationToken,
     per_address: Mutex<HashMap<IpAddr, usize>>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 impl Front {
@@ -234,16 +237,19 @@ impl<'a> Counted<'a> {
         let mut counts = lock(&front.per_address);
         let count = counts.entry(address).or_default();
         if *count >= front.capacity.connections_per_address && !address.is_loopback() {
+            front.lifecycle.metrics.connections.refused.add(1);
             return None;
         }
         *count += 1;
         drop(counts);
+        front.lifecycle.metrics.connections.opened.add(1);
         Some(Self { front, address })
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
+        self.front.lifecycle.metrics.connections.closed.add(1);
         let mut counts = lock(&self.front.per_address);
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;

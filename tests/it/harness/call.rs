@@ -89,6 +89,14 @@ impl Call {
         response.text().await.expect("the answer is whole")
     }
 
+    /// The status, the content type and the text of an answer that is no JSON.
+    pub(crate) async fn page(self) -> (u16, String, String) {
+        let response = self.request.send().await.expect("the server answers");
+        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+        let (status, content_type) = (response.status().as_u16(), content_type.unwrap_or_default().to_owned());
+        (status, content_type, response.text().await.expect("the answer is whole"))
+    }
+
     pub(crate) async fn send(self) -> Answer {
         let response = self.request.send().await.expect("the server answers");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
