@@ -4,6 +4,7 @@
 mod agent;
 mod call;
 mod error;
+mod keys;
 mod operator;
 mod reqwest_call;
 mod wire;

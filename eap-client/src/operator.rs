@@ -243,7 +243,7 @@ impl OperatorClient {
         self.request(Method::GET, path::READY).send().await?.read_any()
     }
 
-    fn request(&self, method: Method, path: &str) -> Request<'_> {
+    pub(crate) fn request(&self, method: Method, path: &str) -> Request<'_> {
         let mut request = self.wire.request(method, &self.wire.under_base(path));
         if let Some(key) = &self.key {
             request = request.bearer(key);
@@ -268,7 +268,7 @@ fn list(path: &str, query: &TaskQuery) -> String {
     )
 }
 
-fn with_query<const N: usize>(path: &str, pairs: [(&str, Option<String>); N]) -> String {
+pub(crate) fn with_query<const N: usize>(path: &str, pairs: [(&str, Option<String>); N]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (name, value) in pairs {
         if let Some(value) = value {

@@ -177,6 +177,11 @@ impl Answer {
         if self.status.is_success() && self.body.is_empty() { Ok(None) } else { self.read().map(Some) }
     }
 
+    /// Takes any success, and anything else as the error it is.
+    pub(crate) fn nothing(self) -> Result<(), ClientError> {
+        if self.status.is_success() { Ok(()) } else { Err(self.refusal()) }
+    }
+
     /// Reads the body as `T` whatever the status is, if it is one.
     pub(crate) fn read_any<T: DeserializeOwned>(self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body).or_else(|_| self.read())

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use eap_client::{AgentClient, AgentQuery, CallError, ClientError, Credentials, HttpCall, OperatorClient};
 use eap_types::{
-    Endpoints, ErrorCode, HealthStatus, Heartbeat, IdempotencyKey, JsonObject, LeaseRequest, ProblemBody, Registration,
-    ResultOutcome, Secret, SubmitBatch, SubmitOutcome, SubmitTask, TaskId, TaskQuery, TaskResult, TaskStatus,
+    CreateKey, CreateRegistrationSecret, Endpoints, ErrorCode, HealthStatus, Heartbeat, IdempotencyKey, JsonObject,
+    LeaseRequest, PageQuery, ProblemBody, Registration, ResultOutcome, ScopePreset, Secret, SubmitBatch, SubmitOutcome,
+    SubmitTask, TaskId, TaskQuery, TaskResult, TaskStatus,
 };
 use serde_json::{Value, json};
 
@@ -272,4 +273,34 @@ async fn a_secret_that_no_header_carries_is_an_error_and_is_not_shown() {
     let error = client.with_key(Secret::new("two\nlines")).health().await.unwrap_err();
     assert!(matches!(error, ClientError::Header { header: "authorization" }));
     assert!(!error.to_string().contains("lines"));
+}
+
+#[tokio::test]
+async fn keys_and_secrets_are_made_listed_and_revoked() {
+    let view = json!({ "key_id": task_id(), "name": "ci", "scopes": ["tasks:read"], "state": "active",
+        "created_at": "2026-03-01T12:00:00Z" });
+    let mut created = view.clone();
+    created["key"] = json!("eapk_the-key");
+    let page = json!({ "keys": [view] });
+    let http = Script::with([json_answer(201, &created), json_answer(200, &page), refusal(ErrorCode::Forbidden)]);
+    let client = OperatorClient::new("http://orchestrator.test", http.clone()).unwrap();
+    let asked = CreateKey::of_preset("ci".parse().unwrap(), ScopePreset::Read);
+    let key = client.create_key(&asked).await.unwrap();
+    assert_eq!(http.last_line(), "POST http://orchestrator.test/api/v1/keys");
+    assert!(!format!("{key:?}").contains("the-key"));
+    let mut query = PageQuery::default();
+    (query.cursor, query.limit) = (Some("c&d".to_owned()), Some(7));
+    assert_eq!(client.keys(&query).await.unwrap().keys, [key.view]);
+    assert_eq!(http.last_line(), "GET http://orchestrator.test/api/v1/keys?cursor=c%26d&limit=7");
+    let id = "0190b2c4-0000-7000-8000-000000000001".parse().unwrap();
+    let refused = client.revoke_key(&id).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::Forbidden));
+    assert_eq!(http.last_line(), format!("DELETE http://orchestrator.test/api/v1/keys/{id}"));
+    client.revoke_registration_secret(&id).await.unwrap();
+    assert_eq!(http.last_line(), format!("DELETE http://orchestrator.test/api/v1/registration-secrets/{id}"));
+    let asked = CreateRegistrationSecret::new("fleet".parse().unwrap());
+    client.create_registration_secret(&asked).await.unwrap_err();
+    assert_eq!(http.last_line(), "POST http://orchestrator.test/api/v1/registration-secrets");
+    client.registration_secrets(&PageQuery::default()).await.unwrap_err();
+    assert_eq!(http.last_line(), "GET http://orchestrator.test/api/v1/registration-secrets");
 }

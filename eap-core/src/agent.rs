@@ -1,10 +1,11 @@
 //! An agent's record and its life.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use eap_types::{
-    AgentId, AgentName, AgentState, AgentType, Capabilities, Features, HealthStatus, InstanceId, JsonObject, Labels,
-    TenantId, Timestamp,
+    AgentId, AgentName, AgentState, AgentType, Capabilities, Capability, Features, HealthStatus, InstanceId,
+    JsonObject, Labels, TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,10 @@ pub struct Agent {
     /// The name of the registration secret it came with; `None` for open registration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_with: Option<String>,
+    /// What it may offer: what its registration secret admitted; anything if this is empty. Coming back with its live
+    /// token does not widen it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub admitted_capabilities: BTreeSet<Capability>,
     /// SHA-256 of its live token, in hex; `None` once deregistered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_sha256: Option<String>,

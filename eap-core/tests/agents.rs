@@ -95,6 +95,7 @@ fn an_agent() -> Agent {
         metadata: JsonObject::default(),
         features: Some([Feature::PullV1].into_iter().collect()),
         max_concurrent_tasks: 5,
+        admitted_capabilities: BTreeSet::new(),
         registered_with: None,
         token_sha256: None,
         epoch: 1,

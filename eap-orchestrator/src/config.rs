@@ -24,8 +24,12 @@ pub struct Config {
     pub access: Access,
     /// The key of operators and hosts. Default: none.
     pub operator_key: Option<OperatorKey>,
+    /// Further keys of operators and hosts. Keys with fewer scopes, or with an expiry, are created over the API.
+    pub operator_keys: Vec<OperatorKey>,
     /// The secret agents register with. Default: none.
     pub registration_secret: Option<RegistrationSecret>,
+    /// Further secrets agents register with; several may have one name.
+    pub registration_secrets: Vec<RegistrationSecret>,
     /// Which agent names are taken. Default: the protocol's own grammar.
     pub name_policy: NamePolicy,
     /// Lease lengths, heartbeat interval and the like.
@@ -56,7 +60,7 @@ pub enum Access {
     Open,
 }
 
-/// A key for operators and hosts; goes into `Authorization: Bearer`.
+/// A key for operators and hosts, with every scope; goes into `Authorization: Bearer`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorKey {
@@ -295,18 +299,19 @@ impl Config {
             }
         };
         let long_enough = |secret: &Secret| secret.expose().len() >= MIN_SECRET_BYTES;
-        if let Some(key) = &self.operator_key {
-            expect(long_enough(&key.secret), "operator_key.secret has fewer than 24 bytes");
-            expect(!key.name.is_empty(), "operator_key.name is empty");
+        for (place, key) in numbered("operator_key", &self.operator_key, &self.operator_keys) {
+            expect(long_enough(&key.secret), &format!("{place}.secret has fewer than 24 bytes"));
+            expect(!key.name.is_empty(), &format!("{place}.name is empty"));
         }
-        if let Some(secret) = &self.registration_secret {
-            expect(long_enough(&secret.secret), "registration_secret.secret has fewer than 24 bytes");
-            expect(!secret.name.is_empty(), "registration_secret.name is empty");
+        for (place, secret) in numbered("registration_secret", &self.registration_secret, &self.registration_secrets) {
+            expect(long_enough(&secret.secret), &format!("{place}.secret has fewer than 24 bytes"));
+            expect(!secret.name.is_empty(), &format!("{place}.name is empty"));
         }
         if self.access == Access::Keys {
-            expect(self.operator_key.is_some(), "operator_key is missing (or choose access: loopback or open)");
+            let has_key = self.all_operator_keys().next().is_some();
+            expect(has_key, "operator_key is missing (or choose access: loopback or open)");
             expect(
-                self.registration_secret.is_some(),
+                self.all_registration_secrets().next().is_some(),
                 "registration_secret is missing (or choose access: loopback or open)",
             );
         }
@@ -358,6 +363,24 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Every operator key of the configuration.
+    pub fn all_operator_keys(&self) -> impl Iterator<Item = &OperatorKey> {
+        self.operator_key.iter().chain(&self.operator_keys)
+    }
+
+    /// Every registration secret of the configuration.
+    pub fn all_registration_secrets(&self) -> impl Iterator<Item = &RegistrationSecret> {
+        self.registration_secret.iter().chain(&self.registration_secrets)
+    }
+}
+
+/// Entries with where they stand, as in `operator_keys[0]`.
+fn numbered<'a, T>(name: &'a str, first: &'a Option<T>, further: &'a [T]) -> impl Iterator<Item = (String, &'a T)> {
+    let further = further.iter().enumerate().map(move |(index, entry)| (format!("{name}s[{index}]"), entry));
+    first.iter().map(move |entry| (name.to_owned(), entry)).chain(further)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -404,6 +427,6 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused() {
-        assert!(serde_json::from_str::<Config>(r#"{"operator_keys": null}"#).is_err());
+        assert!(serde_json::from_str::<Config>(r#"{"operators_key": {}}"#).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! Why a call was not done, by what its caller can do next.
 
 use eap_core::Refusal;
-use eap_types::{DecodeError, FieldProblem, TaskStatus};
+use eap_types::{DecodeError, FieldProblem, Scope, TaskStatus};
 
 use crate::store::{BoxError, StoreError};
 
@@ -39,6 +39,21 @@ pub enum Error {
         /// One sentence.
         reason: &'static str,
     },
+    /// The caller's key has not the scope that the call needs.
+    #[error("this key has not the scope {scope}")]
+    MissingScope {
+        /// What it lacks.
+        scope: Scope,
+    },
+    /// The caller's key has not the scope that a new one is to have.
+    #[error("a key grants no more than it has: this one has not the scope {scope}")]
+    CannotGrant {
+        /// What it lacks.
+        scope: Scope,
+    },
+    /// There is no such operator key or registration secret, or not for this caller.
+    #[error("there is no such key or secret")]
+    UnknownCredential,
     /// There is no such agent, or not for this caller.
     #[error("there is no such agent")]
     UnknownAgent,

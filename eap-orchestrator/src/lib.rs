@@ -46,6 +46,7 @@ mod directory;
 mod error;
 mod events;
 mod http;
+mod keys;
 mod leases;
 mod lifecycle;
 mod matchmaker;

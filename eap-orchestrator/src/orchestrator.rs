@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::announce::lock;
-use crate::auth::{Keys, Operator};
+use crate::auth::Operator;
 use crate::builder::Builder;
 use crate::config::Config;
 use crate::error::{Error, StartError};
@@ -55,7 +55,6 @@ pub struct Orchestrator {
 struct Shared {
     lifecycle: Arc<Lifecycle>,
     matchmaker: Matchmaker,
-    keys: Keys,
     idle: Mutex<Option<Matching>>,
     starting: tokio::sync::Mutex<()>,
     loops: TaskTracker,
@@ -127,12 +126,10 @@ impl Orchestrator {
     pub(crate) fn new(lifecycle: Lifecycle) -> Self {
         let lifecycle = Arc::new(lifecycle);
         let (matchmaker, matching) = Matchmaker::new(Arc::clone(&lifecycle));
-        let keys = Keys::of(&lifecycle.config);
         let bodies = tokio::sync::Semaphore::new(lifecycle.config.capacity.bodies_bytes / 1024);
         let shared = Shared {
             lifecycle,
             matchmaker,
-            keys,
             idle: Mutex::new(Some(matching)),
             starting: tokio::sync::Mutex::new(()),
             loops: TaskTracker::new(),
@@ -226,10 +223,6 @@ impl Orchestrator {
 
     pub(crate) fn bodies(&self) -> &tokio::sync::Semaphore {
         &self.shared.bodies
-    }
-
-    pub(crate) fn keys(&self) -> &Keys {
-        &self.shared.keys
     }
 
     /// The configuration it was built with.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::{AgentId, TaskId};
+use crate::{AgentId, CredentialId, TaskId};
 
 /// Where the agents' side is mounted unless the host says otherwise.
 pub const AGENTS_BASE: &str = "/api/v1/agents/external";
@@ -56,6 +56,14 @@ pub const DEAD_LETTER_DISCARD: &str = "/api/v1/dead-letters/{task_id}/discard";
 pub const AGENTS: &str = "/api/v1/agents";
 /// `GET`: one agent with its liveness, load and leases.
 pub const AGENT_DETAIL: &str = "/api/v1/agents/{agent_id}";
+/// `POST` creates an operator key, `GET` lists them.
+pub const KEYS: &str = "/api/v1/keys";
+/// `DELETE`: revokes an operator key.
+pub const KEY: &str = "/api/v1/keys/{key_id}";
+/// `POST` creates a registration secret, `GET` lists them.
+pub const REGISTRATION_SECRETS: &str = "/api/v1/registration-secrets";
+/// `DELETE`: revokes a registration secret.
+pub const REGISTRATION_SECRET: &str = "/api/v1/registration-secrets/{secret_id}";
 /// `GET`: whether the process runs.
 pub const HEALTH: &str = "/health";
 /// `GET`: whether it can take work.
@@ -151,6 +159,18 @@ pub fn dead_letter_discard(task: &TaskId) -> String {
     format!("{DEAD_LETTERS}/{task}/discard")
 }
 
+/// Fills [`KEY`].
+#[must_use]
+pub fn key(key: &CredentialId) -> String {
+    format!("{KEYS}/{key}")
+}
+
+/// Fills [`REGISTRATION_SECRET`].
+#[must_use]
+pub fn registration_secret(secret: &CredentialId) -> String {
+    format!("{REGISTRATION_SECRETS}/{secret}")
+}
+
 /// Fills [`AGENT_DETAIL`].
 #[must_use]
 pub fn agent_detail(agent: &AgentId) -> String {
@@ -203,6 +223,13 @@ mod tests {
         for (template, path) in pairs {
             assert_eq!(path, filled(template, "agent-1", &task_id));
         }
+    }
+
+    #[test]
+    fn keys_and_secrets_have_ids_of_their_own_in_the_path() {
+        let id = CredentialId::from_bytes([7; 16]);
+        assert_eq!(key(&id), KEY.replace("{key_id}", &id.to_string()));
+        assert_eq!(registration_secret(&id), REGISTRATION_SECRET.replace("{secret_id}", &id.to_string()));
     }
 
     #[test]

@@ -73,6 +73,12 @@ fn the_table_has_every_route_of_this_version() {
             ("POST", path::DEAD_LETTER_DISCARD),
             ("GET", path::AGENTS),
             ("GET", path::AGENT_DETAIL),
+            ("POST", path::KEYS),
+            ("GET", path::KEYS),
+            ("DELETE", path::KEY),
+            ("POST", path::REGISTRATION_SECRETS),
+            ("GET", path::REGISTRATION_SECRETS),
+            ("DELETE", path::REGISTRATION_SECRET),
         ]
         .map(|(method, path)| format!("{method} {path}")),
     )
@@ -159,6 +165,8 @@ async fn unknown_and_malformed_ids_are_not_found_whatever_the_body_says() {
                 }
             } else if route.has_agent() {
                 refused(route.call(&world, &world.ids().agent(id)), 404, "AGENT_NOT_FOUND", &what).await;
+            } else if route.has_credential() {
+                refused(route.call(&world, &world.ids().agent(id)), 404, "NOT_FOUND", &what).await;
             }
         }
     }

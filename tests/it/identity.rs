@@ -264,14 +264,14 @@ async fn keys_and_secrets_belong_to_one_tenant_and_another_one_in_the_header_is_
     for tenant in [OTHER_TENANT, "not-a-uuid", ""] {
         let call = server.api.post(REGISTER).header("x-registration-token", REGISTRATION_SECRET);
         let refused = call.header("x-tenant-id", tenant).json(&registration("AGENT-A", json!({}))).send().await;
-        refused.problem(403, "FORBIDDEN");
+        refused.problem(403, "REGISTRATION_DENIED");
         let refused = server.operator().get("/api/v1/tasks").header("x-tenant-id", tenant).send().await;
         refused.problem(403, "FORBIDDEN");
     }
     assert_eq!(server.operator().agents().await, Vec::<Value>::new());
     let agent = server.agent("AGENT-A").await;
     let call = server.api.post(REGISTER).header("x-agent-token", &agent.token).header("x-tenant-id", OTHER_TENANT);
-    call.json(&registration("AGENT-A", json!({}))).send().await.problem(403, "FORBIDDEN");
+    call.json(&registration("AGENT-A", json!({}))).send().await.problem(403, "REGISTRATION_DENIED");
     let call = server.api.post(REGISTER).header("x-registration-token", REGISTRATION_SECRET);
     call.header("x-tenant-id", NIL_TENANT).json(&registration("AGENT-A", json!({}))).send().await.expect(201);
     server.operator().get("/api/v1/tasks").header("x-tenant-id", NIL_TENANT).send().await.expect(200);

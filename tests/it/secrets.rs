@@ -56,14 +56,35 @@ async fn live(server: &Server) -> Vec<String> {
     again.fail(&task, json!({"retryable": false, "error_message": "canary-of-the-result"})).await.expect(200);
     peer.beat(json!({"status": "healthy"})).await.expect(204);
     peer.deregister().await.expect(200);
-    [OPERATOR_KEY, REGISTRATION_SECRET, &first.token, &again.token, &peer.token, input, "canary-of-the-result"]
-        .map(str::to_owned)
-        .to_vec()
+    let operator = server.operator();
+    let made = async |path: &str, body: serde_json::Value, text: &str| {
+        let made = operator.post(path).json(&body).send().await.expect(201);
+        made[text].as_str().expect("an answer has it").to_owned()
+    };
+    let key = made("/api/v1/keys", json!({"name": "ci", "preset": "read"}), "key").await;
+    let secret = made("/api/v1/registration-secrets", json!({"name": "fleet"}), "registration_secret").await;
+    server.api.get("/api/v1/tasks").bearer(&key).send().await.expect(200);
+    server.api.post("/api/v1/tasks").bearer(&key).send().await.problem(403, "FORBIDDEN");
+    let join = server.api.post("/api/v1/agents/external/register").bearer(&secret);
+    join.json(&registration("AGENT-C", json!({}))).send().await.expect(201);
+    [
+        OPERATOR_KEY,
+        REGISTRATION_SECRET,
+        &first.token,
+        &again.token,
+        &peer.token,
+        &key,
+        &secret,
+        input,
+        "canary-of-the-result",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 /// The part of a token that nobody can guess.
 fn secret_part(text: &str) -> &str {
-    if text.starts_with("eap_") { &text[text.len() - 43..] } else { text }
+    if text.starts_with("eap") { &text[text.len() - 43..] } else { text }
 }
 
 #[test]

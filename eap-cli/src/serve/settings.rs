@@ -50,13 +50,15 @@ fn missing(config: &Config, address: SocketAddr) -> Vec<String> {
     let mut missing = Vec::new();
     let key = config.operator_key.as_ref().map(|key| &key.secret);
     let secret = config.registration_secret.as_ref().map(|secret| &secret.secret);
-    missing.extend(problem_of(key, "the operator key", secrets::OPERATOR_KEY, "--operator-key-file", needs_keys));
+    let needs_key = needs_keys && config.operator_keys.is_empty();
+    let needs_secret = needs_keys && config.registration_secrets.is_empty();
+    missing.extend(problem_of(key, "the operator key", secrets::OPERATOR_KEY, "--operator-key-file", needs_key));
     missing.extend(problem_of(
         secret,
         "the registration secret",
         secrets::REGISTRATION_SECRET,
         "--registration-secret-file",
-        needs_keys,
+        needs_secret,
     ));
     if exposed && config.tls == Tls::Undecided {
         let choice = "--tls-cert and --tls-key, --behind-tls-proxy, or --allow-plaintext";
@@ -106,5 +108,8 @@ fn from_file(path: &Path) -> Result<(Config, Option<Access>), Failure> {
 }
 
 fn is_about_secrets(problem: &str) -> bool {
-    problem.starts_with("operator_key") || problem.starts_with("registration_secret")
+    problem.starts_with("operator_key.")
+        || problem.starts_with("operator_key ")
+        || problem.starts_with("registration_secret.")
+        || problem.starts_with("registration_secret ")
 }

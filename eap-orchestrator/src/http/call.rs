@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts as _, RawPathParams, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
-use eap_types::{AgentId, Decode, DecodeError, Scope, Secret, TaskId, from_json, header};
+use eap_types::{AgentId, CredentialId, Decode, DecodeError, Scope, Secret, TaskId, from_json, header};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
@@ -95,11 +95,14 @@ pub(crate) struct OperatorCall {
 }
 
 impl OperatorCall {
-    /// Reads a call that needs a key with `scope`. There is one key, which may do everything.
-    pub(super) fn read(orchestrator: &Orchestrator, request: Request, _scope: Scope) -> Result<Self, ApiError> {
+    /// Reads a call that needs a key with `scope`: the one place where scopes are asked for.
+    pub(super) fn read(orchestrator: &Orchestrator, request: Request, scope: Scope) -> Result<Self, ApiError> {
         be_ready(orchestrator)?;
         let (parts, body) = request.into_parts();
-        let operator = orchestrator.keys().operator(bearer_text(&parts.headers).as_ref(), &origin(&parts))?;
+        let lifecycle = orchestrator.lifecycle();
+        let given = bearer_text(&parts.headers);
+        let operator = lifecycle.keys.operator(given.as_ref(), &origin(&parts), lifecycle.clock.now())?;
+        operator.must_have(scope)?;
         same_tenant(&parts.headers, operator.tenant)?;
         Ok(Self { operator, parts, body })
     }
@@ -128,21 +131,29 @@ impl OperatorCall {
     pub(crate) async fn agent(&mut self) -> Result<AgentId, ApiError> {
         PathIds::of(&mut self.parts).await.agent.ok_or(ApiError::Core(Error::UnknownAgent))
     }
+
+    /// The operator key or registration secret in the path; `None` for a malformed id.
+    pub(crate) async fn credential(&mut self) -> Option<CredentialId> {
+        PathIds::of(&mut self.parts).await.credential
+    }
 }
 
 /// The ids in the path.
+#[derive(Default)]
 struct PathIds {
     agent: Option<AgentId>,
     task: Option<Result<TaskId, ()>>,
+    credential: Option<CredentialId>,
 }
 
 impl PathIds {
     async fn of(parts: &mut Parts) -> Self {
-        let mut ids = Self { agent: None, task: None };
+        let mut ids = Self::default();
         let Ok(params) = RawPathParams::from_request_parts(parts, &()).await else { return ids };
         for (name, value) in &params {
             match name {
                 "agent_id" => ids.agent = value.parse().ok(),
+                "key_id" | "secret_id" => ids.credential = value.parse().ok(),
                 "task_id" => ids.task = Some(value.parse().map_err(|_| ())),
                 _ => {}
             }

@@ -6,12 +6,15 @@ mod dead_letters;
 mod error;
 mod health;
 mod heartbeat;
+mod keys;
 mod metrics;
 mod query;
 mod register;
 mod reports;
 mod route;
 mod routes;
+#[cfg(test)]
+mod scopes;
 mod tasks;
 mod work;
 

@@ -28,7 +28,7 @@ pub(super) async fn register(orchestrator: Orchestrator, request: Request) -> Re
     let token = header_text(headers, header::AGENT_TOKEN).or_else(|| bearer.clone());
     let secret = header_text(headers, header::REGISTRATION_TOKEN).or(bearer);
     let live = token.as_ref().and_then(AgentToken::read).and_then(|token| lifecycle.directory.bearer(&token));
-    let admission = orchestrator.keys().admission(secret.as_ref(), &origin(&parts), lifecycle.clock.now());
+    let admission = lifecycle.keys.admission(secret.as_ref(), &origin(&parts), lifecycle.clock.now());
     if live.is_none() && admission.is_err() {
         return Err(admission.err().unwrap_or(Error::InvalidToken).into());
     }
@@ -40,7 +40,8 @@ pub(super) async fn register(orchestrator: Orchestrator, request: Request) -> Re
         (Err(_), live) => live.as_ref().map(|live| live.agent.tenant),
     };
     if let Some(tenant) = tenant {
-        same_tenant(headers, tenant)?;
+        let reason = "the registration secret or token belongs to another tenant";
+        same_tenant(headers, tenant).map_err(|_| Error::RegistrationDenied { reason })?;
     }
     let welcome = lifecycle.register(Registering { registration, admission, live, key }).await?;
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);

@@ -61,6 +61,8 @@ pub(crate) enum Tag {
     AgentSide,
     Tasks,
     Agents,
+    /// Operator keys and registration secrets.
+    Keys,
     /// Health and the description of all this.
     Service,
 }

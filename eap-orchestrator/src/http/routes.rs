@@ -1,20 +1,24 @@
 //! The table of all calls: the router and `/openapi.json` are both made from it, so neither can lack a row.
 
 use eap_types::{
-    AgentDetail, AgentPage, Assignment, CancelTask, Deregister, Deregistered, ErrorCode, Health, Heartbeat,
-    HeartbeatReply, LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport, Readiness,
-    Registered, Registration, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply, Scope, SubmitBatch,
-    SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, path,
+    AgentDetail, AgentPage, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
+    CreatedRegistrationSecret, Deregister, Deregistered, ErrorCode, Health, Heartbeat, HeartbeatReply, KeyPage,
+    LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport, Readiness, Registered,
+    Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply, Scope,
+    SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, path,
 };
 use http::{Method, StatusCode};
 
 use super::route::{RequestHeader, Route, Tag, describe};
-use super::{agents, dead_letters, health, heartbeat, metrics, register, reports, tasks, work};
+use super::{agents, dead_letters, health, heartbeat, keys, metrics, register, reports, tasks, work};
 use crate::metrics::CONTENT_TYPE;
 
 /// Every call of this version.
 pub(crate) fn routes() -> Vec<Route> {
-    [agent_side(), of_tasks(), of_dead_letters(), of_agents(), of_the_service()].into_iter().flatten().collect()
+    [agent_side(), of_tasks(), of_dead_letters(), of_agents(), of_keys(), of_the_service()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn agent_side() -> Vec<Route> {
@@ -139,6 +143,35 @@ fn of_agents() -> Vec<Route> {
             .operator(Method::GET, path::AGENT_DETAIL, Scope::AgentsRead, agents::get)
             .gives::<AgentDetail>(StatusCode::OK)
             .refuses(&[ErrorCode::AgentNotFound]),
+    ]
+}
+
+fn of_keys() -> Vec<Route> {
+    vec![
+        describe("create_key", Tag::Keys, "Makes an operator key, which is shown this once.")
+            .operator(Method::POST, path::KEYS, Scope::KeysAdmin, keys::create)
+            .takes::<CreateKey>()
+            .gives::<CreatedKey>(StatusCode::CREATED),
+        describe("list_keys", Tag::Keys, "A page of operator keys, newest first, ended ones among them.")
+            .operator(Method::GET, path::KEYS, Scope::KeysAdmin, keys::list)
+            .asks::<PageQuery>()
+            .gives::<KeyPage>(StatusCode::OK),
+        describe("revoke_key", Tag::Keys, "Takes an operator key out of use, at once and for good.")
+            .operator(Method::DELETE, path::KEY, Scope::KeysAdmin, keys::revoke)
+            .gives_nothing(StatusCode::NO_CONTENT)
+            .refuses(&[ErrorCode::NotFound]),
+        describe("create_registration_secret", Tag::Keys, "Makes a registration secret, which is shown this once.")
+            .operator(Method::POST, path::REGISTRATION_SECRETS, Scope::KeysAdmin, keys::create_secret)
+            .takes::<CreateRegistrationSecret>()
+            .gives::<CreatedRegistrationSecret>(StatusCode::CREATED),
+        describe("list_registration_secrets", Tag::Keys, "A page of registration secrets, newest first.")
+            .operator(Method::GET, path::REGISTRATION_SECRETS, Scope::KeysAdmin, keys::list_secrets)
+            .asks::<PageQuery>()
+            .gives::<RegistrationSecretPage>(StatusCode::OK),
+        describe("revoke_registration_secret", Tag::Keys, "Takes a registration secret out of use; its agents stay.")
+            .operator(Method::DELETE, path::REGISTRATION_SECRET, Scope::KeysAdmin, keys::revoke_secret)
+            .gives_nothing(StatusCode::NO_CONTENT)
+            .refuses(&[ErrorCode::NotFound]),
     ]
 }
 

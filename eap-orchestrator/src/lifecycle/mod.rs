@@ -5,6 +5,7 @@
 //! the revision it was decided on, and decided again when another writer was faster.
 
 mod batch;
+mod credentials;
 mod heartbeat;
 mod letters;
 mod registration;
@@ -28,6 +29,7 @@ pub use submit::ListTasks;
 pub(crate) use submit::{invalid, page_limit};
 
 use crate::announce::Announcements;
+use crate::auth::Keyring;
 use crate::clock::{Clock, Entropy, draw_chance};
 use crate::config::Config;
 use crate::directory::Directory;
@@ -54,6 +56,7 @@ pub(crate) struct Lifecycle {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) directory: Directory,
+    pub(crate) keys: Keyring,
     pub(crate) leases: LeaseBook,
     pub(crate) announcements: Announcements,
     pub(crate) metrics: Metrics,
@@ -89,12 +92,14 @@ impl Lifecycle {
         entropy: Arc<dyn Entropy>,
         metrics: Metrics,
     ) -> Self {
+        let keys = Keyring::of(&config);
         let writes = Arc::new(Semaphore::new(config.capacity.writes));
         Self {
             config,
             store,
             clock,
             entropy,
+            keys,
             directory: Directory::default(),
             leases: LeaseBook::default(),
             announcements: Announcements::new(crate::store::EventSeq(0)),

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use eap_core::{Agent, AgentEvent, EndOfLease, Quote, Standing, TaskEvent, Vitals};
+use eap_core::{Agent, AgentEvent, Credential, EndOfLease, Quote, Standing, TaskEvent, Vitals, check_limits};
 use eap_types::{
-    AgentId, Feature, Features, FieldProblem, IdempotencyKey, JsonObject, NameRefusal, Registration, Secret, Timestamp,
+    AgentId, Feature, Features, FieldProblem, IdempotencyKey, JsonObject, NameRefusal, Registration,
+    RegistrationLimits, Secret, Timestamp,
 };
 use tracing::{debug, info};
 
@@ -15,8 +16,8 @@ use crate::clock::draw;
 use crate::directory::Entry;
 use crate::error::Error;
 use crate::store::{
-    AgentWrite, Change, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, NewEvent, Revision,
-    StoreError,
+    AgentWrite, Change, CredentialWrite, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, NewEvent,
+    Revision, StoreError,
 };
 
 /// What this version serves of the protocol's features.
@@ -56,6 +57,8 @@ impl Lifecycle {
         })?;
         let by_token = admission.is_err();
         let admission = admit(admission, live.as_deref())?;
+        // Held until the use is counted, so that of many registrations at once none is turned away for haste.
+        let _turn = if Self::is_counted(&admission) { Some(self.keys.counting.lock().await) } else { None };
         let body_sha256 = fingerprint(&registration)?;
         let scope = key.map(|key| IdempotencyScope {
             principal: format!("{}/{}", admission.tenant, admission.secret.as_deref().unwrap_or("open")),
@@ -86,6 +89,13 @@ impl Lifecycle {
                 known.as_ref().zip(live.as_ref()).is_some_and(|(known, live)| known.agent.id == live.agent.id);
             may_register(known.as_ref().map(|known| &*known.agent), &admission, is_live, by_token)?;
             let now = self.clock.now();
+            let admission = within_limits(&registration, &admission, live.as_deref().filter(|_| is_live))?;
+            // Neither a repeat nor the live token takes a use of the secret.
+            let takes_use = !is_live && first.is_none();
+            let used = match admission.id.filter(|_| takes_use) {
+                Some(id) => self.use_of(admission.tenant, id, now)?,
+                None => None,
+            };
             let (agent, token) = self.next_record(&registration, &admission, known.as_deref(), now);
             let idempotency = scope.clone().filter(|_| first.is_none()).map(|scope| IdempotencyKeyRow {
                 scope,
@@ -93,8 +103,13 @@ impl Lifecycle {
                 target: IdempotentTarget::Agent(agent.id.clone()),
                 created_at: now,
             });
-            match self.admit_agent(agent, known.as_deref(), idempotency, now).await {
-                Ok(agent) => return Ok(Welcome { agent, token }),
+            match self.admit_agent(agent, known.as_deref(), idempotency, used, now).await {
+                Ok(agent) => {
+                    if let Some(id) = admission.id {
+                        self.keys.used(id, now);
+                    }
+                    return Ok(Welcome { agent, token });
+                }
                 // The same identity registers twice at once: the later one comes back as the same agent.
                 Err(StoreError::Conflict { .. } | StoreError::Duplicate { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -128,6 +143,7 @@ impl Lifecycle {
             features: registration.features.map(|offered| offered.intersection(&served())),
             max_concurrent_tasks: registration.max_concurrent_tasks,
             registered_with: admission.secret.clone(),
+            admitted_capabilities: admission.capabilities(),
             token_sha256: Some(hex(&digest)),
             epoch: known.map_or(1, |known| known.agent.epoch + 1),
             registered_at: now,
@@ -141,10 +157,16 @@ impl Lifecycle {
         agent: Agent,
         known: Option<&Entry>,
         idempotency: Option<IdempotencyKeyRow>,
+        used: Option<(Credential, Revision)>,
         now: Timestamp,
     ) -> Result<Arc<Agent>, StoreError> {
         let vitals = Vitals::registered(agent.epoch, now);
         let mut change = Change { idempotency, ..Change::default() };
+        let counted = used.map(|(secret, revision)| {
+            let write = CredentialWrite::Update { credential: secret.clone(), revision };
+            change.credentials.push(write);
+            (secret, Revision(revision.0 + 1))
+        });
         change.events.push(agent_event(&agent, EventKind::AgentRegistered, now));
         let revision = match known {
             None => {
@@ -168,6 +190,9 @@ impl Lifecycle {
             }
         }
         self.commit(change).await?;
+        if let Some((secret, revision)) = counted {
+            self.keys.put(secret, revision);
+        }
         for (record, revision) in replaced {
             self.directory.put(record, revision, None);
         }
@@ -236,9 +261,31 @@ fn served() -> Features {
 fn admit(admission: Result<Admission, Error>, live: Option<&Entry>) -> Result<Admission, Error> {
     match (admission, live) {
         (Ok(admission), _) => Ok(admission),
-        (Err(_), Some(live)) => Ok(Admission { secret: live.agent.registered_with.clone(), tenant: live.agent.tenant }),
+        (Err(_), Some(live)) => Ok(admission_of(&live.agent)),
         (Err(denied), None) => Err(denied),
     }
+}
+
+/// What an agent was let in with, as its live token still says.
+fn admission_of(agent: &Agent) -> Admission {
+    let mut limits = RegistrationLimits::new();
+    limits.capabilities.clone_from(&agent.admitted_capabilities);
+    let secret = agent.registered_with.clone();
+    Admission { secret, tenant: agent.tenant, limits: Arc::new(limits), id: None }
+}
+
+/// What a registration is let in with: its secret, if what it says lies within the limits of that; else, for an agent
+/// that came with its live token, what let it in before.
+fn within_limits(registration: &Registration, admission: &Admission, live: Option<&Entry>) -> Result<Admission, Error> {
+    let check = |admission: Admission| {
+        check_limits(&admission.limits, registration)
+            .map(|()| admission)
+            .map_err(|reason| Error::RegistrationDenied { reason })
+    };
+    check(admission.clone()).or_else(|denied| match live {
+        Some(live) => check(admission_of(&live.agent)),
+        None => Err(denied),
+    })
 }
 
 /// Whether a registration may come back as `known`, or come as somebody new: with a live token of `known` itself

@@ -136,7 +136,9 @@ impl Lifecycle {
     pub(crate) async fn task_view(&self, operator: &Operator, id: TaskId) -> Result<TaskView, Error> {
         let task = self.owned(operator, id).await?.record;
         let result = match task.status() {
-            eap_types::TaskStatus::Completed | eap_types::TaskStatus::Failed => self.store.result(id).await?,
+            eap_types::TaskStatus::Completed | eap_types::TaskStatus::Failed if operator.reads_results() => {
+                self.store.result(id).await?
+            }
             _ => None,
         };
         Ok(self.view(&task, result))
@@ -214,7 +216,7 @@ impl Lifecycle {
 
     pub(crate) async fn history(&self, operator: &Operator, id: TaskId) -> Result<TaskHistory, Error> {
         let task = self.owned(operator, id).await?.record;
-        let late = self.store.late_results(id).await?;
+        let late = if operator.reads_results() { self.store.late_results(id).await? } else { Vec::new() };
         let events = self.newest_events(id).await?;
         Ok(super::views::history(&task, late, events))
     }

@@ -20,6 +20,7 @@ impl Lifecycle {
     /// Takes in what the store has; every running lease and every silence starts afresh (G19).
     pub(crate) async fn load(&self) -> Result<(), Error> {
         self.directory.load(self.store.agents().await?);
+        self.keys.load(self.store.credentials().await?);
         self.announcements.committed(self.store.head().await?);
         if let Some(pulse) = self.store.pulse().await? {
             info!(seconds = self.clock.now().saturating_since(pulse).as_secs(), "the orchestrator was away");
@@ -88,14 +89,20 @@ impl Lifecycle {
         }
     }
 
-    /// Writes the vitals that changed, and the pulse.
+    /// Writes the vitals that changed, when keys were used, and the pulse.
     pub(crate) async fn write_vitals(self: &Arc<Self>) -> Result<(), Error> {
         let this = Arc::clone(self);
         self.detached(Share::Running, async move {
             let vitals = this.directory.take_unwritten();
             let agents: Vec<_> = vitals.iter().map(|(agent, _)| agent.clone()).collect();
-            let change = Change { vitals, pulse: Some(this.clock.now()), ..Change::default() };
-            Ok(this.commit(change).await.inspect_err(|_| this.directory.mark_unwritten(&agents))?)
+            let last_used = this.keys.take_used();
+            let used = last_used.clone();
+            let change = Change { vitals, last_used, pulse: Some(this.clock.now()), ..Change::default() };
+            let written = this.commit(change).await.inspect_err(|_| {
+                this.directory.mark_unwritten(&agents);
+                this.keys.mark_unwritten(&used);
+            });
+            Ok(written?)
         })
         .await
     }
@@ -117,6 +124,7 @@ impl Lifecycle {
             let purged = this.store.purge(&cutoffs, PURGE_BATCH).await?;
             this.metrics.sweeper.purged.add(purged.rows);
             this.directory.remove(&purged.agents);
+            this.keys.remove(&purged.credentials);
             this.leases.forget(&purged.agents);
             if purged.rows > 0 {
                 debug!(rows = purged.rows, tasks = purged.tasks.len(), agents = purged.agents.len(), "purged");

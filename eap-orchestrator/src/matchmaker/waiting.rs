@@ -229,6 +229,7 @@ mod tests {
             metadata: JsonObject::default(),
             features: None,
             max_concurrent_tasks: 5,
+            admitted_capabilities: BTreeSet::new(),
             registered_with: None,
             token_sha256: None,
             epoch: 1,

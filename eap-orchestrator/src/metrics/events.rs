@@ -8,12 +8,16 @@ use super::Counter;
 use crate::store::{EventKind, NewEvent};
 
 /// The kinds that are no task's; those that are have their places behind them.
-const OTHERS: [EventKind; 5] = [
+const OTHERS: [EventKind; 9] = [
     EventKind::AgentRegistered,
     EventKind::AgentDraining,
     EventKind::AgentResumed,
     EventKind::AgentSuperseded,
     EventKind::AgentDeregistered,
+    EventKind::KeyCreated,
+    EventKind::KeyRevoked,
+    EventKind::RegistrationSecretCreated,
+    EventKind::RegistrationSecretRevoked,
 ];
 
 const KINDS: usize = OTHERS.len() + NoteKind::ALL.len();
@@ -76,6 +80,10 @@ const fn place(kind: EventKind) -> usize {
         EventKind::AgentResumed => 2,
         EventKind::AgentSuperseded => 3,
         EventKind::AgentDeregistered => 4,
+        EventKind::KeyCreated => 5,
+        EventKind::KeyRevoked => 6,
+        EventKind::RegistrationSecretCreated => 7,
+        EventKind::RegistrationSecretRevoked => 8,
         EventKind::Task(kind) => OTHERS.len() + kind as usize,
     }
 }

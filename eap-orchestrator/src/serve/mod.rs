@@ -133,8 +133,8 @@ fn refuse_exposed(orchestrator: &Orchestrator, address: SocketAddr) -> Result<()
     }
     let config = orchestrator.config();
     let needed = [
-        (config.operator_key.is_some(), "operator_key"),
-        (config.registration_secret.is_some(), "registration_secret"),
+        (config.all_operator_keys().next().is_some(), "operator_key"),
+        (config.all_registration_secrets().next().is_some(), "registration_secret"),
         (config.tls != Tls::Undecided, "a TLS decision (tls: files, behind_proxy or plaintext)"),
     ];
     let missing: Vec<_> = needed.into_iter().filter(|(there, _)| !there).map(|(_, name)| name).collect();

@@ -172,6 +172,14 @@ pub enum EventKind {
     AgentSuperseded,
     /// An agent left.
     AgentDeregistered,
+    /// An operator key was created.
+    KeyCreated,
+    /// An operator key was revoked.
+    KeyRevoked,
+    /// A registration secret was created.
+    RegistrationSecretCreated,
+    /// A registration secret was revoked.
+    RegistrationSecretRevoked,
 }
 
 impl EventKind {
@@ -185,6 +193,10 @@ impl EventKind {
             Self::AgentResumed => "agent.resumed",
             Self::AgentSuperseded => "agent.superseded",
             Self::AgentDeregistered => "agent.deregistered",
+            Self::KeyCreated => "key.created",
+            Self::KeyRevoked => "key.revoked",
+            Self::RegistrationSecretCreated => "registration_secret.created",
+            Self::RegistrationSecretRevoked => "registration_secret.revoked",
         }
     }
 }

@@ -13,6 +13,8 @@ pub(super) fn required(route: &str) -> &'static [&'static str] {
         "result" => &["task_id", "status"],
         "results" => &["results"],
         "batch" => &["tasks"],
+        "create key" => &["name", "scopes"],
+        "create secret" => &["name"],
         "progress" => &["seq"],
         "submit" => &["task_type", "input"],
         _ => &[],
@@ -32,6 +34,19 @@ pub(super) fn wrong(route: &str) -> Vec<Wrong> {
         }
         "next" => next(),
         "result" => result(),
+        "create key" => vec![
+            ("name", "name", texts(100, &["", " padded", "two\nlines"])),
+            ("scopes", "scopes", vec![json!("tasks:read"), json!(["tasks:write"]), json!([5]), json!({})]),
+            ("preset", "preset", vec![json!("everything"), json!(["read"]), json!(1)]),
+            ("expires_at", "expires_at", moments()),
+        ],
+        "create secret" => vec![
+            ("name", "name", texts(100, &["", " padded", "two\nlines"])),
+            ("max_uses", "max_uses", whole(1, 1_000_000)),
+            ("names", "names", vec![json!("AGENT-A"), json!(["a*b"]), json!([""]), json!([5])]),
+            ("capabilities", "capabilities", vec![json!("work"), json!(["two words"]), json!([5]), json!({})]),
+            ("expires_at", "expires_at", moments()),
+        ],
         "batch" => vec![("tasks", "tasks", vec![json!([]), json!({}), json!("x"), json!(1), json!(true)])],
         "results" => vec![("results", "results", vec![json!({}), json!("x"), json!(1), json!(true)])],
         "progress" => vec![
@@ -286,4 +301,9 @@ fn submit() -> Vec<Wrong> {
         ("inactivity_seconds", "inactivity_seconds", vec![json!(5), json!("5")]),
         ("callback_url", "callback_url", vec![json!("https://example.com/"), json!(5)]),
     ]
+}
+
+/// What is no time, or one that is over.
+fn moments() -> Vec<Value> {
+    vec![json!("soon"), json!(true), json!([])]
 }

@@ -74,6 +74,12 @@ impl Route {
             route("letters", Caller::Operator, Method::GET, path::DEAD_LETTERS, 0, true),
             route("requeue", Caller::Operator, Method::POST, path::DEAD_LETTER_REQUEUE, 0, true),
             route("discard", Caller::Operator, Method::POST, path::DEAD_LETTER_DISCARD, 0, true),
+            route("create key", Caller::Operator, Method::POST, path::KEYS, small, false),
+            route("keys", Caller::Operator, Method::GET, path::KEYS, 0, true),
+            route("revoke key", Caller::Operator, Method::DELETE, path::KEY, 0, true),
+            route("create secret", Caller::Operator, Method::POST, path::REGISTRATION_SECRETS, small, false),
+            route("secrets", Caller::Operator, Method::GET, path::REGISTRATION_SECRETS, 0, true),
+            route("revoke secret", Caller::Operator, Method::DELETE, path::REGISTRATION_SECRET, 0, true),
             route("agents", Caller::Operator, Method::GET, path::AGENTS, 0, true),
             route("agent", Caller::Operator, Method::GET, path::AGENT_DETAIL, 0, true),
         ]
@@ -92,9 +98,14 @@ impl Route {
         self.path.contains("{task_id}")
     }
 
-    /// Whether any id stands in its path.
+    /// Whether the id of an agent or a task stands in its path.
     pub(super) fn has_agent(&self) -> bool {
-        self.path.contains('{')
+        self.path.contains("{agent_id}") || self.has_task()
+    }
+
+    /// Whether the id of a key or secret stands in its path; tests put the agent's there.
+    pub(super) fn has_credential(&self) -> bool {
+        self.path.contains("{key_id}") || self.path.contains("{secret_id}")
     }
 
     /// A body that would be taken.
@@ -107,6 +118,8 @@ impl Route {
             "result" => json!({"task_id": world.task, "status": "completed"}),
             "results" => json!({"results": []}),
             "progress" => json!({"seq": 1}),
+            "create key" => json!({"name": "ci", "scopes": ["tasks:read"]}),
+            "create secret" => json!({"name": "fleet"}),
             "batch" => json!({"tasks": [{"task_type": "work", "input": "input"}]}),
             "submit" => json!({"task_type": "work", "input": "input"}),
             _ => json!({}),
@@ -134,7 +147,8 @@ impl Route {
     /// A call without a body by whoever has this secret.
     pub(super) fn call_with(&self, world: &World, ids: &Ids, secret: Option<&str>) -> Call {
         let base = if self.caller == Caller::Operator { "" } else { path::AGENTS_BASE };
-        let path = format!("{base}{}", self.path).replace("{agent_id}", &ids.agent).replace("{task_id}", &ids.task);
+        let path = format!("{base}{}", self.path).replace("{task_id}", &ids.task);
+        let path = ["{agent_id}", "{key_id}", "{secret_id}"].iter().fold(path, |path, id| path.replace(id, &ids.agent));
         let call = world.server.api.call(self.method.clone(), &path);
         match secret {
             Some(secret) => call.bearer(secret),
@@ -212,6 +226,9 @@ impl World {
         for task in page["tasks"].as_array().expect("tasks are a list") {
             all.push(operator.task(&id_of(task)).await);
             all.push(operator.history(&id_of(task)).await);
+        }
+        for path in [path::KEYS, path::REGISTRATION_SECRETS] {
+            all.push(operator.get(path).send().await.expect(200));
         }
         for agent in operator.agents().await {
             all.push(operator.agent(agent["agent_id"].as_str().expect("it has an id")).await.expect(200));

@@ -283,6 +283,7 @@ mod tests {
             metadata: JsonObject::default(),
             features: None,
             max_concurrent_tasks: 5,
+            admitted_capabilities: std::collections::BTreeSet::new(),
             registered_with: None,
             token_sha256: None,
             epoch: 1,

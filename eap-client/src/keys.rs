@@ -1,0 +1,77 @@
+//! The operators' side: operator keys and registration secrets.
+
+use eap_types::{
+    CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId, KeyPage, PageQuery,
+    RegistrationSecretPage, path,
+};
+use http::Method;
+
+use crate::error::ClientError;
+use crate::operator::{OperatorClient, with_query};
+
+impl OperatorClient {
+    /// Makes an operator key: `POST /api/v1/keys`. Its text is in the answer and nowhere else.
+    ///
+    /// After a call that got no answer there may be a key that nobody has: the list shows it, to be revoked.
+    ///
+    /// # Errors
+    ///
+    /// 403 FORBIDDEN for a scope that the own key has not, 422 for a request that breaks a rule, and what any call can
+    /// come to.
+    pub async fn create_key(&self, key: &CreateKey) -> Result<CreatedKey, ClientError> {
+        self.request(Method::POST, path::KEYS).json(key).send().await?.read()
+    }
+
+    /// Lists operator keys, newest first: `GET /api/v1/keys`.
+    ///
+    /// # Errors
+    ///
+    /// 422 for a query that breaks a rule, and what any call can come to.
+    pub async fn keys(&self, query: &PageQuery) -> Result<KeyPage, ClientError> {
+        self.request(Method::GET, &page(path::KEYS, query)).send().await?.read()
+    }
+
+    /// Revokes an operator key, at once and for good: `DELETE /api/v1/keys/{key_id}`. Once more is no error.
+    ///
+    /// # Errors
+    ///
+    /// 404 NOT_FOUND, and what any call can come to.
+    pub async fn revoke_key(&self, key: &CredentialId) -> Result<(), ClientError> {
+        self.request(Method::DELETE, &path::key(key)).send().await?.nothing()
+    }
+
+    /// Makes a registration secret: `POST /api/v1/registration-secrets`. Its text is in the answer and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// 422 for a request that breaks a rule, and what any call can come to.
+    pub async fn create_registration_secret(
+        &self,
+        secret: &CreateRegistrationSecret,
+    ) -> Result<CreatedRegistrationSecret, ClientError> {
+        self.request(Method::POST, path::REGISTRATION_SECRETS).json(secret).send().await?.read()
+    }
+
+    /// Lists registration secrets, newest first: `GET /api/v1/registration-secrets`.
+    ///
+    /// # Errors
+    ///
+    /// 422 for a query that breaks a rule, and what any call can come to.
+    pub async fn registration_secrets(&self, query: &PageQuery) -> Result<RegistrationSecretPage, ClientError> {
+        self.request(Method::GET, &page(path::REGISTRATION_SECRETS, query)).send().await?.read()
+    }
+
+    /// Revokes a registration secret; its agents stay: `DELETE /api/v1/registration-secrets/{secret_id}`.
+    ///
+    /// # Errors
+    ///
+    /// 404 NOT_FOUND, and what any call can come to.
+    pub async fn revoke_registration_secret(&self, secret: &CredentialId) -> Result<(), ClientError> {
+        self.request(Method::DELETE, &path::registration_secret(secret)).send().await?.nothing()
+    }
+}
+
+fn page(path: &str, query: &PageQuery) -> String {
+    let limit = query.limit.map(|limit| limit.to_string());
+    with_query(path, [("cursor", query.cursor.clone()), ("limit", limit)])
+}

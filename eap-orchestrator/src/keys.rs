@@ -1,0 +1,78 @@
+//! Operator keys and registration secrets, as a host administers them.
+
+use eap_core::Grant;
+use eap_types::{
+    CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId, KeyPage,
+    RegistrationSecretPage,
+};
+
+use crate::auth::Operator;
+use crate::error::Error;
+use crate::orchestrator::Orchestrator;
+
+impl Orchestrator {
+    /// Creates an operator key for the operator's tenant. Its text is in the answer and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CannotGrant`] for a scope that the operator has not itself, [`Error::Invalid`] for an expiry that is
+    /// over.
+    pub async fn create_key(&self, operator: &Operator, asked: CreateKey) -> Result<CreatedKey, Error> {
+        self.lifecycle().create_key(operator, asked).await
+    }
+
+    /// A page of the operator keys that were created, newest first; those of the configuration are not among them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a limit out of range or a cursor that is none.
+    pub fn keys(&self, operator: &Operator, cursor: Option<&str>, limit: Option<usize>) -> Result<KeyPage, Error> {
+        self.lifecycle().list_keys(operator, cursor, limit)
+    }
+
+    /// Revokes an operator key: when this returns, it opens nothing. Revoking it again is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownCredential`] if there is none of this id for this operator.
+    pub async fn revoke_key(&self, operator: &Operator, id: CredentialId) -> Result<(), Error> {
+        self.lifecycle().revoke(operator, id, |grant| matches!(grant, Grant::Operator { .. })).await
+    }
+
+    /// Creates a registration secret for the operator's tenant. Its text is in the answer and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for an expiry that is over.
+    pub async fn create_registration_secret(
+        &self,
+        operator: &Operator,
+        asked: CreateRegistrationSecret,
+    ) -> Result<CreatedRegistrationSecret, Error> {
+        self.lifecycle().create_registration_secret(operator, asked).await
+    }
+
+    /// A page of the registration secrets that were created, newest first; those of the configuration are not among
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// As [`keys`](Self::keys).
+    pub fn registration_secrets(
+        &self,
+        operator: &Operator,
+        cursor: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<RegistrationSecretPage, Error> {
+        self.lifecycle().list_registration_secrets(operator, cursor, limit)
+    }
+
+    /// Revokes a registration secret: when this returns, nobody registers with it. Agents that did stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`revoke_key`](Self::revoke_key).
+    pub async fn revoke_registration_secret(&self, operator: &Operator, id: CredentialId) -> Result<(), Error> {
+        self.lifecycle().revoke(operator, id, |grant| matches!(grant, Grant::Registration { .. })).await
+    }
+}
