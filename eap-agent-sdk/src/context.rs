@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use eap_types::TaskId;
+use eap_types::{TaskId, Traceparent};
 use tokio_util::sync::CancellationToken;
 
 use crate::leases::LeaseKey;
@@ -101,6 +101,12 @@ impl TaskContext {
         self.state.attempt.unwrap_or(1)
     }
 
+    /// The trace that the task was submitted in, to be sent as the header `traceparent` with calls that the handler makes;
+    /// `None` if it was submitted in none. The span that the handler runs in has its `trace_id`.
+    pub fn traceparent(&self) -> Option<&Traceparent> {
+        self.state.traceparent.as_ref()
+    }
+
     /// The task.
     pub fn task_id(&self) -> TaskId {
         self.state.key.task
@@ -122,6 +128,7 @@ impl fmt::Debug for TaskContext {
 pub(crate) struct TaskState {
     pub(crate) key: LeaseKey,
     pub(crate) attempt: Option<u32>,
+    pub(crate) traceparent: Option<Traceparent>,
     pub(crate) token: CancellationToken,
     reason: OnceLock<CancelReason>,
     progress: Mutex<ProgressNote>,
@@ -143,10 +150,17 @@ impl TaskState {
         Self {
             key,
             attempt,
+            traceparent: None,
             token: CancellationToken::new(),
             reason: OnceLock::new(),
             progress: Mutex::new(ProgressNote::default()),
         }
+    }
+
+    /// Of a task that was submitted in a trace, if `traceparent` is one.
+    pub(crate) fn in_trace(mut self, traceparent: Option<&str>) -> Self {
+        self.traceparent = traceparent.and_then(|text| text.parse().ok());
+        self
     }
 
     /// Tells the handler to stop; the first reason stays.

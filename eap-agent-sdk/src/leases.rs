@@ -94,7 +94,7 @@ impl Leases {
                 self.stops.notify_one();
             }
         }
-        let state = Arc::new(TaskState::new(key, assignment.attempt));
+        let state = Arc::new(TaskState::new(key, assignment.attempt).in_trace(assignment.traceparent.as_deref()));
         let entry = Held { state: state.clone(), deadline, length, first: Some(length), status: LeaseStatus::Held };
         held.insert(key, entry);
         Some(state)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use eap_types::{Assignment, FailureCode, JsonObject, TaskResult, json_depth, limits};
 use serde_json::{Value, json};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tracing::{Instrument as _, info_span, warn};
+use tracing::{Instrument as _, field, info_span, warn};
 
 use crate::context::{CancelReason, TaskContext, TaskState};
 use crate::failure::HandlerError;
@@ -83,7 +83,12 @@ impl Running {
     ) {
         let timeout = Duration::from_secs(assignment.timeout_seconds).min(limits::MAX_TASK_TIMEOUT);
         let ctx = TaskContext::new(state.clone(), self.shared.clone());
-        let span = info_span!("task", task.id = %state.key.task, attempt = ctx.attempt());
+        let (id, attempt) = (state.key.task, ctx.attempt());
+        let span = info_span!("task", task.id = %id, attempt, trace_id = field::Empty, parent_id = field::Empty);
+        if let Some(traceparent) = ctx.traceparent() {
+            span.record("trace_id", traceparent.trace_id());
+            span.record("parent_id", traceparent.parent_id());
+        }
         let work = async move { handler.run(assignment, ctx).await };
         let abort = self.tasks.spawn(work.instrument(span));
         let live = Live { state, started: now, timeout, give_up_at: None, abort };

@@ -304,3 +304,15 @@ async fn keys_and_secrets_are_made_listed_and_revoked() {
     client.registration_secrets(&PageQuery::default()).await.unwrap_err();
     assert_eq!(http.last_line(), "GET http://orchestrator.test/api/v1/registration-secrets");
 }
+
+#[tokio::test]
+async fn a_submit_names_the_trace_it_is_part_of() {
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let http = Script::with([refusal(ErrorCode::Unavailable), refusal(ErrorCode::Unavailable)]);
+    let client = OperatorClient::new("http://orchestrator.test", http.clone()).unwrap();
+    let task = SubmitTask::text("work".parse().unwrap(), "input");
+    client.clone().with_traceparent(trace.parse().unwrap()).submit(&task, None).await.unwrap_err();
+    assert_eq!(http.last().0.headers()["traceparent"], trace);
+    client.submit(&task, None).await.unwrap_err();
+    assert!(!http.last().0.headers().contains_key("traceparent"));
+}

@@ -55,6 +55,7 @@ mod orchestrator;
 mod serve;
 pub mod store;
 mod sweeper;
+mod trace;
 
 pub use auth::Operator;
 pub use builder::Builder;

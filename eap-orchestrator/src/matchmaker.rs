@@ -16,7 +16,7 @@ use eap_types::{AgentId, RequestId, TaskType};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, debug_span, warn};
 
 pub(crate) use self::handover::Handover;
 use self::waiting::{Poll, Waiting};
@@ -87,7 +87,7 @@ impl Matchmaker {
             reply,
             number: None,
         };
-        let answer = self.put(poll, answer).await;
+        let answer = self.put(poll, answer).instrument(debug_span!("lease", agent.id = %entry.agent.id)).await;
         let polls = &self.lifecycle.metrics.polls;
         let counter = match &answer {
             Ok(handover) if handover.is_empty() => &polls.empty,

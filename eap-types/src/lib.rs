@@ -105,6 +105,7 @@ mod secret;
 mod skill;
 mod task;
 mod time;
+mod traceparent;
 pub mod webhook;
 mod work;
 
@@ -151,4 +152,5 @@ pub use task::{
     TaskHistory, TaskPage, TaskQuery, TaskStatus, TaskView,
 };
 pub use time::{Timestamp, TimestampError};
+pub use traceparent::Traceparent;
 pub use work::{LeaseReply, LeaseRequest, NextRequest, ReleaseRequest, Released};

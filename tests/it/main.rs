@@ -35,3 +35,4 @@ mod sdk_outage;
 mod secrets;
 mod starting_and_stopping;
 mod tasks;
+mod traces;

@@ -51,16 +51,18 @@ impl Exec {
     }
 
     fn job(&self, task: &Assignment, ctx: &TaskContext, dir: &Path) -> Job {
-        let variables = [
+        let mut variables = vec![
             ("EAP_TASK_ID", task.task_id.to_string().into()),
             ("EAP_ATTEMPT", ctx.attempt().to_string().into()),
             ("EAP_TASK_TYPE", task.task_type.to_string().into()),
             ("EAP_ARTIFACTS_DIR", dir.as_os_str().to_owned()),
         ];
+        // Under the name that tracing libraries look for.
+        variables.extend(ctx.traceparent().map(|trace| ("TRACEPARENT", trace.to_string().into())));
         Job {
             program: self.program.clone(),
             arguments: self.arguments.clone(),
-            set: variables.map(|(name, value)| (OsString::from(name), value)).to_vec(),
+            set: variables.into_iter().map(|(name, value)| (OsString::from(name), value)).collect(),
             // A command has no business with the agent's own credentials.
             unset: vec![secrets::OPERATOR_KEY.into(), secrets::REGISTRATION_SECRET.into()],
             input: task.input_data.clone().into_bytes(),

@@ -18,8 +18,8 @@ use crate::{secrets, stop};
 ///
 /// Each task runs the command once: the task's input on its standard input, and what it prints is the output, as
 /// `{"output": text, "exit_code": n}`. Another exit code than 0 is a failed task with the end of standard error as the
-/// reason. The command finds EAP_TASK_ID, EAP_ATTEMPT, EAP_TASK_TYPE and EAP_ARTIFACTS_DIR in its environment: files it
-/// writes into that directory become artifacts of the task.
+/// reason. The command finds EAP_TASK_ID, EAP_ATTEMPT, EAP_TASK_TYPE and EAP_ARTIFACTS_DIR in its environment (and
+/// TRACEPARENT, if the task was submitted in a trace): files it writes into that directory become artifacts of the task.
 ///
 /// When the task is cancelled, its time is up or the agent has to stop, the whole process group of the command gets
 /// SIGTERM, and SIGKILL 2 seconds later. What the command leaves running when it exits is killed.

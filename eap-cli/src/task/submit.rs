@@ -90,6 +90,10 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<IdempotencyKey>,
 
+    /// The trace that the task is part of, as W3C Trace Context writes it; its agent hears of it. What is none is left out.
+    #[arg(long, env = "TRACEPARENT", value_name = "TRACEPARENT")]
+    traceparent: Option<String>,
+
     #[command(flatten)]
     wait: Wait,
 
@@ -109,6 +113,10 @@ pub(super) async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
         None => new_id().parse().map_err(|error| Failure::usage(format!("no idempotency key: {error}")))?,
     };
     let client = args.server.client()?;
+    let client = match args.traceparent.as_deref().and_then(|text| text.parse().ok()) {
+        Some(traceparent) => client.with_traceparent(traceparent),
+        None => client,
+    };
     let submitted = args.server.repeat(|| client.submit(&task, Some(&key))).await?;
     if !args.wait.is_wanted() {
         if args.json {

@@ -234,3 +234,17 @@ fn an_agent_outlives_its_server() {
     submit(&server, &["--input", "x", "--wait=20"]).expect(0);
     assert!(started.elapsed() < Duration::from_secs(20));
 }
+
+#[test]
+fn a_command_hears_of_the_trace_its_task_is_part_of() {
+    let server = Server::start(&[], &[]);
+    let mut agent = server.agent(&[], &[], r#"printf '%s' "${TRACEPARENT-none}""#);
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (arguments, told) in
+        [(vec!["--traceparent", trace], trace), (vec!["--traceparent", "no trace"], "none"), (vec![], "none")]
+    {
+        let task = submit(&server, &[&["--input", "x", "--wait"], &arguments[..]].concat()).expect(0).json();
+        assert_eq!(task["result"]["output_data"]["output"], told);
+    }
+    assert_eq!(agent.stop(), 0);
+}

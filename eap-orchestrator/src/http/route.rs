@@ -9,11 +9,13 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use eap_types::{ErrorCode, Payload, PayloadInfo, Scope, header};
 use http::{HeaderValue, Method, StatusCode};
+use tracing::{Instrument as _, debug_span, field};
 
 use super::call::OperatorCall;
 use super::error::{self, ApiError};
 use super::request_id;
 use crate::orchestrator::Orchestrator;
+use crate::trace;
 
 /// A row of the table: served by the router and told by `/openapi.json`, both from here.
 pub(crate) struct Route {
@@ -250,7 +252,14 @@ where
 {
     let (began, counting) = (Instant::now(), orchestrator.clone());
     let id = request_id(&orchestrator, request.headers());
-    let answer = handler(orchestrator, request).await;
+    let (trace_id, parent_id) = (field::Empty, field::Empty);
+    let span = debug_span!("request", call, request_id = id, trace_id, parent_id);
+    if !span.is_disabled()
+        && let Some(traceparent) = trace::traceparent(request.headers())
+    {
+        trace::join(&span, &traceparent);
+    }
+    let answer = handler(orchestrator, request).instrument(span).await;
     let mut response = answer.unwrap_or_else(|refusal| error::response(&refusal, &id));
     if let Ok(id) = HeaderValue::from_str(&id) {
         // A batch has named itself already: its answers carry the same id.

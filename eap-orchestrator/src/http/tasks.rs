@@ -7,7 +7,7 @@ use axum::response::Response;
 use eap_types::{
     CancelTask, FieldProblem, IncomingTasks, SubmitBatchReply, SubmitOutcome, SubmitTask, SubmittedTask, header, limits,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use super::call::{OperatorCall, checked_header, json, with_request_id};
 use super::error::ApiError;
@@ -15,6 +15,7 @@ use super::query::Query;
 use crate::error::Error;
 use crate::lifecycle::ListTasks;
 use crate::orchestrator::Orchestrator;
+use crate::trace::traceparent;
 
 /// Takes a task in.
 pub(super) async fn submit(orchestrator: Orchestrator, call: OperatorCall) -> Result<Response, ApiError> {
@@ -51,20 +52,6 @@ pub(super) async fn submit_batch(orchestrator: Orchestrator, call: OperatorCall)
         Err(refusal) => SubmitOutcome::Refused(ApiError::from(refusal).problem(&id)),
     });
     Ok(with_request_id(json(StatusCode::OK, &SubmitBatchReply::new(outcomes))?, &id))
-}
-
-/// The trace that the caller is in, if it names one that can be read.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(header::TRACEPARENT)?.to_str().ok()?;
-    is_traceparent(text).then(|| text.to_owned())
-}
-
-/// `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context); anything else is left behind.
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let hex = |part: &str, length: usize| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    matches!(parts[..], [version, trace, span, flags]
-        if hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2))
 }
 
 /// One task; with `wait_seconds`, once it is final.

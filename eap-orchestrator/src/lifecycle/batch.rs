@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use eap_core::{Note, NoteKind, Task};
-use eap_types::{FieldProblem, IdempotencyKey, SubmitTask, TaskId};
+use eap_types::{FieldProblem, IdempotencyKey, SubmitTask, TaskId, Traceparent};
+use tracing::field::Empty;
+use tracing::{Instrument as _, debug_span};
 
 use super::submit::{fingerprint, principal, would_expire};
 use super::{Lifecycle, Share};
@@ -12,6 +14,7 @@ use crate::error::Error;
 use crate::store::{
     Change, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, NewEvent, StoreError, TaskWrite, events_of,
 };
+use crate::trace;
 
 /// An entry of a batch as it was read: a task, or what is wrong with it.
 pub(crate) type Entry = Result<SubmitTask, Vec<FieldProblem>>;
@@ -28,12 +31,16 @@ impl Lifecycle {
         operator: &Operator,
         entries: Vec<Entry>,
         key: Option<IdempotencyKey>,
-        traceparent: Option<String>,
+        traceparent: Option<Traceparent>,
     ) -> Result<Vec<Outcome>, Error> {
         let (this, operator) = (Arc::clone(self), operator.clone());
-        self.detached(Share::New, async move {
+        let span = debug_span!("submit_batch", tasks = entries.len(), trace_id = Empty, parent_id = Empty);
+        if let Some(traceparent) = &traceparent {
+            trace::join(&span, traceparent);
+        }
+        let submitted = self.detached(Share::New, async move {
             let Some(key) = key else {
-                let (tasks, outcomes) = this.tasks_of(&operator, entries, traceparent.as_deref());
+                let (tasks, outcomes) = this.tasks_of(&operator, entries, traceparent.as_ref());
                 this.insert_all(tasks, None).await?;
                 return Ok(outcomes);
             };
@@ -41,7 +48,7 @@ impl Lifecycle {
             let scope =
                 IdempotencyScope { principal: principal(&operator), route: "submit_batch", key: key.to_string() };
             let first = this.first_batch(&scope, body_sha256).await?;
-            let (tasks, outcomes) = this.tasks_of(&operator, entries, traceparent.as_deref());
+            let (tasks, outcomes) = this.tasks_of(&operator, entries, traceparent.as_ref());
             if let Some(first) = first {
                 return Ok(as_before(first, outcomes));
             }
@@ -62,8 +69,8 @@ impl Lifecycle {
                 Err(other) => Err(other.into()),
                 Ok(()) => Ok(outcomes),
             }
-        })
-        .await
+        });
+        submitted.instrument(span).await
     }
 
     /// The tasks that can be taken in, and the outcome of every entry once they are.
@@ -71,13 +78,13 @@ impl Lifecycle {
         &self,
         operator: &Operator,
         entries: Vec<Entry>,
-        traceparent: Option<&str>,
+        traceparent: Option<&Traceparent>,
     ) -> (Vec<Task>, Vec<Outcome>) {
         let mut tasks = Vec::with_capacity(entries.len());
         let decide = |(index, entry): (usize, Entry)| {
             let submission = entry.map_err(|problems| Error::Invalid { problems })?;
             let at = || format!("body.tasks[{index}]");
-            let task = self.task_of(operator, submission, traceparent.map(str::to_owned), at)?;
+            let task = self.task_of(operator, submission, traceparent.cloned(), at)?;
             let id = task.id();
             tasks.push(task);
             Ok(id)

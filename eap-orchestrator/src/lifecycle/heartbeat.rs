@@ -8,7 +8,7 @@ use eap_types::{
     TaskId, Timestamp,
 };
 use futures_util::future::join_all;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, debug_span, warn};
 
 use super::registration::agent_event;
 use super::views::millis;
@@ -21,7 +21,8 @@ impl Lifecycle {
     /// Takes a heartbeat in; the answer is for agents that agreed on directives.
     pub(crate) async fn beat(self: &Arc<Self>, entry: &Arc<Entry>, beat: Heartbeat) -> Result<HeartbeatReply, Error> {
         let (this, entry) = (Arc::clone(self), Arc::clone(entry));
-        self.detached(Share::Running, async move { this.take_beat(&entry, beat).await }).await
+        let span = debug_span!("heartbeat", agent.id = %entry.agent.id, seq = beat.seq);
+        self.detached(Share::Running, async move { this.take_beat(&entry, beat).await }).instrument(span).await
     }
 
     async fn take_beat(&self, entry: &Entry, beat: Heartbeat) -> Result<HeartbeatReply, Error> {

@@ -22,7 +22,7 @@ use eap_types::{AttemptOutcome, FailureCode, TaskId, TaskResult};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info};
+use tracing::{Instrument as _, debug, error, info};
 
 pub(crate) use registration::{Registering, Welcome};
 pub use submit::ListTasks;
@@ -130,10 +130,11 @@ impl Lifecycle {
             self.metrics.writes_refused.add(1);
             return Err(full);
         };
-        let running = self.under_way.spawn(async move {
+        let work = async move {
             let _permit = permit;
             work.await
-        });
+        };
+        let running = self.under_way.spawn(work.in_current_span());
         running.await.unwrap_or_else(|broken| {
             error!(error = %broken, "a write ended without an answer");
             Err(Error::Broken)

@@ -7,11 +7,13 @@ use eap_core::{Agent, EndOfLease, Progress, Quote, Report, Standing, TaskEvent};
 use eap_types::{
     AgentId, FieldProblem, ProgressReply, ProgressReport, ReleaseRequest, Released, ResultAccepted, TaskId, TaskResult,
 };
+use tracing::{Instrument as _, debug_span, field};
 
 use super::views::millis;
-use super::{Lifecycle, Share};
+use super::{Applied, Lifecycle, Share};
 use crate::error::Error;
 use crate::metrics::Reported;
+use crate::trace;
 
 impl Lifecycle {
     /// Records the result an agent reports for its attempt, or says why not (docs/reliability.md, section 1).
@@ -22,12 +24,18 @@ impl Lifecycle {
         result: TaskResult,
     ) -> Result<ResultAccepted, Error> {
         let reported = Reported::of(&result);
-        let recorded = self.record_uncounted(agent, id, result).await;
+        let attempt = result.attempt;
+        let (trace_id, parent_id) = (field::Empty, field::Empty);
+        let span = debug_span!("result", task.id = %id, agent.id = %agent.id, attempt, trace_id, parent_id);
+        let recorded = self.record_uncounted(agent, id, result).instrument(span.clone()).await;
         match &recorded {
-            Ok(accepted) => self.metrics.results.taken(reported, accepted.duplicate),
+            Ok(applied) => {
+                trace::join_task(&span, &applied.task);
+                self.metrics.results.taken(reported, applied.duplicate);
+            }
             Err(refusal) => self.metrics.results.not_taken(refusal),
         }
-        recorded
+        Ok(ResultAccepted::new(id, recorded?.duplicate))
     }
 
     async fn record_uncounted(
@@ -35,7 +43,7 @@ impl Lifecycle {
         agent: &Arc<Agent>,
         id: TaskId,
         result: TaskResult,
-    ) -> Result<ResultAccepted, Error> {
+    ) -> Result<Applied, Error> {
         if result.task_id != id {
             let message = "The body names another task than the path.";
             return Err(Error::Invalid { problems: vec![FieldProblem::new("body.task_id", "value_error", message)] });
@@ -47,8 +55,7 @@ impl Lifecycle {
             chance: self.chance(),
         };
         let this = Arc::clone(self);
-        let applied = self.detached(Share::Running, async move { this.apply(id, &event, Some(&result)).await }).await?;
-        Ok(ResultAccepted::new(id, applied.duplicate))
+        self.detached(Share::Running, async move { this.apply(id, &event, Some(&result)).await }).await
     }
 
     /// Says whether a task was ever assigned to an agent; to any other it does not exist.

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use eap_core::{Note, NoteKind, RoutingKey, Task, TaskEvent, TaskSpec};
 use eap_types::{
-    FieldProblem, IdempotencyKey, RawJson, SessionId, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView, limits,
+    FieldProblem, IdempotencyKey, RawJson, SessionId, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView, Traceparent,
+    limits,
 };
+use tracing::field::{Empty, display};
+use tracing::{Instrument as _, debug_span};
 
 use super::{Lifecycle, MAX_CONFLICTS, Share};
 use crate::auth::{Operator, sha256};
@@ -17,6 +20,7 @@ use crate::store::{
     Change, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, Insertion, StoreError, Stored,
     TaskFilter, TaskWrite, events_of,
 };
+use crate::trace;
 
 /// How many events of one task its history shows: the newest.
 const HISTORY_EVENTS: usize = 1_000;
@@ -43,10 +47,14 @@ impl Lifecycle {
         operator: &Operator,
         submission: SubmitTask,
         key: Option<IdempotencyKey>,
-        traceparent: Option<String>,
+        traceparent: Option<Traceparent>,
     ) -> Result<TaskView, Error> {
         let (this, operator) = (Arc::clone(self), operator.clone());
-        self.detached(Share::New, async move {
+        let span = debug_span!("submit", task.id = Empty, trace_id = Empty, parent_id = Empty);
+        if let Some(traceparent) = &traceparent {
+            trace::join(&span, traceparent);
+        }
+        let submitted = self.detached(Share::New, async move {
             let Some(key) = key else {
                 let task = this.task_of(&operator, submission, traceparent, || "body".to_owned())?;
                 this.insert(&task, None).await?;
@@ -78,8 +86,12 @@ impl Lifecycle {
                 }
             }
             Err(Error::Busy { reason: "other calls kept using the idempotency key" })
-        })
-        .await
+        });
+        let submitted = submitted.instrument(span.clone()).await;
+        if let Ok(task) = &submitted {
+            span.record("task.id", display(task.task_id));
+        }
+        submitted
     }
 
     /// The record of a new task; `at` says where in the body it stands.
@@ -87,7 +99,7 @@ impl Lifecycle {
         &self,
         operator: &Operator,
         submission: SubmitTask,
-        traceparent: Option<String>,
+        traceparent: Option<Traceparent>,
         at: impl FnOnce() -> String,
     ) -> Result<Task, Error> {
         let now = self.clock.now();
@@ -113,7 +125,7 @@ impl Lifecycle {
             run_at: submission.run_at,
             expires_at: submission.expires_at,
             created_at: now,
-            traceparent,
+            traceparent: traceparent.map(|traceparent| traceparent.to_string()),
             requeued_from: None,
         };
         Ok(Task::submitted(spec))

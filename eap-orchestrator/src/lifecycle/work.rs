@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use eap_core::{Changed, Refusal, Task, TaskEvent, TaskPolicy};
 use eap_types::{Assignment, LeaseId, Timestamp};
+use tracing::{Level, debug, enabled};
 
 use super::Lifecycle;
 use super::views::assignment;
 use crate::clock::{Entropy, draw};
 use crate::error::Error;
 use crate::store::{Ask, Claimed, Claims, Decide, Demand};
+use crate::trace;
 
 impl Lifecycle {
     /// Leases ready tasks to those who ask, one answer per ask, and announces what was taken.
@@ -30,8 +32,19 @@ impl Lifecycle {
     /// What an agent is told of the tasks it was leased.
     pub(crate) fn assignments(&self, tasks: &[Task]) -> Vec<Assignment> {
         let now = self.clock.now();
+        if enabled!(Level::DEBUG) {
+            tasks.iter().for_each(tell);
+        }
         tasks.iter().filter_map(|task| assignment(task, now)).collect()
     }
+}
+
+/// Says to whom a task goes, and in which trace.
+fn tell(task: &Task) {
+    let Some(lease) = task.lease() else { return };
+    let trace = trace::of_task(task);
+    let (trace_id, parent_id) = trace.as_ref().map(|trace| (trace.trace_id(), trace.parent_id())).unzip();
+    debug!(task.id = %task.id(), attempt = lease.attempt, agent.id = %lease.agent, trace_id, parent_id, "task assigned");
 }
 
 /// Lets the core decide each lease, under a fresh id that rises with time.
