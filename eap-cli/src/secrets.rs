@@ -13,6 +13,9 @@ pub(crate) const OPERATOR_KEY: &str = "EAP_OPERATOR_KEY";
 /// What agents register with.
 pub(crate) const REGISTRATION_SECRET: &str = "EAP_REGISTRATION_SECRET";
 
+/// What the server signs callbacks with: one or several secrets.
+pub(crate) const CALLBACK_SECRET: &str = "EAP_CALLBACK_SECRET";
+
 /// As [`read`], but a variable that is set and empty is refused: whoever sets it for a server means to have a secret.
 pub(crate) fn read_for_server(variable: &str, file: Option<&Path>) -> Result<Option<Secret>, Failure> {
     let secret = read(variable, file)?;

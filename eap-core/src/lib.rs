@@ -32,6 +32,7 @@
 //! | `agent` | the agent's life: [`Standing::after`], liveness from silence |
 //! | `credential` | whether an operator key or registration secret still opens anything: [`Credential::state`] |
 //! | `routing` | which agent may take which task: [`RoutingKey`] |
+//! | `callback` | when a callback is tried again, and when it is given up |
 //! | `backoff` | growing delays with full jitter |
 //! | `digest` | when two results are the same |
 //! | `policy` | the limits all of it is decided under |
@@ -42,6 +43,7 @@
 
 mod agent;
 mod backoff;
+mod callback;
 mod credential;
 mod digest;
 mod policy;
@@ -51,9 +53,10 @@ mod task;
 
 pub use agent::{Agent, AgentEvent, Standing, Vitals};
 pub use backoff::{Chance, full_jitter};
+pub use callback::{CallbackStep, DueCallback, Receipt};
 pub use credential::{Credential, Grant, check_limits};
 pub use digest::ResultDigest;
-pub use policy::{LivenessPolicy, TaskPolicy};
+pub use policy::{CallbackPolicy, LivenessPolicy, TaskPolicy};
 pub use routing::RoutingKey;
 pub use task::{
     Attempt, AttemptOutcome, Changed, Disposal, EndOfLease, Lease, Note, NoteKind, Phase, Progress, Quote,

@@ -36,6 +36,27 @@ impl Default for TaskPolicy {
     }
 }
 
+/// How often and for how long a receiver is called that does not take its callback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CallbackPolicy {
+    /// How many tries there are; 10.
+    pub max_tries: u32,
+    /// The longest wait after the first try; four times as long after each further one; 10 s.
+    #[serde(with = "crate::seconds")]
+    pub backoff_base: Duration,
+    /// The longest wait of all; 6 h.
+    #[serde(with = "crate::seconds")]
+    pub backoff_cap: Duration,
+}
+
+impl Default for CallbackPolicy {
+    fn default() -> Self {
+        Self { max_tries: 10, backoff_base: Duration::from_secs(10), backoff_cap: Duration::from_secs(6 * 3600) }
+    }
+}
+
 /// How silence is read (docs/reliability.md, G13).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -18,6 +18,7 @@ pub(crate) struct Announcements {
     head: watch::Sender<EventSeq>,
     supply: Mutex<Supply>,
     supplied: Notify,
+    callback_due: Notify,
     readers: Mutex<HashMap<TaskId, Readers>>,
 }
 
@@ -43,6 +44,7 @@ impl Announcements {
             head: watch::Sender::new(head),
             supply: Mutex::default(),
             supplied: Notify::new(),
+            callback_due: Notify::new(),
             readers: Mutex::default(),
         }
     }
@@ -98,6 +100,16 @@ impl Announcements {
     /// Waits until there is something in [`take_supply`](Self::take_supply). Safe to drop.
     pub(crate) async fn supplied(&self) {
         self.supplied.notified().await;
+    }
+
+    /// A task has ended whose callback is due now.
+    pub(crate) fn callback_became_due(&self) {
+        self.callback_due.notify_one();
+    }
+
+    /// Waits until a callback became due since this was last waited for. Safe to drop.
+    pub(crate) async fn callback_due(&self) {
+        self.callback_due.notified().await;
     }
 
     /// Takes what came since the last call.

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use eap_types::webhook::SigningSecret;
+
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::config::{Access, Config, ConfigProblems, OperatorKey, RegistrationSecret};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::orchestrator::Orchestrator;
+use crate::outbound::OutboundCall;
 use crate::store::{MemoryStore, Repository};
 
 /// Begins an [`Orchestrator`]; see [`Orchestrator::builder`].
@@ -16,11 +19,18 @@ pub struct Builder {
     config: Config,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    outbound: Option<Arc<dyn OutboundCall>>,
 }
 
 impl Builder {
     pub(crate) fn over(store: Option<Arc<dyn Repository>>) -> Self {
-        Self { store, config: Config::default(), clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy) }
+        Self {
+            store,
+            config: Config::default(),
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
+            outbound: None,
+        }
     }
 
     /// Takes a whole configuration; what is set after this changes it.
@@ -65,6 +75,20 @@ impl Builder {
         self
     }
 
+    /// Adds a secret that callbacks are signed with; with several, each signs.
+    #[must_use]
+    pub fn callback_secret(mut self, secret: SigningSecret) -> Self {
+        self.config.callbacks.secrets.push(secret);
+        self
+    }
+
+    /// Brings what calls other endpoints, in the place of sockets.
+    #[must_use]
+    pub fn outbound(mut self, outbound: Arc<dyn OutboundCall>) -> Self {
+        self.outbound = Some(outbound);
+        self
+    }
+
     /// Checks the configuration and builds the orchestrator; nothing runs yet.
     ///
     /// # Errors
@@ -74,6 +98,6 @@ impl Builder {
         self.config.validate()?;
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock))));
         let metrics = Metrics::new(self.clock.now(), crate::http::calls());
-        Ok(Orchestrator::new(Lifecycle::new(self.config, store, self.clock, self.entropy, metrics)))
+        Ok(Orchestrator::new(Lifecycle::new(self.config, store, self.clock, self.entropy, metrics, self.outbound)))
     }
 }

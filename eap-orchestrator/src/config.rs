@@ -4,9 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use eap_core::{LivenessPolicy, TaskPolicy};
+use eap_core::{CallbackPolicy, LivenessPolicy, TaskPolicy};
+use eap_types::webhook::SigningSecret;
 use eap_types::{NamePolicy, Secret, TenantId, Timestamp, limits};
 use serde::{Deserialize, Serialize};
+
+use crate::guard::EndpointPolicy;
 
 /// The shortest key or secret that is accepted, in bytes.
 pub const MIN_SECRET_BYTES: usize = 24;
@@ -40,6 +43,10 @@ pub struct Config {
     pub retention: Retention,
     /// Sizes and counts that bound what peers can make the server hold.
     pub capacity: Capacity,
+    /// How the end of a task is told to its `callback_url`.
+    pub callbacks: Callbacks,
+    /// Which endpoints the server calls.
+    pub endpoints: EndpointPolicy,
     /// How `serve` protects its connections.
     pub tls: Tls,
 }
@@ -112,6 +119,57 @@ impl RegistrationSecret {
     #[must_use]
     pub fn new(secret: impl Into<String>) -> Self {
         Self { name: default_name(), secret: Secret::new(secret), tenant: TenantId::default(), expires_at: None }
+    }
+}
+
+/// How the end of a task is told to its `callback_url`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Callbacks {
+    /// What callbacks are signed with, as in `whsec_…`, at most 8; each signs, so that one can be replaced without a gap.
+    /// Default: none, and a task with a `callback_url` is refused.
+    pub secrets: Vec<SigningSecret>,
+    /// How long a receiver may take to answer, from finding its address on. Default: 30 s.
+    #[serde(with = "eap_core::seconds")]
+    pub timeout: Duration,
+    /// How often a callback is tried. Default: 10, which takes about a day.
+    pub max_tries: u32,
+    /// The longest wait after the first try; four times as long after each further one. Default: 10 s.
+    #[serde(with = "eap_core::seconds")]
+    pub backoff_base: Duration,
+    /// The longest wait of all. Default: 6 h.
+    #[serde(with = "eap_core::seconds")]
+    pub backoff_cap: Duration,
+    /// How many are on their way at once. Default: 32.
+    pub at_once: usize,
+    /// How many of them to the same scheme, host and port. Default: 4.
+    pub per_receiver: usize,
+}
+
+impl Default for Callbacks {
+    fn default() -> Self {
+        let CallbackPolicy { max_tries, backoff_base, backoff_cap, .. } = CallbackPolicy::default();
+        Self {
+            secrets: Vec::new(),
+            timeout: Duration::from_secs(30),
+            max_tries,
+            backoff_base,
+            backoff_cap,
+            at_once: 32,
+            per_receiver: 4,
+        }
+    }
+}
+
+impl Callbacks {
+    /// What is decided by after each try.
+    pub(crate) fn policy(&self) -> CallbackPolicy {
+        let mut policy = CallbackPolicy::default();
+        policy.max_tries = self.max_tries;
+        policy.backoff_base = self.backoff_base;
+        policy.backoff_cap = self.backoff_cap;
+        policy
     }
 }
 
@@ -330,6 +388,20 @@ impl Config {
         expect(tasks.max_expiries > 0, "tasks.max_expiries is 0");
         expect(tasks.max_releases > 0, "tasks.max_releases is 0");
         expect(tasks.backoff_base <= tasks.backoff_cap, "tasks.backoff_base is longer than tasks.backoff_cap");
+        let callbacks = &self.callbacks;
+        expect(callbacks.secrets.len() <= 8, "callbacks.secrets has more than 8");
+        expect(!callbacks.timeout.is_zero(), "callbacks.timeout is 0");
+        expect(callbacks.max_tries > 0, "callbacks.max_tries is 0");
+        expect(!callbacks.backoff_base.is_zero(), "callbacks.backoff_base is 0");
+        expect(
+            callbacks.backoff_base <= callbacks.backoff_cap,
+            "callbacks.backoff_base is longer than callbacks.backoff_cap",
+        );
+        expect((1..=1_000).contains(&callbacks.at_once), "callbacks.at_once is not between 1 and 1000");
+        expect(callbacks.per_receiver > 0, "callbacks.per_receiver is 0");
+        for problem in self.endpoints.problems() {
+            expect(false, problem);
+        }
         let capacity = &self.capacity;
         for (value, name) in [
             (capacity.submit_bytes, "submit_bytes"),

@@ -25,6 +25,8 @@
 //! | `matchmaker` | waiting agents meet ready tasks |
 //! | `sweeper` | lapsed leases, delayed starts, retention |
 //! | `http`, `serve` | the API's routes; the accept loop with its limits |
+//! | `courier` | callbacks, until they are taken or given up |
+//! | `guard`, `outbound` | which endpoints the server calls, and the call itself |
 //! | `auth` | keys, secrets, tokens, and when loopback may go without |
 //!
 //! # Features
@@ -32,6 +34,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `sqlite` | yes | `store::SqliteStore`, durable storage in one file |
+//! | `outbound` | yes | calls to `callback_url`; without it a task that has one is refused |
 //! | `tls` | yes | TLS in [`Orchestrator::serve`] |
 //! | `conformance` | no | `store::conformance`, the suite for authors of stores |
 //! | `faulty` | no | `store::faulty`, a store that fails on purpose, for tests of what stands on one |
@@ -42,9 +45,11 @@ mod auth;
 mod builder;
 mod clock;
 mod config;
+mod courier;
 mod directory;
 mod error;
 mod events;
+mod guard;
 mod http;
 mod keys;
 mod leases;
@@ -52,6 +57,7 @@ mod lifecycle;
 mod matchmaker;
 mod metrics;
 mod orchestrator;
+mod outbound;
 mod serve;
 pub mod store;
 mod sweeper;
@@ -61,9 +67,12 @@ pub use auth::Operator;
 pub use builder::Builder;
 pub use clock::{Clock, Entropy, ManualClock, SystemClock, SystemEntropy};
 pub use config::{
-    Access, Capacity, Config, ConfigProblems, MIN_SECRET_BYTES, OperatorKey, RegistrationSecret, Retention, Timing, Tls,
+    Access, Callbacks, Capacity, Config, ConfigProblems, MIN_SECRET_BYTES, OperatorKey, RegistrationSecret, Retention,
+    Timing, Tls,
 };
 pub use error::{Error, StartError};
 pub use events::Events;
+pub use guard::{AddressRange, EndpointPolicy, EndpointProfile, RangeError};
 pub use lifecycle::ListTasks;
 pub use orchestrator::{Orchestrator, Running, ShutdownReport};
+pub use outbound::{CallLimits, OutboundCall, OutboundError};

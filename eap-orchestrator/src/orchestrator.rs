@@ -13,7 +13,7 @@ use eap_types::{
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::announce::lock;
 use crate::auth::Operator;
@@ -158,9 +158,27 @@ impl Orchestrator {
         let Some(matching) = lock(&self.shared.idle).take() else { return Err(StartError::Running) };
         self.keep_running("matchmaker", matching.run(lifecycle.stop.clone()));
         self.keep_running("sweeper", crate::sweeper::run(Arc::clone(lifecycle), lifecycle.stop.clone()));
+        self.begin_callbacks().await?;
         self.shared.ready.send_replace(true);
         info!("the orchestrator is ready");
         Ok(Running { failure: lifecycle.failure() })
+    }
+
+    /// Brings what is due, if this server can: without a secret it waits in the store for one.
+    async fn begin_callbacks(&self) -> Result<(), StartError> {
+        let lifecycle = &self.shared.lifecycle;
+        match &lifecycle.outbound {
+            Some(outbound) if !lifecycle.config.callbacks.secrets.is_empty() => {
+                let (lifecycle, outbound) = (Arc::clone(lifecycle), Arc::clone(outbound));
+                let stop = lifecycle.stop.clone();
+                self.keep_running("courier", crate::courier::run(lifecycle, outbound, stop));
+            }
+            _ if !lifecycle.store.callbacks(None, 1).await?.is_empty() => {
+                warn!("callbacks are due, and callbacks.secrets has none to sign them with: they wait");
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Runs a loop of the orchestrator's own; one that panics takes the orchestrator down instead of leaving it half

@@ -71,6 +71,7 @@ impl Bench {
             created_at: now,
             traceparent: None,
             requeued_from: None,
+            callback_url: None,
         })
     }
 

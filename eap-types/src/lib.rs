@@ -45,7 +45,7 @@
 //! | what a key may do | [`Scope`], [`ScopePreset`] |
 //! | every payload, its schema and examples | [`PayloadInfo`], [`Payload`] |
 //! | errors on the wire | [`ProblemBody`], [`ErrorCode`], [`FieldProblem`] |
-//! | signed messages to others | [`webhook`] |
+//! | a task's end is told elsewhere | [`Callback`], [`CallFailure`], signed by [`webhook`] |
 //! | constants | [`capability`], [`header`], [`limits`], [`path`] |
 //!
 //! # Features
@@ -65,12 +65,14 @@ mod agent;
 mod artifact;
 mod artifact_path;
 mod assignment;
+mod callback;
 mod canonical;
 pub mod capability;
 mod checked;
 mod credential;
 mod deregister;
 mod directive;
+mod endpoint;
 mod entries;
 mod error_code;
 mod fields;
@@ -113,6 +115,7 @@ pub use agent::{AgentDetail, AgentPage, AgentState, AgentView, HeldLease};
 pub use artifact::{Artifact, ContentEncoding, EncodingError};
 pub use artifact_path::ArtifactPath;
 pub use assignment::Assignment;
+pub use callback::{CallFailure, Callback, CallbackKind};
 pub use checked::IdError;
 pub use credential::{CredentialName, CredentialState};
 pub use deregister::{Deregister, Deregistered};

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
-    AgentDetail, AgentPage, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
+    AgentDetail, AgentPage, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
     CreatedRegistrationSecret, Deregister, Deregistered, Health, Heartbeat, HeartbeatReply, KeyPage, LeaseReply,
     LeaseRequest, NextRequest, PageQuery, ProblemBody, ProgressReply, ProgressReport, Readiness, Registered,
     Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply,
@@ -65,6 +65,7 @@ payloads! {
     Reply AgentDetail: "agent.reply";
     Reply AgentPage: "agent_page.reply";
     Request Assignment: "assignment.request", "adr001_assignment.request", "adr001_assignment.request.written";
+    Request Callback: "callback.request";
     Request CancelTask: "cancel.request";
     Request CreateKey: "create_key.request";
     Request CreateRegistrationSecret: "create_registration_secret.request";

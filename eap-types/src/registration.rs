@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use url::Url;
 
 pub use self::feature::{Feature, Features};
-use crate::limits::{DEFAULT_CONCURRENT_TASKS, MAX_CONCURRENT_TASKS, MAX_ENDPOINT_URL_CHARS, MAX_METADATA_BYTES};
+use crate::limits::{DEFAULT_CONCURRENT_TASKS, MAX_CONCURRENT_TASKS, MAX_METADATA_BYTES};
 use crate::macros::{decode_via_fields, words};
-use crate::{AgentName, AgentType, Capabilities, Decode, Fields, InstanceId, JsonObject, Labels, RawJson};
+use crate::{AgentName, AgentType, Capabilities, Decode, Fields, InstanceId, JsonObject, Labels, RawJson, endpoint};
 
 /// The protocol version that this crate speaks, as registrations state it.
 pub const PROTOCOL_VERSION: &str = "1.0";
@@ -185,7 +184,7 @@ impl Decode for Registration {
         let version = fields.text("version", MAX_VERSION_CHARS);
         let agent_type = fields.or_default("agent_type");
         let capabilities = fields.required("capabilities");
-        let endpoint_url = decode_endpoint_url(fields);
+        let endpoint_url = endpoint::decode(fields, "endpoint_url");
         let metadata = decode_metadata(fields);
         let features = fields.optional("features");
         let instance_id = fields.optional("instance_id");
@@ -218,29 +217,6 @@ fn decode_protocol_version(fields: &mut Fields<'_>) -> String {
         fields.unsupported_version(&given);
     }
     given
-}
-
-fn decode_endpoint_url(fields: &mut Fields<'_>) -> Option<String> {
-    let given = fields.text("endpoint_url", MAX_ENDPOINT_URL_CHARS)?;
-    if let Err(why) = check_endpoint_url(&given) {
-        fields.problem("endpoint_url", "value_error", why);
-    }
-    Some(given)
-}
-
-/// Checks the form alone; which addresses may be called is the server's endpoint policy.
-fn check_endpoint_url(given: &str) -> Result<(), &'static str> {
-    let url = Url::parse(given).map_err(|_| "must be an absolute URL")?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("must start with http:// or https://");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not carry a user name or password");
-    }
-    if url.fragment().is_some() {
-        return Err("must not have a fragment");
-    }
-    Ok(())
 }
 
 fn decode_metadata(fields: &mut Fields<'_>) -> JsonObject {

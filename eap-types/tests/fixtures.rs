@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eap_types::{
-    AgentDetail, AgentPage, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
+    AgentDetail, AgentPage, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
     CreatedRegistrationSecret, Decode, Deregister, Deregistered, Health, Heartbeat, HeartbeatReply, IncomingResults,
     IncomingTasks, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery, PayloadInfo, ProblemBody, ProgressReply,
     ProgressReport, Readiness, Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released,
@@ -27,6 +27,7 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("agent.reply", reply::<AgentDetail>),
     ("agent_page.reply", reply::<AgentPage>),
     ("assignment.request", message::<Assignment>),
+    ("callback.request", reply::<Callback>),
     ("cancel.request", message::<CancelTask>),
     ("create_key.request", message::<CreateKey>),
     ("create_registration_secret.request", message::<CreateRegistrationSecret>),

@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_query;
 mod batch;
 mod by_the_clock;
+mod callbacks;
 mod dead_letters;
 mod framing;
 mod hang_ups;

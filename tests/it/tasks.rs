@@ -63,11 +63,11 @@ async fn both_spellings_of_the_input_are_taken_and_input_data_wins() {
 async fn what_is_not_built_yet_is_refused_and_never_ignored() {
     let server = Server::start().await;
     let body = work(json!({
-        "preferred_agents": ["a"], "inactivity_seconds": 5, "callback_url": "https://example.com/done",
+        "preferred_agents": ["a"], "inactivity_seconds": 5,
     }));
     let mut fields = server.operator().try_submit(&body).await.fields();
     fields.sort();
-    assert_eq!(fields, ["body.callback_url", "body.inactivity_seconds", "body.preferred_agents"]);
+    assert_eq!(fields, ["body.inactivity_seconds", "body.preferred_agents"]);
     assert_eq!(server.operator().list("").await, json!({"tasks": []}));
 }
 

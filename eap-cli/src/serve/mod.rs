@@ -54,6 +54,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     registration_secret_file: Option<PathBuf>,
 
+    /// File with the secrets that callbacks are signed with, one in a line, as in whsec_… with the base64 of 24 to 64
+    /// bytes; each signs [default: the environment variable EAP_CALLBACK_SECRET; without one, tasks with a callback URL
+    /// are refused].
+    #[arg(long, value_name = "FILE")]
+    callback_secret_file: Option<PathBuf>,
+
     /// PEM file with the certificate chain: serve HTTPS.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -78,7 +84,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "POLICY")]
     name_policy: Option<Names>,
 
-    /// JSON file with settings that have no option here: capacity, tasks, timing, retention. Options win over it.
+    /// JSON file with settings that have no option here: capacity, callbacks, endpoints, tasks, timing, retention. Options win over it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use eap_orchestrator::{Access, Config, MIN_SECRET_BYTES, OperatorKey, RegistrationSecret, Tls};
-use eap_types::Secret;
+use eap_types::webhook::SigningSecret;
+use eap_types::{IdError, Secret};
 use serde::Deserialize;
 
 use super::ServeArgs;
@@ -24,6 +25,9 @@ pub(super) fn config_for(args: &ServeArgs, address: SocketAddr) -> Result<Config
     let secret = secrets::read_for_server(secrets::REGISTRATION_SECRET, args.registration_secret_file.as_deref())?;
     if let Some(secret) = secret {
         config.registration_secret = Some(RegistrationSecret::new(secret.expose()));
+    }
+    if let Some(secrets) = secrets::read_for_server(secrets::CALLBACK_SECRET, args.callback_secret_file.as_deref())? {
+        config.callbacks.secrets = signing_secrets(&secrets)?;
     }
     if let Some(tls) = chosen_tls(args) {
         config.tls = tls;
@@ -70,6 +74,13 @@ fn missing(config: &Config, address: SocketAddr) -> Vec<String> {
         missing.extend(others.map(str::to_owned));
     }
     missing
+}
+
+/// One secret or several, with white space between them.
+fn signing_secrets(text: &Secret) -> Result<Vec<SigningSecret>, Failure> {
+    let secrets: Result<_, IdError> = text.expose().split_whitespace().map(str::parse).collect();
+    let told = |error| format!("{} (or --callback-secret-file): each {error}", secrets::CALLBACK_SECRET);
+    secrets.map_err(|error| Failure::usage(told(error)))
 }
 
 fn problem_of(secret: Option<&Secret>, what: &str, variable: &str, flag: &str, needed: bool) -> Option<String> {

@@ -86,6 +86,10 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "TIME")]
     expires_at: Option<Timestamp>,
 
+    /// Who is told once it is over, by a signed POST with the task and its result; the server needs a signing secret.
+    #[arg(long, value_name = "URL")]
+    callback_url: Option<String>,
+
     /// Makes a repeated submit the same one, also tomorrow and from another machine [default: a new key].
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<IdempotencyKey>,
@@ -163,6 +167,7 @@ fn task_of(args: &SubmitArgs) -> Result<SubmitTask, Failure> {
     task.session_id = args.session;
     task.run_at = args.run_at;
     task.expires_at = args.expires_at;
+    task.callback_url.clone_from(&args.callback_url);
     if let Some(priority) = args.priority {
         task.priority = Priority::new(priority).map_err(|error| wrong("--priority", &error))?;
     }

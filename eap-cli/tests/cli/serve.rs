@@ -66,6 +66,16 @@ fn a_short_secret_is_refused_on_loopback_too() {
 }
 
 #[test]
+fn a_callback_secret_that_is_none_is_refused_and_not_shown() {
+    for wrong in
+        ["canary", "whsec_", "whsec_Y2FuYXJ5", "whsec_Y2FuYXJ5LXNpZ25pbmcta2V5LTAxMjM0NTY3ODlhYg== canary", " "]
+    {
+        let ended = refused(&["--listen", "127.0.0.1:0"], &[("EAP_CALLBACK_SECRET", wrong)]);
+        assert!(ended.stderr.contains("EAP_CALLBACK_SECRET") && !ended.stderr.contains("Y2Fu"), "{ended:?}");
+    }
+}
+
+#[test]
 fn settings_that_cannot_be_are_refused() {
     let here = ["--listen", "127.0.0.1:0"];
     for (arguments, word) in [

@@ -17,8 +17,15 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// `eap` with these arguments, and nothing of the environment that it reads.
 pub(crate) fn eap(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_eap"));
-    for name in ["EAP_URL", "EAP_LISTEN", "EAP_DATABASE_URL", "EAP_OPERATOR_KEY", "EAP_REGISTRATION_SECRET", "EAP_LOG"]
-    {
+    for name in [
+        "EAP_URL",
+        "EAP_LISTEN",
+        "EAP_DATABASE_URL",
+        "EAP_OPERATOR_KEY",
+        "EAP_REGISTRATION_SECRET",
+        "EAP_CALLBACK_SECRET",
+        "EAP_LOG",
+    ] {
         command.env_remove(name);
     }
     command.env_remove("RUST_LOG").args(arguments);

@@ -60,6 +60,9 @@ pub struct TaskSpec {
     /// The dead letter that it does again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requeued_from: Option<TaskId>,
+    /// Who is told once it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback_url: Option<String>,
 }
 
 /// Shows how much input there is, not what: payloads stay out of logs.
@@ -80,6 +83,8 @@ impl fmt::Debug for TaskSpec {
             .field("created_at", &self.created_at)
             .field("traceparent", &self.traceparent)
             .field("requeued_from", &self.requeued_from)
+            // Its path or query may be the receiver's secret.
+            .field("has_callback", &self.callback_url.is_some())
             .finish()
     }
 }

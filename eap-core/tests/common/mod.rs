@@ -76,6 +76,7 @@ pub fn spec() -> TaskSpec {
         created_at: at(0),
         traceparent: None,
         requeued_from: None,
+        callback_url: None,
     }
 }
 

@@ -5,7 +5,7 @@ use eap_types::{DecodeError, ErrorCode, ProblemBody, header};
 use http::{HeaderValue, StatusCode};
 use tracing::{error, warn};
 
-use crate::error::Error;
+use crate::error::{Error, causes};
 use crate::store::StoreError;
 
 /// Why a request is refused: the orchestrator's reasons, and those of HTTP itself.
@@ -131,16 +131,4 @@ fn log(refusal: &ApiError, status: StatusCode, request_id: &str) {
         ApiError::Core(Error::Draining) | ApiError::NotReady => {}
         _ => warn!(request_id, status = status.as_u16(), causes, "a request was refused"),
     }
-}
-
-/// An error and everything behind it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -5,6 +5,7 @@
 //! the revision it was decided on, and decided again when another writer was faster.
 
 mod batch;
+mod callbacks;
 mod credentials;
 mod heartbeat;
 mod letters;
@@ -31,11 +32,15 @@ pub(crate) use submit::{invalid, page_limit};
 use crate::announce::Announcements;
 use crate::auth::Keyring;
 use crate::clock::{Clock, Entropy, draw_chance};
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::directory::Directory;
 use crate::error::Error;
+use crate::guard::Guard;
 use crate::leases::LeaseBook;
 use crate::metrics::{EventTally, Metrics};
+use crate::outbound::OutboundCall;
+#[cfg(feature = "outbound")]
+use crate::outbound::SocketCall;
 use crate::store::{Change, LateResultRow, Repository, ResultRow, StoreError, Stored, TaskWrite, events_of};
 
 /// How often a decision is made anew because another writer was faster.
@@ -64,6 +69,10 @@ pub(crate) struct Lifecycle {
     pub(crate) under_way: TaskTracker,
     /// The orchestrator is asked to stop: whoever waits for news gives up.
     pub(crate) stop: CancellationToken,
+    /// Which endpoints are called.
+    pub(crate) guard: Arc<Guard>,
+    /// What calls them, unless this server calls nobody.
+    pub(crate) outbound: Option<Arc<dyn OutboundCall>>,
     writes: Arc<Semaphore>,
     failure: watch::Sender<Option<String>>,
 }
@@ -91,8 +100,12 @@ impl Lifecycle {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Metrics,
+        outbound: Option<Arc<dyn OutboundCall>>,
     ) -> Self {
         let keys = Keyring::of(&config);
+        let guard = Arc::new(Guard::new(config.endpoints.clone(), config.tls == Tls::BehindProxy));
+        #[cfg(feature = "outbound")]
+        let outbound = outbound.or_else(|| Some(Arc::new(SocketCall::new(Arc::clone(&guard)))));
         let writes = Arc::new(Semaphore::new(config.capacity.writes));
         Self {
             config,
@@ -105,6 +118,8 @@ impl Lifecycle {
             announcements: Announcements::new(crate::store::EventSeq(0)),
             metrics,
             under_way: TaskTracker::new(),
+            guard,
+            outbound,
             writes,
             stop: CancellationToken::new(),
             failure: watch::Sender::new(None),
@@ -167,7 +182,11 @@ impl Lifecycle {
         match task.apply(event, now, &self.config.tasks) {
             Ok(Step::Changed(changed)) => {
                 let (task, change) = written(&task, revision, *changed, now, reported);
+                let has_callback = !change.callbacks.is_empty();
                 self.commit(change).await?;
+                if has_callback {
+                    self.announcements.callback_became_due();
+                }
                 debug!(task.id = %task.id(), event = name, status = %task.status(), "task changed");
                 self.announce(&task);
                 Ok(Applied { task, duplicate: false })
@@ -271,7 +290,8 @@ fn written(
     reported: Option<&TaskResult>,
 ) -> (Task, Change) {
     let Changed { state, notes, result } = changed;
-    let task = Task { spec: Arc::clone(&task.spec), state };
+    let before = task;
+    let task = Task { spec: Arc::clone(&before.spec), state };
     let result = result.and_then(|recorded| {
         let (attempt, result) = match recorded {
             RecordedResult::Reported { attempt, .. } => (attempt, reported?.clone()),
@@ -286,6 +306,7 @@ fn written(
         events: events_of(&task, &notes, now),
         tasks: vec![TaskWrite::Update { task: task.clone(), revision }],
         results: result.into_iter().collect(),
+        callbacks: callbacks::callback_due(before, &task, now).into_iter().collect(),
         ..Change::default()
     };
     (task, change)

@@ -106,6 +106,9 @@ impl Lifecycle {
         if submission.expires_at.is_some_and(|at| at <= now || submission.run_at.is_some_and(|run| run >= at)) {
             return Err(would_expire(&at()));
         }
+        if let Some(url) = &submission.callback_url {
+            self.check_callback(url, &at())?;
+        }
         let spec = TaskSpec {
             id: TaskId::v7(now, draw(&*self.entropy)),
             input: submission.input_text(),
@@ -127,6 +130,7 @@ impl Lifecycle {
             created_at: now,
             traceparent: traceparent.map(|traceparent| traceparent.to_string()),
             requeued_from: None,
+            callback_url: submission.callback_url,
         };
         Ok(Task::submitted(spec))
     }

@@ -8,7 +8,7 @@ use super::Counter;
 use crate::store::{EventKind, NewEvent};
 
 /// The kinds that are no task's; those that are have their places behind them.
-const OTHERS: [EventKind; 9] = [
+const OTHERS: [EventKind; 12] = [
     EventKind::AgentRegistered,
     EventKind::AgentDraining,
     EventKind::AgentResumed,
@@ -18,6 +18,9 @@ const OTHERS: [EventKind; 9] = [
     EventKind::KeyRevoked,
     EventKind::RegistrationSecretCreated,
     EventKind::RegistrationSecretRevoked,
+    EventKind::CallbackDelivered,
+    EventKind::CallbackFailed,
+    EventKind::CallbackGivenUp,
 ];
 
 const KINDS: usize = OTHERS.len() + NoteKind::ALL.len();
@@ -84,6 +87,9 @@ const fn place(kind: EventKind) -> usize {
         EventKind::KeyRevoked => 6,
         EventKind::RegistrationSecretCreated => 7,
         EventKind::RegistrationSecretRevoked => 8,
+        EventKind::CallbackDelivered => 9,
+        EventKind::CallbackFailed => 10,
+        EventKind::CallbackGivenUp => 11,
         EventKind::Task(kind) => OTHERS.len() + kind as usize,
     }
 }

@@ -54,6 +54,7 @@ where
     if !orchestrator.is_started() {
         orchestrator.start().await?;
     }
+    orchestrator.lifecycle().guard.listens(address);
     let mut failure = orchestrator.lifecycle().failure();
     info!(%address, "serving");
 

@@ -1,6 +1,6 @@
 //! What one commit writes.
 
-use eap_core::{Agent, Credential, Note, NoteKind, Task, Vitals};
+use eap_core::{Agent, Credential, DueCallback, Note, NoteKind, Task, Vitals};
 use eap_types::{AgentId, CredentialId, JsonObject, TaskId, TaskResult, TenantId, Timestamp};
 
 use super::query::{EventSeq, Revision};
@@ -16,6 +16,8 @@ pub struct Change {
     pub results: Vec<ResultRow>,
     /// Late results; the first of an attempt is kept, a further one is dropped without error.
     pub late_results: Vec<LateResultRow>,
+    /// Callbacks, each at most once.
+    pub callbacks: Vec<CallbackWrite>,
     /// A key and what it stands for from now on.
     pub idempotency: Option<IdempotencyKeyRow>,
     /// Agents' vitals; they have no revision, the last writer wins. Unknown agents are passed over.
@@ -88,6 +90,38 @@ impl CredentialWrite {
     pub fn credential(&self) -> &Credential {
         match self {
             Self::Insert(credential) | Self::Update { credential, .. } => credential,
+        }
+    }
+}
+
+/// A callback to write. A task has at most one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallbackWrite {
+    /// One that became due.
+    Insert(DueCallback),
+    /// A new state for one that was read at `revision`.
+    Update {
+        /// The whole record.
+        callback: DueCallback,
+        /// What it was read at.
+        revision: Revision,
+    },
+    /// It is over.
+    Remove {
+        /// The task it belongs to.
+        task: TaskId,
+        /// What it was read at.
+        revision: Revision,
+    },
+}
+
+impl CallbackWrite {
+    /// The task it belongs to.
+    #[must_use]
+    pub fn task(&self) -> TaskId {
+        match self {
+            Self::Insert(callback) | Self::Update { callback, .. } => callback.task,
+            Self::Remove { task, .. } => *task,
         }
     }
 }
@@ -180,6 +214,12 @@ pub enum EventKind {
     RegistrationSecretCreated,
     /// A registration secret was revoked.
     RegistrationSecretRevoked,
+    /// The receiver of a task's callback took it.
+    CallbackDelivered,
+    /// The receiver of a task's callback did not take it, and will be called again.
+    CallbackFailed,
+    /// The receiver of a task's callback did not take it, and will not be called again.
+    CallbackGivenUp,
 }
 
 impl EventKind {
@@ -197,6 +237,9 @@ impl EventKind {
             Self::KeyRevoked => "key.revoked",
             Self::RegistrationSecretCreated => "registration_secret.created",
             Self::RegistrationSecretRevoked => "registration_secret.revoked",
+            Self::CallbackDelivered => "callback.delivered",
+            Self::CallbackFailed => "callback.failed",
+            Self::CallbackGivenUp => "callback.given_up",
         }
     }
 }

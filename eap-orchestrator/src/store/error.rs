@@ -67,6 +67,8 @@ pub enum RecordRef {
     Credential(CredentialId),
     /// An idempotency key.
     IdempotencyKey,
+    /// The callback of a task.
+    Callback(TaskId),
 }
 
 impl fmt::Display for RecordRef {
@@ -75,6 +77,7 @@ impl fmt::Display for RecordRef {
             Self::Task(id) => write!(f, "task {id}"),
             Self::Agent(id) => write!(f, "agent {id}"),
             Self::Credential(id) => write!(f, "credential {id}"),
+            Self::Callback(task) => write!(f, "the callback of task {task}"),
             Self::IdempotencyKey => f.write_str("this idempotency key"),
         }
     }

@@ -19,12 +19,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use eap_core::{Agent, Changed, Refusal, Task, Vitals};
+use eap_core::{Agent, Changed, DueCallback, Refusal, Task, Vitals};
 use eap_types::{AgentId, TaskId, Timestamp};
 
 pub use change::{
-    AgentWrite, Change, Committed, CredentialWrite, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget,
-    LateResultRow, NewEvent, ResultRow, TaskWrite, events_of,
+    AgentWrite, CallbackWrite, Change, Committed, CredentialWrite, EventKind, IdempotencyKeyRow, IdempotencyScope,
+    IdempotentTarget, LateResultRow, NewEvent, ResultRow, TaskWrite, events_of,
 };
 pub use error::{BoxError, RecordRef, StoreError};
 pub use memory::MemoryStore;
@@ -57,6 +57,7 @@ pub type Decide = dyn Fn(&Task, &Ask, Timestamp) -> Result<Changed, Refusal> + S
 ///   transaction; one that fails leaves its neighbours alone.
 /// - **A result belongs to a task.** A result or late result of a task that is neither stored nor inserted by
 ///   the same change fails with [`StoreError::Conflict`]: the task was purged since it was read.
+/// - **A callback belongs to a task**, like a result; and a task whose callback is not over is not purged.
 /// - **Writes do not depend on their caller.** Once a write was handed over, dropping the future that
 ///   waits for it does not undo or cut it.
 /// - **Events are numbered without gaps that close later**: a reader that has seen number *n* will never
@@ -108,6 +109,14 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
 
     /// When the sweeper last wrote its pulse, if ever.
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Reads callbacks in the order of (time when due, task), those that are not due yet as well; after the given place
+    /// in that order, at most `limit`.
+    async fn callbacks(
+        &self,
+        after: Option<(Timestamp, TaskId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<DueCallback>>, StoreError>;
 
     /// Counts the tasks that are not over, all at one moment.
     ///

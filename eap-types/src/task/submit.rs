@@ -10,7 +10,7 @@ use crate::macros::decode_via_fields;
 use crate::schema::add_spelling;
 use crate::{
     AgentId, Capability, Decode, Fields, JsonError, JsonObject, Labels, Priority, RawJson, SessionId, TaskType,
-    Timestamp,
+    Timestamp, endpoint,
 };
 
 /// A task to be done: the body of `POST /api/v1/tasks`.
@@ -66,6 +66,10 @@ pub struct SubmitTask {
     /// After this no further attempt starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// Who is told once it is over: an http or https URL, at most 2,048 characters, without user name and fragment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub callback_url: Option<String>,
 }
 
 impl SubmitTask {
@@ -85,6 +89,7 @@ impl SubmitTask {
             max_attempts: DEFAULT_ATTEMPTS,
             run_at: None,
             expires_at: None,
+            callback_url: None,
         }
     }
 
@@ -188,6 +193,13 @@ impl SubmitTask {
         self.expires_at = Some(at);
         self
     }
+
+    /// Sets who is told once it is over; checked when the message is read.
+    #[must_use]
+    pub fn with_callback_url(mut self, url: impl Into<String>) -> Self {
+        self.callback_url = Some(url.into());
+        self
+    }
 }
 
 impl Decode for SubmitTask {
@@ -207,7 +219,8 @@ impl Decode for SubmitTask {
             .and_then(|attempts| u32::try_from(attempts).ok());
         let run_at = fields.optional("run_at");
         let expires_at = fields.optional("expires_at");
-        for unbuilt in ["preferred_agents", "inactivity_seconds", "callback_url"] {
+        let callback_url = endpoint::decode(fields, "callback_url");
+        for unbuilt in ["preferred_agents", "inactivity_seconds"] {
             fields.refuse_unbuilt(unbuilt);
         }
         let task_type = task_type?;
@@ -225,6 +238,7 @@ impl Decode for SubmitTask {
             max_attempts: max_attempts?,
             run_at,
             expires_at,
+            callback_url,
         })
     }
 }

@@ -75,12 +75,12 @@ fn of_a_submitted_task() {
     let body = json!({
         "context": 1, "requirements": "x", "required_capabilities": ["a b"], "priority": 5,
         "timeout_seconds": 604_801, "max_attempts": 0, "run_at": "soon", "preferred_agents": ["a"],
-        "inactivity_seconds": 5, "callback_url": "http://h/",
+        "inactivity_seconds": 5, "callback_url": "ftp://h/",
     });
     assert_eq!(
         problems::<SubmitTask>(&body),
         [
-            "body.callback_url not_supported",
+            "body.callback_url value_error",
             "body.context type_error",
             "body.inactivity_seconds not_supported",
             "body.input missing",

@@ -299,7 +299,19 @@ fn submit() -> Vec<Wrong> {
         ("expires_at", "expires_at", times()),
         ("preferred_agents", "preferred_agents", vec![json!(["a"]), json!("a"), json!(5)]),
         ("inactivity_seconds", "inactivity_seconds", vec![json!(5), json!("5")]),
-        ("callback_url", "callback_url", vec![json!("https://example.com/"), json!(5)]),
+        (
+            "callback_url",
+            "callback_url",
+            vec![
+                json!("ftp://x/"),
+                json!("nonsense"),
+                json!("https://example.com/"),
+                json!(""),
+                json!(5),
+                json!([]),
+                json!({}),
+            ],
+        ),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use eap_core::{Agent, Task, Vitals};
+use eap_core::{Agent, DueCallback, Task, Vitals};
 use eap_orchestrator::SystemClock;
 use eap_orchestrator::store::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
@@ -100,6 +100,14 @@ impl Repository for GatedStore {
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
         self.inner.pulse().await
+    }
+
+    async fn callbacks(
+        &self,
+        after: Option<(Timestamp, TaskId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<DueCallback>>, StoreError> {
+        self.inner.callbacks(after, limit).await
     }
 
     async fn depths(&self) -> Result<Depths, StoreError> {

@@ -4,13 +4,13 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use eap_core::{Agent, Phase, Progress, Standing, Task, TaskEvent, Vitals};
+use eap_core::{Agent, DueCallback, Phase, Progress, Standing, Task, TaskEvent, Vitals};
 use eap_types::{TaskId, Timestamp};
 
 use super::harness::{Harness, assert_conflict, assert_duplicate, inserting};
 use super::samples;
 use crate::store::{
-    AgentWrite, Change, CredentialWrite, Cutoffs, Demand, EventSeq, IdempotencyKeyRow, IdempotencyScope,
+    AgentWrite, CallbackWrite, Change, CredentialWrite, Cutoffs, Demand, EventSeq, IdempotencyKeyRow, IdempotencyScope,
     IdempotentTarget, ResultRow, StoreError, Stored, TaskFilter, TaskWrite,
 };
 
@@ -43,6 +43,7 @@ impl Crowd {
             ],
             results: vec![ResultRow { task: id, attempt: 1, recorded_at: now, result: samples::result(id) }],
             late_results: vec![samples::late(id, 1, "late", now)],
+            callbacks: vec![CallbackWrite::Insert(DueCallback::new(id, "https://example.com:443".to_owned(), now))],
             idempotency: Some(samples::key("key", id, now)),
             vitals: vec![(known.id, beaten)],
             credentials: vec![CredentialWrite::Insert(samples::operator_key(1, now))],
@@ -62,6 +63,7 @@ impl Crowd {
         assert_eq!(h.known(&self.agent.0.record.id).await.as_ref(), Some(&self.agent));
         assert_eq!(h.store.result(task).await.expect("a read succeeds"), None);
         assert_eq!(h.store.late_results(task).await.expect("a read succeeds"), []);
+        assert_eq!(h.store.callbacks(None, 9).await.expect("a read succeeds"), []);
         assert_eq!(h.store.idempotent(&samples::scope("key")).await.expect("a read succeeds"), None);
         assert_eq!(h.store.credentials().await.expect("a read succeeds"), []);
         assert_eq!(h.store.pulse().await.expect("a read succeeds"), None);
@@ -80,6 +82,8 @@ impl Crowd {
         assert_eq!(credentials.iter().map(|(_, used)| *used).collect::<Vec<_>>(), [Some(h.now())]);
         assert!(h.store.result(task).await.expect("a read succeeds").is_some());
         assert_eq!(h.store.late_results(task).await.expect("a read succeeds"), self.change.late_results);
+        let callbacks = h.store.callbacks(None, 9).await.expect("a read succeeds");
+        assert_eq!(callbacks.iter().map(|stored| stored.record.task).collect::<Vec<_>>(), [task]);
         let key = h.store.idempotent(&samples::scope("key")).await.expect("a read succeeds");
         assert_eq!(key, self.change.idempotency);
         assert_eq!(h.store.pulse().await.expect("a read succeeds"), self.change.pulse);

@@ -14,6 +14,7 @@
 //! [`CHECKS`] and [`run`].
 
 mod agents;
+mod callbacks;
 mod claim_order;
 mod claim_room;
 mod commits;
@@ -209,6 +210,13 @@ macro_rules! __store_conformance {
             depths::ready_tasks_are_counted_by_what_they_need,
             depths::a_delayed_task_is_as_old_as_its_start,
             depths::what_was_done_is_counted,
+            callbacks::a_callback_reads_back_as_it_was_written,
+            callbacks::callbacks_come_by_time_then_task_and_page_on,
+            callbacks::a_stale_callback_writes_nothing_of_its_change,
+            callbacks::a_second_callback_of_a_task_is_a_duplicate,
+            callbacks::a_callback_of_what_is_not_there_is_a_conflict,
+            callbacks::a_callback_that_is_not_written_leaves_its_task_alone,
+            callbacks::a_task_whose_callback_is_not_over_is_not_purged,
             purge::old_final_tasks_go_with_all_that_is_theirs,
             purge::what_is_not_final_or_not_old_stays,
             purge::a_purge_goes_on_in_steps,

@@ -47,6 +47,7 @@ pub(super) fn spec(id: TaskId, task_type: &str, now: Timestamp) -> TaskSpec {
         created_at: now,
         traceparent: None,
         requeued_from: None,
+        callback_url: None,
     }
 }
 
@@ -71,6 +72,7 @@ pub(super) fn full_spec(id: TaskId, now: Timestamp) -> TaskSpec {
         expires_at: Some(now + Duration::from_secs(86_400)),
         requeued_from: Some(TaskId::from_bytes([0xf0; 16])),
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+        callback_url: Some("https://hooks.example.com/done?key=%20".to_owned()),
         ..spec(id, "full.task", now)
     }
 }

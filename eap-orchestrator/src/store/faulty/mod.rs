@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eap_core::{Agent, Task, Vitals};
+use eap_core::{Agent, DueCallback, Task, Vitals};
 use eap_types::{AgentId, TaskId, Timestamp};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
@@ -287,6 +287,14 @@ impl Repository for FaultyStore {
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(self.inner.pulse()).await
+    }
+
+    async fn callbacks(
+        &self,
+        after: Option<(Timestamp, TaskId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<DueCallback>>, StoreError> {
+        self.read(self.inner.callbacks(after, limit)).await
     }
 
     async fn depths(&self) -> Result<Depths, StoreError> {

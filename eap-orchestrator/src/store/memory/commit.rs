@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use eap_types::{CredentialId, TaskId, Timestamp};
 
 use super::tables::{KnownCredential, Row, Tables, identity_of};
-use crate::store::{AgentWrite, Change, Committed, CredentialWrite, RecordRef, Revision, StoreError, TaskWrite};
+use crate::store::{
+    AgentWrite, CallbackWrite, Change, Committed, CredentialWrite, RecordRef, Revision, StoreError, TaskWrite,
+};
 
 impl Tables {
     /// Writes all of `change`, or says why none of it was.
@@ -14,6 +16,7 @@ impl Tables {
         self.check_agents(&change)?;
         self.check_credentials(&change)?;
         self.check_results(&change)?;
+        self.check_callbacks(&change)?;
         self.check_keys(&change)?;
         self.write(change);
         Ok(Committed { head: self.head })
@@ -85,13 +88,33 @@ impl Tables {
         Ok(())
     }
 
+    fn check_callbacks(&self, change: &Change) -> Result<(), StoreError> {
+        let mut seen = HashSet::new();
+        for write in &change.callbacks {
+            let task = write.task();
+            let record = RecordRef::Callback(task);
+            let is_first = seen.insert(task);
+            let stored = self.callback(task).map(|row| row.revision);
+            match write {
+                CallbackWrite::Insert(_) => {
+                    self.must_be_there(task, change)?;
+                    must_be_new(is_first && stored.is_none(), record)?;
+                }
+                CallbackWrite::Update { revision, .. } | CallbackWrite::Remove { revision, .. } => {
+                    must_be_at(*revision, stored.filter(|_| is_first), record)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn check_keys(&self, change: &Change) -> Result<(), StoreError> {
         let is_new = change.idempotency.as_ref().is_none_or(|row| !self.keys.contains_key(&row.scope));
         must_be_new(is_new, RecordRef::IdempotencyKey)
     }
 
     fn write(&mut self, change: Change) {
-        let Change { tasks, agents, results, late_results, idempotency, vitals, pulse, events, .. } = change;
+        let Change { tasks, agents, results, late_results, callbacks, idempotency, vitals, pulse, events, .. } = change;
         self.write_credentials(change.credentials, change.last_used);
         for write in tasks {
             match write {
@@ -108,6 +131,12 @@ impl Tables {
         self.results.extend(results.into_iter().map(|row| (row.task, row)));
         for row in late_results {
             self.late_results.entry((row.task, row.attempt)).or_insert(row);
+        }
+        for write in callbacks {
+            match write {
+                CallbackWrite::Insert(callback) | CallbackWrite::Update { callback, .. } => self.put_callback(callback),
+                CallbackWrite::Remove { task, .. } => self.remove_callback(task),
+            }
         }
         self.keys.extend(idempotency.map(|row| (row.scope.clone(), row)));
         for (agent, vitals) in vitals {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use eap_core::{Agent, Task, Vitals};
+use eap_core::{Agent, DueCallback, Task, Vitals};
 use eap_types::{AgentId, TaskId, Timestamp};
 
 use self::tables::{Row, Tables};
@@ -154,6 +154,15 @@ impl Repository for MemoryStore {
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.open()?.0.pulse)
+    }
+
+    async fn callbacks(
+        &self,
+        after: Option<(Timestamp, TaskId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<DueCallback>>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(tables.callbacks_after(after).take(limit).map(|row| row.stored(now)).collect())
     }
 
     async fn depths(&self) -> Result<Depths, StoreError> {

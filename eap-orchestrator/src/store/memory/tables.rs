@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::ops::Bound;
 
-use eap_core::{Agent, Credential, RoutingKey, Task, Vitals};
+use eap_core::{Agent, Credential, DueCallback, RoutingKey, Task, Vitals};
 use eap_types::{AgentId, AgentName, CredentialId, InstanceId, Priority, TaskId, TenantId, Timestamp};
 
 use crate::store::{
@@ -67,6 +67,8 @@ pub(super) struct Tables {
     pub(super) identities: HashMap<Identity, AgentId>,
     pub(super) credentials: BTreeMap<CredentialId, KnownCredential>,
     pub(super) keys: HashMap<IdempotencyScope, IdempotencyKeyRow>,
+    callbacks: HashMap<TaskId, Row<DueCallback>>,
+    callbacks_by_time: BTreeSet<(Timestamp, TaskId)>,
     events: BTreeMap<EventSeq, Event>,
     events_of_tasks: HashMap<TaskId, BTreeSet<EventSeq>>,
     events_by_time: BTreeSet<(Timestamp, EventSeq)>,
@@ -112,10 +114,11 @@ impl Tables {
         self.due.iter().take_while(move |(at, _)| *at <= until).map(|(_, number)| self.row(*number))
     }
 
-    /// Final tasks, the one that ended first in front.
+    /// Final tasks whose callbacks are over, the one that ended first in front.
     pub(super) fn finished_before(&self, cutoff: Timestamp) -> impl Iterator<Item = TaskId> {
         let old = self.finished.iter().take_while(move |(at, _)| *at < cutoff);
-        old.map(|(_, number)| self.row(*number).record.id())
+        let ids = old.map(|(_, number)| self.row(*number).record.id());
+        ids.filter(|id| !self.callbacks.contains_key(id))
     }
 
     /// Every queue that has something in it.
@@ -223,6 +226,40 @@ impl Tables {
     pub(super) fn remove_agent(&mut self, id: &AgentId) {
         if let Some(identity) = self.agents.remove(id).and_then(|known| identity_of(&known.row.record)) {
             self.identities.remove(&identity);
+        }
+    }
+
+    pub(super) fn callback(&self, task: TaskId) -> Option<&Row<DueCallback>> {
+        self.callbacks.get(&task)
+    }
+
+    pub(super) fn callbacks_after(
+        &self,
+        after: Option<(Timestamp, TaskId)>,
+    ) -> impl Iterator<Item = &Row<DueCallback>> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let places = self.callbacks_by_time.range((start, Bound::Unbounded));
+        places.filter_map(|(_, task)| self.callbacks.get(task))
+    }
+
+    /// Stores a callback, in the place of what was stored of it before.
+    pub(super) fn put_callback(&mut self, callback: DueCallback) {
+        let place = (callback.due_at, callback.task);
+        match self.callbacks.get_mut(&callback.task) {
+            Some(row) => {
+                let old = row.replace(callback);
+                self.callbacks_by_time.remove(&(old.due_at, old.task));
+            }
+            None => {
+                self.callbacks.insert(callback.task, Row::new(callback));
+            }
+        }
+        self.callbacks_by_time.insert(place);
+    }
+
+    pub(super) fn remove_callback(&mut self, task: TaskId) {
+        if let Some(row) = self.callbacks.remove(&task) {
+            self.callbacks_by_time.remove(&(row.record.due_at, task));
         }
     }
 

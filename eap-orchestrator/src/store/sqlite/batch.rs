@@ -10,7 +10,7 @@ use super::fault::{Fault, Setback};
 use super::ledger::Ledger;
 use super::recent::Known;
 use super::rows::{Prepared, PreparedAgent, PreparedAgentWrite, PreparedTask, PreparedTaskWrite, number};
-use crate::store::{Committed, IdempotencyKeyRow, IdempotentTarget, RecordRef, StoreError};
+use crate::store::{CallbackWrite, Committed, IdempotencyKeyRow, IdempotentTarget, RecordRef, StoreError};
 
 /// What the check of a task write found out for the write.
 enum TaskTarget {
@@ -31,6 +31,7 @@ impl Ledger {
         let agents = self.check_agents(change)?;
         self.check_credentials(change)?;
         self.check_results(change, &tasks)?;
+        self.check_callbacks(change, &tasks)?;
         if let Some(row) = &change.idempotency
             && self.is_taken(row)?
         {
@@ -130,7 +131,30 @@ impl Ledger {
         Ok(())
     }
 
-    /// The number of the task of a result; it has none yet if this change inserts it.
+    fn check_callbacks(&self, change: &Prepared, tasks: &[TaskTarget]) -> Result<(), Setback> {
+        let mut seen = HashSet::new();
+        for write in &change.callbacks {
+            let task = write.task();
+            let record = RecordRef::Callback(task);
+            let is_first = change.callbacks.len() == 1 || seen.insert(task);
+            if let CallbackWrite::Insert(_) = write {
+                self.seq_within(task, change, tasks)?;
+            }
+            let stored = self.callback_revision(task)?;
+            match write {
+                CallbackWrite::Insert(_) if is_first && stored.is_none() => {}
+                CallbackWrite::Insert(_) => return Err(duplicate(record)),
+                CallbackWrite::Update { revision, .. } | CallbackWrite::Remove { revision, .. } => {
+                    if !is_first || stored != Some(number(revision.0)) {
+                        return Err(conflict(record));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the task of a result or callback; it has none yet if this change inserts it.
     fn seq_within(&self, id: TaskId, change: &Prepared, tasks: &[TaskTarget]) -> Result<Option<i64>, Setback> {
         match change.tasks.iter().position(|write| write.task.id() == id).map(|index| &tasks[index]) {
             Some(TaskTarget::New) => Ok(None),
@@ -168,6 +192,7 @@ impl Ledger {
         }
         self.write_credentials(change)?;
         self.write_results(change)?;
+        self.write_callbacks(&change.callbacks)?;
         if let Some(row) = &change.idempotency {
             self.insert_key(row)?;
         }

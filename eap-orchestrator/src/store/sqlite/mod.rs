@@ -6,6 +6,7 @@
 //! What a claim costs is the reading of the index of ready tasks, whatever else is stored.
 
 mod batch;
+mod callbacks;
 mod checkpoint;
 mod claim;
 mod credentials;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use std::thread;
 
 use async_trait::async_trait;
-use eap_core::{Agent, Task, Vitals};
+use eap_core::{Agent, DueCallback, Task, Vitals};
 use eap_types::{AgentId, TaskId, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -277,6 +278,14 @@ impl Repository for SqliteStore {
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(read::pulse).await
+    }
+
+    async fn callbacks(
+        &self,
+        after: Option<(Timestamp, TaskId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<DueCallback>>, StoreError> {
+        self.read_now(move |connection, now| callbacks::callbacks(connection, after, limit, now)).await
     }
 
     async fn depths(&self) -> Result<Depths, StoreError> {

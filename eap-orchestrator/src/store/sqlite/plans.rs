@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::ledger::{END_STATE, LEASE_STATE, RENEW_STATE, UPDATE_STATE};
 use super::open::Database;
 use super::recent::Recent;
-use super::{SqliteOptions, claim, depths, holders, purge, read, routes};
+use super::{SqliteOptions, callbacks, claim, depths, holders, purge, read, routes};
 use crate::clock::ManualClock;
 use crate::store::TaskFilter;
 
@@ -71,6 +71,7 @@ fn what_is_due_and_what_is_old_is_searched_by_time() {
     let (_folder, database) = database();
     assert_searches(&database.writer, read::DUE, "task_due (due_at<?)");
     assert_searches(&database.writer, purge::ENDED, "task_ended (ended_at<?)");
+    assert_searches(&database.writer, callbacks::CALLBACKS, "callback_due ((due_at,task)>(?,?))");
     assert_searches(&database.writer, read::EVENTS_OF_TASK, "event_by_task (task=? AND seq>?)");
 }
 

@@ -8,8 +8,8 @@ use super::ledger::Ledger;
 use super::rows::{rows_at_most, word};
 use crate::store::{Cutoffs, Purged};
 
-pub(super) const ENDED: &str =
-    "SELECT seq, id FROM task INDEXED BY task_ended WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2";
+pub(super) const ENDED: &str = "SELECT seq, id FROM task INDEXED BY task_ended WHERE ended_at < ?1 \
+     AND NOT EXISTS (SELECT 1 FROM callback WHERE callback.task = task.id) ORDER BY ended_at LIMIT ?2";
 
 /// Rows come in order of time: only the oldest are looked at, and no index by age is needed.
 const OLD_EVENTS: &str =

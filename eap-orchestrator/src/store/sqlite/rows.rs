@@ -9,8 +9,8 @@ use rusqlite::Row;
 
 use super::fault::Fault;
 use crate::store::{
-    AgentWrite, Change, CredentialWrite, Event, EventSeq, IdempotencyKeyRow, LateResultRow, NewEvent, Revision, Stored,
-    TaskWrite,
+    AgentWrite, CallbackWrite, Change, CredentialWrite, Event, EventSeq, IdempotencyKeyRow, LateResultRow, NewEvent,
+    Revision, Stored, TaskWrite,
 };
 
 /// A change with its records already in JSON, which is work for the caller's thread, not for the writer's.
@@ -20,6 +20,7 @@ pub(super) struct Prepared {
     pub(super) agents: Vec<PreparedAgent>,
     pub(super) results: Vec<PreparedResult>,
     pub(super) late_results: Vec<PreparedLateResult>,
+    pub(super) callbacks: Vec<CallbackWrite>,
     pub(super) idempotency: Option<IdempotencyKeyRow>,
     pub(super) vitals: Vec<(AgentId, PreparedVitals)>,
     pub(super) credentials: Vec<PreparedCredential>,
@@ -133,7 +134,7 @@ impl PreparedVitals {
 
 impl Prepared {
     pub(super) fn of(change: Change) -> Result<Self, Fault> {
-        let Change { tasks, agents, results, late_results, idempotency, vitals, pulse, events, .. } = change;
+        let Change { tasks, agents, results, late_results, callbacks, idempotency, vitals, pulse, events, .. } = change;
         let (credentials, last_used) = (change.credentials, change.last_used);
         let result = |task, attempt, recorded_at: Timestamp, result| -> Result<_, Fault> {
             let text = serde_json::to_string(&result)?;
@@ -152,6 +153,7 @@ impl Prepared {
                 .map(|row| result(row.task, row.attempt, row.recorded_at, row.result))
                 .collect::<Result<_, _>>()?,
             late_results: late_results.into_iter().map(late).collect::<Result<_, _>>()?,
+            callbacks,
             idempotency,
             vitals: vitals
                 .into_iter()

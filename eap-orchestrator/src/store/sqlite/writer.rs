@@ -266,6 +266,7 @@ mod tests {
             created_at: NOW,
             traceparent: None,
             requeued_from: None,
+            callback_url: None,
         })
     }
 
