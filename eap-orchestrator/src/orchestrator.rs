@@ -429,6 +429,20 @@ impl Orchestrator {
         crate::http::metrics_router(self.clone())
     }
 
+    /// The route `/.well-known/eap` alone, for a host that nests [`router`](Self::router) behind `prefix` and serves
+    /// this at its own root, where those who look for it look.
+    ///
+    /// `prefix` is the path given to axum's `nest`; a configured `public_url` goes before it.
+    pub fn well_known(&self, prefix: &str) -> axum::Router {
+        crate::http::well_known_router(self.clone(), prefix)
+    }
+
+    /// The description of the HTTP API in OpenAPI 3.1: the text of `/openapi.json`, indented for people.
+    #[must_use]
+    pub fn openapi() -> String {
+        format!("{:#}\n", crate::http::openapi_document())
+    }
+
     /// Serves the API on `listener` until `stop` is done, then shuts down.
     ///
     /// Starts the orchestrator if that was not done yet. Ends early, with an error, if the store fails (G6).

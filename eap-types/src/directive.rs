@@ -106,5 +106,6 @@ pub enum DirectiveKind {
     },
     /// A word of a newer server; it is acknowledged and otherwise left alone.
     #[serde(other)]
+    #[schemars(skip)]
     Unknown,
 }

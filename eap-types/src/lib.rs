@@ -37,13 +37,13 @@
 //! | it says that it lives | [`Heartbeat`], [`HeartbeatReply`], [`Directive`] |
 //! | it gets work | [`LeaseRequest`], [`LeaseReply`], [`Assignment`], [`ReleaseRequest`] |
 //! | it reports | [`TaskResult`], [`Artifact`], [`ResultBatch`], [`IncomingResults`], [`ProgressReport`] |
-//! | a host submits and reads | [`SubmitTask`], [`TaskView`], [`TaskHistory`], [`AgentView`], [`Health`] |
+//! | a host submits and reads | [`SubmitTask`], [`TaskView`], [`TaskHistory`], [`AgentView`], [`Health`], [`WellKnown`] |
 //! | keys and secrets | [`CreateKey`], [`KeyView`], [`CreateRegistrationSecret`], [`RegistrationLimits`] |
 //! | names and ids | [`TaskId`], [`AgentId`], [`AgentName`], [`Capabilities`], [`Labels`], [`Timestamp`] |
 //! | opaque and hidden values | [`RawJson`], [`JsonObject`], [`Secret`], [`ArtifactPath`] |
 //! | reading a body | [`from_json`], [`Decode`], [`Fields`], [`DecodeError`] |
 //! | what a key may do | [`Scope`], [`ScopePreset`] |
-//! | every payload, its schema and examples | [`PayloadInfo`], [`Payload`] |
+//! | every payload, its schema and examples | [`PayloadInfo`], [`Payload`], [`Components`] |
 //! | errors on the wire | [`ProblemBody`], [`ErrorCode`], [`FieldProblem`] |
 //! | a task's end is told elsewhere | [`Callback`], [`CallFailure`], signed by [`webhook`] |
 //! | constants | [`capability`], [`header`], [`limits`], [`path`] |
@@ -109,6 +109,7 @@ mod task;
 mod time;
 mod traceparent;
 pub mod webhook;
+mod well_known;
 mod work;
 
 pub use agent::{AgentDetail, AgentPage, AgentState, AgentView, HeldLease};
@@ -146,6 +147,7 @@ pub use registration_secret::{
 pub use report::{IncomingResults, ResultAccepted, ResultBatch, ResultOutcome, ResultsReply};
 pub use result::{FailureCode, ResultStatus, TaskResult};
 pub use scan::json_depth;
+pub use schema::{Components, QueryField};
 pub use scope::{Scope, ScopePreset, Scopes};
 pub use secret::Secret;
 pub use skill::{Capabilities, Capability, TaskType};
@@ -156,4 +158,5 @@ pub use task::{
 };
 pub use time::{Timestamp, TimestampError};
 pub use traceparent::Traceparent;
+pub use well_known::{KnownCall, WellKnown};
 pub use work::{LeaseReply, LeaseRequest, NextRequest, ReleaseRequest, Released};

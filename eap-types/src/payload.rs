@@ -2,14 +2,6 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use crate::{
-    AgentDetail, AgentPage, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
-    CreatedRegistrationSecret, Deregister, Deregistered, Health, Heartbeat, HeartbeatReply, KeyPage, LeaseReply,
-    LeaseRequest, NextRequest, PageQuery, ProblemBody, ProgressReply, ProgressReport, Readiness, Registered,
-    Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply,
-    SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery,
-};
-
 /// A body or query of the protocol: one of those in [`PayloadInfo::ALL`].
 pub trait Payload: JsonSchema {
     /// What there is to know about it.
@@ -38,25 +30,25 @@ pub struct PayloadInfo {
     pub role: PayloadRole,
     /// Examples as (name of the fixture, JSON text); the first is the fullest.
     pub examples: &'static [(&'static str, &'static str)],
-    /// Builds its schema with a generator of the caller's settings; a reference where that has definitions.
-    pub schema: fn(&mut SchemaGenerator) -> Schema,
+    /// Adds its schema to the generator's definitions and refers to it.
+    pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
 /// Lists the payloads: a line for each type, with the fixtures that show it.
 macro_rules! payloads {
     ($($role:ident $name:ident: $($fixture:literal),+;)+) => {
-        $(impl Payload for $name {
+        $(impl Payload for crate::$name {
             const INFO: PayloadInfo = PayloadInfo {
                 name: stringify!($name),
                 role: PayloadRole::$role,
                 examples: &[$(($fixture, include_str!(concat!("../fixtures/", $fixture, ".json")))),+],
-                schema: SchemaGenerator::subschema_for::<$name>,
+                schema: SchemaGenerator::subschema_for::<crate::$name>,
             };
         })+
 
         impl PayloadInfo {
             /// Every payload, by name.
-            pub const ALL: &'static [Self] = &[$($name::INFO),+];
+            pub const ALL: &'static [Self] = &[$(crate::$name::INFO),+];
         }
     };
 }
@@ -104,4 +96,5 @@ payloads! {
         "result.request", "result_failed.request", "adr001_result.request", "adr001_result.request.written";
     Reply TaskView: "task.reply";
     Query WaitQuery: "wait.query";
+    Reply WellKnown: "well_known.reply";
 }

@@ -51,9 +51,11 @@ pub struct ProblemBody {
     #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub detail: String,
     /// The code as text, because a newer server may send one that is not known here.
+    #[schemars(with = "ErrorCode")]
     #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub code: String,
     /// The same as `code`, for older clients.
+    #[schemars(with = "ErrorCode")]
     #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub error: String,
     /// The same as `detail`, for older clients.

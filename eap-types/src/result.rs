@@ -76,30 +76,38 @@ pub struct TaskResult {
     pub output_data: JsonObject,
     /// Why the work failed, for people.
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
     /// How long the work took, in milliseconds; finite and not negative (ADR 001).
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub execution_time_ms: Option<f64>,
     /// How many tokens the work used; finite and not negative (ADR 001).
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub tokens_used: Option<f64>,
     /// What the work cost in US dollars; finite and not negative.
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub cost_usd: Option<f64>,
     /// The lease the work was done under.
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     pub lease_id: Option<LeaseId>,
     /// Which attempt this is the result of.
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
     /// Why the work failed, for programs.
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<FailureCode>,
     /// Whether another attempt may succeed; absent: yes, except after `INVALID_INPUT`.
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     pub retryable: Option<bool>,
 }
 

@@ -10,7 +10,7 @@ use eap_types::{
     IncomingTasks, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery, PayloadInfo, ProblemBody, ProgressReply,
     ProgressReport, Readiness, Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released,
     ResultAccepted, ResultBatch, ResultsReply, SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage,
-    TaskQuery, TaskResult, TaskView, WaitQuery, from_json,
+    TaskQuery, TaskResult, TaskView, WaitQuery, WellKnown, from_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,6 +68,7 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("task.reply", reply::<TaskView>),
     ("task_page.reply", reply::<TaskPage>),
     ("wait.query", reply::<WaitQuery>),
+    ("well_known.reply", reply::<WellKnown>),
 ];
 
 /// A message that is decoded whole; `Deserialize` must read it alike.

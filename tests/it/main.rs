@@ -10,6 +10,7 @@ mod bad_query;
 mod batch;
 mod by_the_clock;
 mod callbacks;
+mod contract;
 mod dead_letters;
 mod framing;
 mod hang_ups;

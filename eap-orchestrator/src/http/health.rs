@@ -1,7 +1,5 @@
 //! `/health` (the process runs) and `/health/ready` (it can do its work); both are open to everybody.
 
-use std::future::Ready;
-
 use axum::extract::Request;
 use axum::response::Response;
 use eap_types::{Health, Readiness};
@@ -12,8 +10,8 @@ use super::error::ApiError;
 use crate::orchestrator::Orchestrator;
 
 /// The process runs.
-pub(super) fn live(_: Orchestrator, _: Request) -> Ready<Result<Response, ApiError>> {
-    std::future::ready(json(StatusCode::OK, &Health::ok()))
+pub(super) fn live(_: &Orchestrator, _: &Request) -> Result<Response, ApiError> {
+    json(StatusCode::OK, &Health::ok())
 }
 
 /// The store is loaded and answers, and nobody asked us to stop.

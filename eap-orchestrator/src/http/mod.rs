@@ -8,6 +8,7 @@ mod health;
 mod heartbeat;
 mod keys;
 mod metrics;
+mod openapi;
 mod query;
 mod register;
 mod reports;
@@ -15,6 +16,7 @@ mod route;
 mod routes;
 #[cfg(test)]
 mod scopes;
+mod service;
 mod tasks;
 mod work;
 
@@ -29,6 +31,7 @@ use http::HeaderMap;
 use self::error::ApiError;
 pub(crate) use self::error::bad_target;
 use self::route::Caller;
+pub(crate) use self::service::well_known_router;
 use crate::clock::draw;
 use crate::orchestrator::Orchestrator;
 
@@ -59,6 +62,11 @@ pub(crate) fn metrics_router(orchestrator: Orchestrator) -> Router {
 /// The names of all calls.
 pub(crate) fn calls() -> impl Iterator<Item = &'static str> {
     routes::routes().into_iter().map(|route| route.words.id)
+}
+
+/// Every row of the table of calls, told.
+pub(crate) fn openapi_document() -> serde_json::Value {
+    openapi::document(&routes::routes())
 }
 
 /// Answers a path that is not there; `serve` uses it for paths outside the API too.

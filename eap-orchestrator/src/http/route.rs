@@ -1,5 +1,4 @@
 //! One call of the API: how it is reached, who may make it, what it takes and gives.
-#![allow(dead_code, reason = "the document that tells these facts is made in the next change")]
 
 use std::future::Future;
 use std::time::Instant;
@@ -29,7 +28,7 @@ pub(crate) struct Route {
     pub(crate) asks: Option<PayloadInfo>,
     pub(crate) headers: Vec<RequestHeader>,
     pub(crate) answers: Vec<Answer>,
-    codes: Vec<ErrorCode>,
+    refusals: Vec<(u16, ErrorCode)>,
     pub(crate) handler: MethodRouter<Orchestrator>,
 }
 
@@ -69,6 +68,31 @@ pub(crate) enum Tag {
     Service,
 }
 
+impl Tag {
+    /// Every chapter, in order.
+    pub(crate) const ALL: [Self; 5] = [Self::AgentSide, Self::Tasks, Self::Agents, Self::Keys, Self::Service];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::AgentSide => "agent side",
+            Self::Tasks => "tasks",
+            Self::Agents => "agents",
+            Self::Keys => "keys",
+            Self::Service => "service",
+        }
+    }
+
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::AgentSide => "What agents call: join, live, get work, report, leave.",
+            Self::Tasks => "What operators and hosts do with tasks.",
+            Self::Agents => "What operators see of agents.",
+            Self::Keys => "Operator keys and registration secrets.",
+            Self::Service => "Whether the server works, and what it serves.",
+        }
+    }
+}
+
 /// A header that a call understands beyond those that all of its kind do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestHeader {
@@ -89,6 +113,11 @@ pub(crate) enum AnswerBody {
     Json(PayloadInfo),
     /// Text of this media type.
     Text(&'static str),
+    /// What is no payload of the protocol.
+    Other {
+        media_type: &'static str,
+        schema: fn() -> serde_json::Value,
+    },
 }
 
 /// Begins a row: the name of the call in generated clients, its chapter, and what it does in one sentence.
@@ -104,6 +133,16 @@ impl Words {
         A: Future<Output = Result<Response, ApiError>> + Send + 'static,
     {
         Route::new(self, method, path, Caller::Open, handler)
+    }
+
+    /// A call everybody may make and that waits for nothing.
+    pub(crate) fn open_at_once<F>(self, method: Method, path: &'static str, handler: F) -> Route
+    where
+        F: FnOnce(&Orchestrator, &Request) -> Result<Response, ApiError> + Clone + Send + Sync + 'static,
+    {
+        self.open(method, path, async move |orchestrator: Orchestrator, request: Request| {
+            handler(&orchestrator, &request)
+        })
     }
 
     /// The call by which agents join; the path is relative to the agents' base.
@@ -156,7 +195,7 @@ impl Route {
             asks: None,
             headers: Vec::new(),
             answers: Vec::new(),
-            codes: Vec::new(),
+            refusals: Vec::new(),
             handler: on(filter, async move |State(orchestrator): State<Orchestrator>, request: Request| {
                 answer(words.id, handler, orchestrator, request).await
             }),
@@ -202,29 +241,42 @@ impl Route {
         self
     }
 
-    /// The call may also fail in these ways; what every call of its kind refuses goes without saying.
-    pub(crate) fn refuses(mut self, codes: &[ErrorCode]) -> Self {
-        self.codes.extend(codes);
+    /// One answer is this status with a body that is no payload of the protocol.
+    pub(crate) fn gives_other(
+        mut self,
+        status: StatusCode,
+        media_type: &'static str,
+        schema: fn() -> serde_json::Value,
+    ) -> Self {
+        self.answers.push(Answer { status, body: AnswerBody::Other { media_type, schema } });
         self
     }
 
-    /// Every code the call may answer with, its kind's among them, in the order of the protocol.
-    pub(crate) fn codes(&self) -> Vec<ErrorCode> {
+    /// The call may also fail in these ways; what every call of its kind refuses goes without saying.
+    pub(crate) fn refuses(mut self, codes: &[ErrorCode]) -> Self {
+        self.refusals.extend(codes.iter().map(|code| (code.status(), *code)));
+        self
+    }
+
+    /// A code comes with a status that is not its own.
+    pub(crate) fn refuses_as(mut self, status: StatusCode, code: ErrorCode) -> Self {
+        self.refusals.push((status.as_u16(), code));
+        self
+    }
+
+    /// Every way in which the call may be refused, as status and code: its own, and those of its kind.
+    pub(crate) fn refusals(&self) -> Vec<(u16, ErrorCode)> {
         use ErrorCode as Code;
-        let mut codes = self.codes.clone();
-        match self.caller {
-            Caller::Open => {}
-            Caller::Registration => {
-                codes.extend([Code::RegistrationDenied, Code::Forbidden, Code::Unavailable, Code::Draining]);
-            }
-            Caller::Agent => {
-                codes.extend([Code::InvalidToken, Code::AgentNotFound, Code::Unavailable, Code::Draining]);
-            }
-            Caller::Operator(_) => {
-                codes.extend([Code::InvalidToken, Code::Forbidden, Code::Unavailable, Code::Draining]);
-            }
+        let mut codes = match self.caller {
+            Caller::Open => vec![],
+            Caller::Registration => vec![Code::RegistrationDenied, Code::Forbidden],
+            Caller::Agent => vec![Code::InvalidToken, Code::AgentNotFound],
+            Caller::Operator(_) => vec![Code::InvalidToken, Code::Forbidden],
+        };
+        if self.caller != Caller::Open {
+            codes.extend([Code::InternalError, Code::Unavailable, Code::Draining]);
         }
-        // An agent's call reads its body, if it comes with one, even where it takes none.
+        // An agent's call reads a body, if it comes with one, even where it takes none.
         if self.takes.is_some() || self.caller == Caller::Agent {
             codes.extend([
                 Code::MalformedJson,
@@ -234,13 +286,11 @@ impl Route {
                 Code::ValidationError,
             ]);
         }
-        if self.asks.is_some() || self.headers.contains(&RequestHeader::IdempotencyKey) {
+        if self.asks.is_some() {
             codes.push(Code::ValidationError);
         }
-        if self.caller != Caller::Open {
-            codes.push(Code::InternalError);
-        }
-        ErrorCode::ALL.into_iter().filter(|code| codes.contains(code)).collect()
+        let of_its_kind = codes.into_iter().map(|code| (code.status(), code));
+        self.refusals.iter().copied().chain(of_its_kind).collect()
     }
 }
 

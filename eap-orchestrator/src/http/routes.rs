@@ -5,12 +5,13 @@ use eap_types::{
     CreatedRegistrationSecret, Deregister, Deregistered, ErrorCode, Health, Heartbeat, HeartbeatReply, KeyPage,
     LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport, Readiness, Registered,
     Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply, Scope,
-    SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, path,
+    SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery,
+    WellKnown, header, path,
 };
 use http::{Method, StatusCode};
 
 use super::route::{RequestHeader, Route, Tag, describe};
-use super::{agents, dead_letters, health, heartbeat, keys, metrics, register, reports, tasks, work};
+use super::{agents, dead_letters, health, heartbeat, keys, metrics, register, reports, service, tasks, work};
 use crate::metrics::CONTENT_TYPE;
 
 /// Every call of this version.
@@ -29,7 +30,9 @@ fn agent_side() -> Vec<Route> {
             .hears(RequestHeader::IdempotencyKey)
             .takes::<Registration>()
             .gives::<Registered>(StatusCode::CREATED)
-            .refuses(&[ErrorCode::UnsupportedVersion, ErrorCode::IdempotencyConflict]),
+            .refuses(&[ErrorCode::UnsupportedVersion, ErrorCode::IdempotencyConflict])
+            // OpenCode's rule for names is answered as OpenCode does.
+            .refuses_as(StatusCode::BAD_REQUEST, ErrorCode::ValidationError),
         describe("remove_agent", Tag::AgentSide, "An agent leaves; its leases are handed back.")
             .agent(Method::DELETE, path::AGENT, register::remove)
             .gives_nothing(StatusCode::NO_CONTENT),
@@ -178,7 +181,7 @@ fn of_keys() -> Vec<Route> {
 fn of_the_service() -> Vec<Route> {
     vec![
         describe("health", Tag::Service, "Whether the process runs.")
-            .open(Method::GET, path::HEALTH, health::live)
+            .open_at_once(Method::GET, path::HEALTH, health::live)
             .gives::<Health>(StatusCode::OK),
         describe("readiness", Tag::Service, "Whether it can take work.")
             .open(Method::GET, path::READY, health::ready)
@@ -187,6 +190,13 @@ fn of_the_service() -> Vec<Route> {
         describe("metrics", Tag::Service, "What the orchestrator counts of itself, for Prometheus.")
             .operator(Method::GET, path::METRICS, Scope::AgentsRead, metrics::page)
             .gives_text(StatusCode::OK, CONTENT_TYPE),
+        describe("openapi", Tag::Service, "The description of all calls, this document.")
+            .open_at_once(Method::GET, path::OPENAPI, service::openapi)
+            .gives_other(StatusCode::OK, header::JSON, || serde_json::json!({ "type": "object" }))
+            .gives_nothing(StatusCode::NOT_MODIFIED),
+        describe("well_known", Tag::Service, "Where everything is.")
+            .open_at_once(Method::GET, path::WELL_KNOWN, service::well_known)
+            .gives::<WellKnown>(StatusCode::OK),
     ]
 }
 
@@ -210,12 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn the_codes_of_a_call_are_its_own_and_those_of_its_kind() {
+    fn the_refusals_of_a_call_are_its_own_and_those_of_its_kind() {
         let result = routes().into_iter().find(|route| route.words.id == "report_result").unwrap();
-        let codes = result.codes();
+        let refusals = result.refusals();
         for code in [ErrorCode::InvalidToken, ErrorCode::ResultConflict, ErrorCode::PayloadTooLarge] {
-            assert!(codes.contains(&code), "{code}");
+            assert!(refusals.contains(&(code.status(), code)), "{code}");
         }
-        assert!(!codes.contains(&ErrorCode::Forbidden) && !codes.contains(&ErrorCode::RegistrationDenied));
+        assert!(!refusals.iter().any(|(status, _)| *status == 403), "an agent has no key that could lack a scope");
     }
 }

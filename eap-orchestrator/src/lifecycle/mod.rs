@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, error, info};
 
-pub(crate) use registration::{Registering, Welcome};
+pub(crate) use registration::{Registering, Welcome, served_features};
 pub use submit::ListTasks;
 pub(crate) use submit::{invalid, page_limit};
 

@@ -140,7 +140,7 @@ impl Lifecycle {
             labels: registration.labels,
             endpoint_url: registration.endpoint_url,
             metadata: registration.metadata,
-            features: registration.features.map(|offered| offered.intersection(&served())),
+            features: registration.features.map(|offered| offered.intersection(&served_features())),
             max_concurrent_tasks: registration.max_concurrent_tasks,
             registered_with: admission.secret.clone(),
             admitted_capabilities: admission.capabilities(),
@@ -253,7 +253,7 @@ impl Lifecycle {
 }
 
 /// What this version serves.
-fn served() -> Features {
+pub(crate) fn served_features() -> Features {
     FEATURES.into_iter().collect()
 }
 

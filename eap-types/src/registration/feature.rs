@@ -1,8 +1,9 @@
 //! What a peer understands beyond the base protocol (docs/protocol.md, opening section).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::macros::words;
@@ -32,7 +33,7 @@ words! {
 }
 
 /// A set of features, in the protocol's order; words that are not known are dropped on input.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Features(BTreeSet<Feature>);
 
@@ -79,5 +80,20 @@ impl<'de> Deserialize<'de> for Features {
         // A newer peer may announce what this version has never heard of.
         let words = Vec::<String>::deserialize(deserializer)?;
         Ok(words.iter().filter_map(|word| word.parse().ok()).collect())
+    }
+}
+
+impl JsonSchema for Features {
+    fn schema_name() -> Cow<'static, str> {
+        "Features".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        if generator.contract().is_deserialize() {
+            let known: Vec<&str> = Feature::ALL.iter().map(|feature| feature.as_str()).collect();
+            return json_schema!({ "type": "array", "items": { "type": "string", "examples": known } });
+        }
+        let item = generator.subschema_for::<Feature>();
+        json_schema!({ "type": "array", "items": item, "uniqueItems": true })
     }
 }

@@ -1,0 +1,9 @@
+//! JSON Schemas of the payloads: one document each, and all of them as the components of an OpenAPI document.
+
+mod components;
+mod document;
+mod form;
+mod spelling;
+
+pub use self::components::{Components, QueryField};
+pub(crate) use self::spelling::{add_nested, add_spelling};
