@@ -7,6 +7,7 @@ use eap_core::{Task, TaskSpec};
 use eap_types::{AgentId, RequestId, TaskId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::behind::Behind;
 use super::fault::Fault;
 use super::holders::Holders;
 use super::recent::{Known, Recent};
@@ -27,6 +28,9 @@ const INSERT_SPEC: &str = "INSERT INTO task_spec (seq, spec) VALUES (?1, ?2)";
 const INSERT_TASK: &str = "INSERT INTO task (seq, rev, id, tenant, task_type, priority, status, route, due_at, holder, \
      request_id, ended_at, last_agent, state) \
      VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
+
+const INSERT_EVENT: &str = "INSERT INTO event (seq, tenant, at, kind, task, agent, attempt, detail) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 // SQLite visits every index of a column that is set, whether or not its value changes. So the usual steps of a task's
 // life name just the columns that they change.
@@ -58,6 +62,7 @@ pub(super) struct Ledger {
     /// What the open transaction wrote.
     written: HashMap<TaskId, Known>,
     fresh: FreshTasks,
+    pub(super) behind: Behind,
     last_task: i64,
     last_event: i64,
 }
@@ -98,6 +103,7 @@ impl Ledger {
             recent,
             written: HashMap::new(),
             fresh: FreshTasks::default(),
+            behind: Behind::default(),
             last_task: 0,
             last_event: 0,
         };
@@ -117,6 +123,7 @@ impl Ledger {
         self.fresh = FreshTasks::default();
         self.holders = Holders::default();
         self.written.clear();
+        self.behind = Behind::load(&self.connection)?;
         self.routes = Routes::load(&self.connection)?;
         Ok(())
     }
@@ -145,6 +152,10 @@ impl Ledger {
     /// The number of the newest event.
     pub(super) fn head(&self) -> EventSeq {
         EventSeq(self.last_event.unsigned_abs())
+    }
+
+    pub(super) fn head_number(&self) -> i64 {
+        self.last_event
     }
 
     /// Writes down the numbers that a purge may be about to take the rows of.
@@ -300,10 +311,7 @@ impl Ledger {
         if events.is_empty() {
             return Ok(());
         }
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO event (seq, tenant, at, kind, task, agent, attempt, detail) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?;
+        let mut statement = self.connection.prepare_cached(INSERT_EVENT)?;
         for event in events {
             self.last_event += 1;
             statement.execute(params![
@@ -316,6 +324,11 @@ impl Ledger {
                 event.attempt,
                 (!event.detail.is_empty()).then(|| event.detail.as_str()),
             ])?;
+            if let Some(id) = event.task
+                && let Some(task) = self.seq_of(id)?
+            {
+                self.behind.note(task, self.last_event, event);
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! What a claim costs is the reading of the index of ready tasks, whatever else is stored.
 
 mod batch;
+mod behind;
 mod callbacks;
 mod checkpoint;
 mod claim;

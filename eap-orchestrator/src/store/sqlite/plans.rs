@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::ledger::{END_STATE, LEASE_STATE, RENEW_STATE, UPDATE_STATE};
 use super::open::Database;
+use super::read::Walk;
 use super::recent::Recent;
 use super::{SqliteOptions, callbacks, claim, depths, holders, purge, read, routes};
 use crate::clock::ManualClock;
@@ -72,7 +73,8 @@ fn what_is_due_and_what_is_old_is_searched_by_time() {
     assert_searches(&database.writer, read::DUE, "task_due (due_at<?)");
     assert_searches(&database.writer, purge::ENDED, "task_ended (ended_at<?)");
     assert_searches(&database.writer, callbacks::CALLBACKS, "callback_due ((due_at,task)>(?,?))");
-    assert_searches(&database.writer, read::EVENTS_OF_TASK, "event_by_task (task=? AND seq>?)");
+    assert_searches(&database.writer, read::EVENTS_OF_TASK, "PRIMARY KEY (task=? AND event>?)");
+    assert_searches(&database.writer, read::NEWEST_OF_TASK, "INTEGER PRIMARY KEY (rowid>?)");
 }
 
 fn everything() -> TaskFilter {
@@ -105,23 +107,30 @@ fn what_waits_is_counted_in_the_indexes_alone() {
 fn every_list_walks_an_index_from_its_newest_end() {
     let (_folder, database) = database();
     let everything = everything();
-    assert_searches(&database.writer, &read::tasks_sql(&everything), "INTEGER PRIMARY KEY (rowid<?)");
+    assert_searches(&database.writer, &read::tasks_sql(&everything, Walk::All), "INTEGER PRIMARY KEY (rowid<?)");
     let agent = Some(AgentId::v7(Timestamp::UNIX_EPOCH, [1; 10]));
     let task_type: Option<TaskType> = Some("text.translate".parse().unwrap());
     for status in [None, Some(TaskStatus::Queued), Some(TaskStatus::Dead)] {
         let by_agent = TaskFilter { status, agent: agent.clone(), ..everything.clone() };
-        assert_searches(
-            &database.writer,
-            &read::tasks_sql(&by_agent),
-            "task_by_agent (tenant=? AND last_agent=? AND seq<?)",
-        );
+        let sql = read::tasks_sql(&by_agent, Walk::OfAgent);
+        assert_searches(&database.writer, &sql, "PRIMARY KEY (tenant=? AND agent=? AND task<?)");
+        // The newest leases alone are looked through, as many as the tables may be behind.
+        let steps = plan(&database.writer, &read::tasks_sql(&by_agent, Walk::NewestOfAgent));
+        assert!(steps.iter().any(|step| step.contains("event USING INTEGER PRIMARY KEY (rowid>?)")), "{steps:?}");
         let by_type = TaskFilter { status, task_type: task_type.clone(), ..everything.clone() };
-        let index = if status == Some(TaskStatus::Queued) { "task_by_status" } else { "task_by_type" };
-        assert_searches(&database.writer, &read::tasks_sql(&by_type), index);
+        let index = if status == Some(TaskStatus::Queued) { "task_open" } else { "task_by_type" };
+        assert_searches(&database.writer, &read::tasks_sql(&by_type, Walk::All), index);
         let by_status = TaskFilter { status, ..everything.clone() };
-        let index = if status.is_some() { "task_by_status (tenant=? AND status=? AND seq<?)" } else { "PRIMARY KEY" };
-        assert_searches(&database.writer, &read::tasks_sql(&by_status), index);
+        let index = match status {
+            None => "PRIMARY KEY",
+            Some(TaskStatus::Queued) => "task_open (tenant=? AND seq<?)",
+            Some(_) => "task_over (tenant=? AND status=? AND seq<?)",
+        };
+        assert_searches(&database.writer, &read::tasks_sql(&by_status, Walk::All), index);
     }
+    let leased = TaskFilter { status: Some(TaskStatus::Leased), ..everything };
+    let steps = plan(&database.writer, &read::tasks_sql(&leased, Walk::All));
+    assert!(steps.iter().any(|step| step.contains("task_held")), "{steps:?}");
 }
 
 #[test]
@@ -136,7 +145,7 @@ fn dead_letters_are_searched_among_themselves() {
         TaskFilter { task_type, ..letters.clone() },
         TaskFilter { status: Some(TaskStatus::Dead), ..letters },
     ] {
-        assert_searches(&database.writer, &read::tasks_sql(&filter), "task_letter (tenant=? AND seq<?)");
+        assert_searches(&database.writer, &read::tasks_sql(&filter, Walk::All), "task_letter (tenant=? AND seq<?)");
     }
     // An index is visited by statements that set one of its columns: the ordinary way of a task sets neither.
     for sql in [LEASE_STATE, RENEW_STATE, END_STATE, UPDATE_STATE] {

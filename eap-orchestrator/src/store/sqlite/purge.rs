@@ -19,6 +19,12 @@ const OLD_KEYS: &str = "DELETE FROM idempotency WHERE seq IN \
 const OLD_LATE_RESULTS: &str = "DELETE FROM late_result WHERE rowid IN \
      (SELECT rowid FROM late_result WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)";
 
+const EVENTS_OF_TASK: &str = "DELETE FROM event WHERE seq IN (SELECT event FROM event_of_task WHERE task = ?1)";
+/// Its entry under every agent that ever held it.
+pub(super) const TASK_OF_AGENTS: &str = "DELETE FROM task_of_agent WHERE task = ?1 AND (tenant, agent) IN \
+     (SELECT t.tenant, json_extract(attempt.value, '$.agent') \
+      FROM task t, json_each(t.state, '$.attempts') AS attempt WHERE t.seq = ?1)";
+
 const GONE_AGENTS: &str = "SELECT a.seq, a.id FROM agent a JOIN vitals v ON v.seq = a.seq \
      WHERE ifnull(a.gone_at, v.last_seen) < ?1 AND NOT EXISTS (SELECT 1 FROM task WHERE holder = a.id) LIMIT ?2";
 
@@ -27,6 +33,8 @@ impl Ledger {
     /// each.
     pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, Fault> {
         self.keep_numbers()?;
+        // What goes is found by these tables, and goes from them.
+        self.catch_up()?;
         let mut purged = Purged::default();
         self.purge_tasks(cutoffs.tasks, limit, &mut purged)?;
         let old = [
@@ -54,7 +62,10 @@ impl Ledger {
             }
         }
         for (seq, id) in old {
-            purged.rows += self.delete("DELETE FROM event WHERE task = ?1", [id.as_bytes()])?;
+            purged.rows += self.delete(EVENTS_OF_TASK, [seq])?;
+            for sql in ["DELETE FROM event_of_task WHERE task = ?1", TASK_OF_AGENTS] {
+                self.delete(sql, [seq])?;
+            }
             for sql in [
                 "DELETE FROM late_result WHERE seq = ?1",
                 "DELETE FROM result WHERE seq = ?1",

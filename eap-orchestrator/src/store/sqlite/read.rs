@@ -1,10 +1,13 @@
 //! What is read, by which query.
 
+use std::cmp::Reverse;
+
 use eap_core::{Agent, Task, Vitals};
 use eap_types::{AgentId, TaskId, TaskStatus, TaskType, TenantId, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Params, ToSql, params};
 
+use super::behind::indexed;
 use super::fault::Fault;
 use super::rows::{count, event, json, number, rows_at_most, stored_task, time, word};
 use crate::store::{
@@ -31,8 +34,12 @@ pub(super) const HEAD: &str = "SELECT max(ifnull((SELECT max(seq) FROM event), 0
 
 const EVENTS: &str =
     "SELECT seq, tenant, at, kind, task, agent, attempt, detail FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-pub(super) const EVENTS_OF_TASK: &str = "SELECT seq, tenant, at, kind, task, agent, attempt, detail \
-     FROM event INDEXED BY event_by_task WHERE task = ?3 AND seq > ?1 ORDER BY seq LIMIT ?2";
+pub(super) const EVENTS_OF_TASK: &str = "SELECT e.seq, e.tenant, e.at, e.kind, e.task, e.agent, e.attempt, e.detail \
+     FROM event_of_task o CROSS JOIN event e ON e.seq = o.event \
+     WHERE o.task = (SELECT seq FROM task WHERE id = ?3) AND o.event > ?1 ORDER BY o.event LIMIT ?2";
+/// Among the newest, which are not in that table yet.
+pub(super) const NEWEST_OF_TASK: &str = "SELECT seq, tenant, at, kind, task, agent, attempt, detail \
+     FROM event WHERE seq > ?1 AND task = ?3 ORDER BY seq LIMIT ?2";
 
 pub(super) fn all<T, P: Params>(
     connection: &Connection,
@@ -85,50 +92,95 @@ pub(super) fn late_results(connection: &Connection, id: TaskId) -> Result<Vec<La
     })
 }
 
-/// The query for the filters that are given. Every combination walks one index from its newest end.
-pub(super) fn tasks_sql(filter: &TaskFilter) -> String {
-    let index = if filter.dead_letters {
-        "INDEXED BY task_letter"
-    } else if filter.agent.is_some() {
-        "INDEXED BY task_by_agent"
-    } else if filter.status.is_some_and(|status| !status.is_final())
-        || filter.task_type.is_none() && filter.status.is_some()
-    {
-        "INDEXED BY task_by_status"
-    } else if filter.task_type.is_some() {
-        "INDEXED BY task_by_type"
+/// Where a list of tasks is walked through, from its newest end.
+#[derive(Clone, Copy)]
+pub(super) enum Walk {
+    /// Those of an agent that are in the table for that.
+    OfAgent,
+    /// Those that its newest leases made the agent's.
+    NewestOfAgent,
+    /// Whatever the other filters ask for.
+    All,
+}
+
+/// The query for the filters that are given. Every combination walks one index from its newest end, but for what is
+/// leased, which is sorted: as many rows as agents hold tasks.
+pub(super) fn tasks_sql(filter: &TaskFilter, walk: Walk) -> String {
+    const ALL: &str = "task t";
+    let from = match (walk, filter.status) {
+        _ if filter.dead_letters => "task t INDEXED BY task_letter",
+        (Walk::OfAgent, _) => "task_of_agent o CROSS JOIN task t ON t.seq = o.task",
+        (Walk::NewestOfAgent, _) => {
+            "(SELECT DISTINCT task AS id FROM event WHERE seq > ?7 AND agent = ?5 AND kind = 'task.leased') AS o \
+             CROSS JOIN task t ON t.id = o.id"
+        }
+        (Walk::All, Some(TaskStatus::Leased)) => "task t INDEXED BY task_held",
+        (Walk::All, Some(TaskStatus::Queued)) => "task t INDEXED BY task_open",
+        (Walk::All, Some(_)) if filter.task_type.is_none() => "task t INDEXED BY task_over",
+        (Walk::All, _) if filter.task_type.is_some() => "task t INDEXED BY task_by_type",
+        (Walk::All, _) => ALL,
+    };
+    let place = if matches!(walk, Walk::OfAgent) {
+        "o.tenant = ?1 AND o.agent = ?5 AND o.task < ?2 AND t.tenant = ?1"
+    } else if from == ALL {
+        // The rows themselves stand in this order, whatever indexes there are.
+        "+t.tenant = ?1 AND t.seq < ?2"
     } else {
-        "NOT INDEXED"
+        "t.tenant = ?1 AND t.seq < ?2"
     };
     let mut sql = format!(
-        "SELECT t.rev, s.spec, t.state, t.seq FROM task t {index} CROSS JOIN task_spec s ON s.seq = t.seq \
-         WHERE t.tenant = ?1 AND t.seq < ?2"
+        "SELECT t.rev, s.spec, t.state, t.seq FROM {from} CROSS JOIN task_spec s ON s.seq = t.seq WHERE {place}"
     );
+    let is_open = match filter.status {
+        Some(TaskStatus::Leased) => " AND t.holder IS NOT NULL",
+        Some(TaskStatus::Queued) => " AND t.ended_at IS NULL",
+        Some(_) => " AND t.ended_at IS NOT NULL",
+        None => "",
+    };
+    sql.push_str(is_open);
+    if filter.dead_letters {
+        sql.push_str(" AND t.letter IS NOT NULL");
+    }
     let filters = [
         (filter.status.is_some(), " AND t.status = ?4"),
         (filter.agent.is_some(), " AND t.last_agent = ?5"),
         (filter.task_type.is_some(), " AND t.task_type = ?6"),
-        (filter.dead_letters, " AND t.letter IS NOT NULL"),
     ];
     sql.extend(filters.into_iter().filter(|(is_given, _)| *is_given).map(|(_, condition)| condition));
-    sql.push_str(" ORDER BY t.seq DESC LIMIT ?3");
+    sql.push_str(if matches!(walk, Walk::OfAgent) { " ORDER BY o.task" } else { " ORDER BY t.seq" });
+    sql.push_str(" DESC LIMIT ?3");
     sql
 }
 
-pub(super) fn tasks(
-    connection: &Connection,
-    filter: &TaskFilter,
-    now: Timestamp,
-) -> Result<Vec<(Insertion, Stored<Task>)>, Fault> {
+type Page = Vec<(Insertion, Stored<Task>)>;
+
+pub(super) fn tasks(connection: &Connection, filter: &TaskFilter, now: Timestamp) -> Result<Page, Fault> {
+    if filter.agent.is_none() || filter.dead_letters {
+        return walk(connection, filter, Walk::All, 0, now);
+    }
+    // One transaction, so that no task is between the two.
+    let moment = connection.unchecked_transaction()?;
+    let indexed = indexed(connection)?;
+    let mut tasks = walk(connection, filter, Walk::OfAgent, indexed, now)?;
+    tasks.extend(walk(connection, filter, Walk::NewestOfAgent, indexed, now)?);
+    moment.finish()?;
+    tasks.sort_by_key(|(number, _)| Reverse(*number));
+    // Leased to it before and again.
+    tasks.dedup_by_key(|(number, _)| *number);
+    tasks.truncate(filter.limit);
+    Ok(tasks)
+}
+
+fn walk(connection: &Connection, filter: &TaskFilter, walk: Walk, indexed: i64, now: Timestamp) -> Result<Page, Fault> {
     let before = filter.before.map_or(i64::MAX, |before| number(before.0));
     let limit = rows_at_most(filter.limit);
     let status = filter.status.map(TaskStatus::as_str);
     let agent = filter.agent.as_ref().map(AgentId::as_str);
     let task_type = filter.task_type.as_ref().map(TaskType::as_str);
     let tenant: &TenantId = &filter.tenant;
-    let all_params: [(usize, &dyn ToSql); 6] =
-        [(1, tenant.as_bytes()), (2, &before), (3, &limit), (4, &status), (5, &agent), (6, &task_type)];
-    let mut statement = connection.prepare_cached(&tasks_sql(filter))?;
+    let all_params: [(usize, &dyn ToSql); 7] =
+        [(1, tenant.as_bytes()), (2, &before), (3, &limit), (4, &status), (5, &agent), (6, &task_type), (7, &indexed)];
+    let mut statement = connection.prepare_cached(&tasks_sql(filter, walk))?;
     let known = statement.parameter_count();
     for (index, value) in all_params {
         // A filter that is not given has no place in the query; the places behind it keep their numbers.
@@ -209,10 +261,15 @@ pub(super) fn events(
     limit: usize,
 ) -> Result<Vec<Event>, Fault> {
     let (after, limit) = (number(after.0), rows_at_most(limit));
-    match task {
-        Some(task) => all(connection, EVENTS_OF_TASK, params![after, limit, task.as_bytes()], event),
-        None => all(connection, EVENTS, params![after, limit], event),
-    }
+    let Some(task) = task else { return all(connection, EVENTS, params![after, limit], event) };
+    // One transaction, so that no event is between the two.
+    let moment = connection.unchecked_transaction()?;
+    let newest = after.max(indexed(connection)?);
+    let mut events = all(connection, EVENTS_OF_TASK, params![after, limit, task.as_bytes()], event)?;
+    let room = limit - events.len() as i64;
+    events.extend(all(connection, NEWEST_OF_TASK, params![newest, room, task.as_bytes()], event)?);
+    moment.finish()?;
+    Ok(events)
 }
 
 pub(super) fn head(connection: &Connection) -> Result<EventSeq, Fault> {

@@ -147,6 +147,9 @@ impl Writer {
 
     /// Claims come last: a task that is submitted in the same batch finds the agent that waits for it.
     fn carry_out(&mut self, requests: &[Request]) -> Result<Vec<Outcome>, Fault> {
+        if self.ledger.behind.is_far() {
+            self.ledger.catch_up()?;
+        }
         let mut outcomes: Vec<Option<Outcome>> = requests.iter().map(|_| None).collect();
         for is_turn_of_claims in [false, true] {
             for (request, outcome) in requests.iter().zip(&mut outcomes) {
