@@ -4,11 +4,13 @@
 //! The child says on standard output where it listens, then answers each line of standard input with what it has cost so
 //! far, and ends with its standard input.
 
+use std::ffi::OsStr;
 use std::io::{self, BufRead as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::serve::ListenerExt as _;
 use clap::ValueEnum;
@@ -56,7 +58,8 @@ impl Side {
 pub(crate) struct Sample {
     #[serde(flatten)]
     pub(crate) usage: Usage,
-    pub(crate) transactions: u64,
+    /// Transactions of a store, or tasks that an agent was given.
+    pub(crate) work: u64,
 }
 
 /// A server in a process of its own; killed when dropped.
@@ -64,6 +67,8 @@ pub(crate) struct Sample {
 pub(crate) struct Host {
     pub(crate) side: Side,
     pub(crate) address: SocketAddr,
+    /// When its process was made.
+    pub(crate) began: Instant,
     pub(crate) database: PathBuf,
     child: Child,
     questions: ChildStdin,
@@ -79,18 +84,30 @@ impl Host {
     /// Starts a server over the database in `folder`, which is made if it is not there.
     pub(crate) async fn start(side: Side, folder: &Path) -> Result<Self, BoxError> {
         let database = folder.join(format!("{}.db", side.name()));
+        let value = side.to_possible_value().ok_or("every side has a name")?;
+        let arguments = ["serve".as_ref(), value.get_name().as_ref(), database.as_os_str()];
+        Self::spawn(side, &arguments, database.clone()).await
+    }
+
+    /// Starts an agent made with the SDK in a process of its own, for the server at `server`.
+    pub(crate) async fn agent(server: SocketAddr) -> Result<Self, BoxError> {
+        let server = server.to_string();
+        Self::spawn(Side::Ours, &["agent".as_ref(), server.as_ref()], PathBuf::new()).await
+    }
+
+    async fn spawn(side: Side, arguments: &[&OsStr], database: PathBuf) -> Result<Self, BoxError> {
+        let began = Instant::now();
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve", &side.to_possible_value().ok_or("every side has a name")?.get_name().replace('_', "-")])
-            .arg(&database)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         let questions = child.stdin.take().ok_or("the child has no input")?;
         let mut answers = BufReader::new(child.stdout.take().ok_or("the child has no output")?).lines();
-        let line = answers.next_line().await?.ok_or("the server did not start; its words are above")?;
+        let line = answers.next_line().await?.ok_or("the child did not start; its words are above")?;
         let Listening { address } = serde_json::from_str(&line)?;
-        Ok(Self { side, address, database, child, questions, answers })
+        Ok(Self { side, address, began, database, child, questions, answers })
     }
 
     /// What it has cost so far.
@@ -146,7 +163,11 @@ pub(crate) async fn serve(side: Side, database: &Path) -> Result<(), BoxError> {
 }
 
 /// Says where the server listens, then answers each line with a [`Sample`] until there is none.
-fn answer_questions(address: SocketAddr, stop: oneshot::Sender<()>, transactions: impl Fn() -> u64 + Send + 'static) {
+pub(crate) fn answer_questions(
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    work: impl Fn() -> u64 + Send + 'static,
+) {
     std::thread::spawn(move || {
         // Both ends are ours: what fails here ends the child, which the parent sees.
         let tell = |line: String| writeln!(io::stdout().lock(), "{line}");
@@ -156,7 +177,7 @@ fn answer_questions(address: SocketAddr, stop: oneshot::Sender<()>, transactions
                 break;
             }
             let usage = Usage::now().unwrap_or_default();
-            let sample = Sample { usage, transactions: transactions() };
+            let sample = Sample { usage, work: work() };
             told = tell(serde_json::to_string(&sample).unwrap_or_default());
         }
         let _ = stop.send(());

@@ -256,7 +256,7 @@ impl Throughput {
             server_cpu_us_per_task: per_task(server_cpu.as_secs_f64() * 1e6),
             client_cpu_us_per_task: per_task(client_cpu.as_secs_f64() * 1e6),
             client_busy: rounded(client_cpu.as_secs_f64() / seconds),
-            transactions_per_task: per_task((after.server.transactions - before.server.transactions) as f64),
+            transactions_per_task: per_task((after.server.work - before.server.work) as f64),
             written_bytes_per_task: per_task(
                 (after.server.usage.written_bytes - before.server.usage.written_bytes) as f64,
             ),

@@ -4,17 +4,26 @@
 mod connection;
 mod host;
 mod load;
-mod p1;
+mod p10;
+mod p11;
+mod p12;
+mod p4;
 mod p5;
+mod p8;
+mod p9;
+mod prepared;
 mod report;
 mod requests;
+mod throughput;
 mod usage;
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
@@ -29,27 +38,84 @@ type BoxError = Box<dyn Error + Send + Sync>;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What all measurements share.
+#[derive(Clone, Debug, Args)]
+struct Common {
     /// How often each measurement is repeated; the summary shows median and spread.
     #[arg(long, default_value_t = 1, global = true)]
     runs: usize,
     /// Short and small: shows that everything works, and nothing about speed.
     #[arg(long, global = true)]
     quick: bool,
+    /// Measures this many times as long.
+    #[arg(long, default_value_t = 1.0, global = true)]
+    longer: f64,
+    /// Only these servers, where several are compared; default: all.
+    #[arg(long, global = true)]
+    side: Vec<Side>,
+    /// Where prepared databases are kept, about 2 GB of them.
+    #[arg(long, default_value = "target/bench-data", global = true)]
+    data: PathBuf,
+}
+
+impl Common {
+    /// How long to measure what usually takes `seconds`.
+    fn measured(&self, seconds: f64) -> Duration {
+        Duration::from_secs_f64(if self.quick { 0.3 } else { seconds * self.longer })
+    }
+
+    /// Those of `sides` that are wanted.
+    fn sides<const N: usize>(&self, sides: [Side; N]) -> impl Iterator<Item = Side> {
+        sides.into_iter().filter(|side| self.side.is_empty() || self.side.contains(side))
+    }
 }
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
-    /// P1: tasks a second, one task per request, beside the bare program.
-    P1(p1::Args),
-    /// P5: heartbeats a second, beside an echo by bare axum.
-    P5(p5::Args),
+    /// All of them, one after the other; P12 without the cold build.
+    All,
+    /// Tasks a second, one task per request, beside the bare program.
+    P1,
+    /// Tasks a second with batched submit, lease and results, beside the bare program.
+    P2,
+    /// From submit to the start of the handler at 20 tasks a second, beside the bare program.
+    P4,
+    /// Heartbeats a second, beside an echo by bare axum.
+    P5,
+    /// How long a claim takes as the queue grows and as finished tasks pile up.
+    P8,
+    /// What a task costs as agents grow; and the memory of a parked poll.
+    P9,
+    /// How soon a server with a million tasks is ready, and its memory then.
+    P10,
+    /// What the SDK costs per task, and an idle agent.
+    P11,
+    /// The size of the release build.
+    P12 {
+        /// Builds a new agent from nothing as well, which takes minutes.
+        #[arg(long)]
+        cold: bool,
+    },
     /// A server under test, started by the measurements themselves.
     #[command(hide = true)]
     Serve { side: Side, database: PathBuf },
+    /// An agent under test, started by the measurements themselves.
+    #[command(hide = true)]
+    Agent { server: SocketAddr },
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let Cli { command, common } = Cli::parse();
+    let done = match command {
+        Command::Serve { side, database } => threads().and_then(|all| all.block_on(host::serve(side, &database))),
+        Command::Agent { server } => threads().and_then(|all| all.block_on(p11::run_agent(server))),
+        measurement => measure(&measurement, &common),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("eap-benches: {error}");
@@ -58,23 +124,41 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<(), BoxError> {
-    if let Command::Serve { side, database } = &cli.command {
-        let runtime = Builder::new_multi_thread().enable_all().build()?;
-        return runtime.block_on(host::serve(*side, database));
-    }
-    let mut report = Report::new(cli.runs, cli.quick);
-    let (runtime, callers) = callers()?;
-    match &cli.command {
-        Command::Serve { .. } => {}
-        Command::P1(args) => callers.block_on(&runtime, p1::measure(args, &mut report))?,
-        Command::P5(args) => callers.block_on(&runtime, p5::measure(args, &mut report))?,
+/// What servers and agents run on, as they do in earnest.
+fn threads() -> Result<Runtime, BoxError> {
+    Ok(Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn measure(command: &Command, common: &Common) -> Result<(), BoxError> {
+    let mut report = Report::new(common.runs, common.quick);
+    // Callers share one thread: less to pay for them, and what they cost is seen apart from the server.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let wanted = match command {
+        Command::All => {
+            use Command::{P1, P2, P4, P5, P8, P9, P10, P11, P12};
+            vec![P1, P2, P4, P5, P8, P9, P10, P11, P12 { cold: false }]
+        }
+        one => vec![one.clone()],
+    };
+    for one in &wanted {
+        // A set of its own for each, so that nothing of one lives on in the next.
+        LocalSet::new().block_on(&runtime, measure_one(one, common, &mut report))?;
     }
     report.summary();
     Ok(())
 }
 
-/// Callers share one thread: less to pay for them, and what they cost is seen apart from the server.
-fn callers() -> std::io::Result<(Runtime, LocalSet)> {
-    Ok((Builder::new_current_thread().enable_all().build()?, LocalSet::new()))
+async fn measure_one(command: &Command, common: &Common, report: &mut Report) -> Result<(), BoxError> {
+    match command {
+        Command::P1 => throughput::measure(&throughput::P1, common, report).await,
+        Command::P2 => throughput::measure(&throughput::P2, common, report).await,
+        Command::P4 => p4::measure(common, report).await,
+        Command::P5 => p5::measure(common, report).await,
+        Command::P8 => p8::measure(common, report).await,
+        Command::P9 => p9::measure(common, report).await,
+        Command::P10 => p10::measure(common, report).await,
+        Command::P11 => p11::measure(common, report).await,
+        Command::P12 { cold } => p12::measure(*cold, report),
+        Command::All | Command::Serve { .. } | Command::Agent { .. } => Ok(()),
+    }
 }

@@ -5,29 +5,24 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use clap::Args as Options;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::BoxError;
 use crate::connection::Connection;
 use crate::host::{Host, Side};
 use crate::load::{Quantiles, histogram, rounded};
 use crate::report::{Floor, Report};
 use crate::requests;
 use crate::usage::Usage;
+use crate::{BoxError, Common};
 
-/// Who calls.
-#[derive(Clone, Copy, Debug, Options, Serialize)]
-pub(crate) struct Args {
-    /// Connections, each of an agent of its own.
-    #[arg(long, default_value_t = 64)]
+/// Connections, each of an agent of its own.
+const CONNECTIONS: usize = 64;
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Setting {
     connections: usize,
-    /// Seconds that are measured, after one of warming up.
-    #[arg(long, default_value_t = 3.0)]
-    #[serde(skip)]
-    seconds: f64,
 }
 
 /// What a run showed.
@@ -42,18 +37,18 @@ struct Calls {
 }
 
 /// The echo and ours by turns.
-pub(crate) async fn measure(args: &Args, report: &mut Report) -> Result<(), BoxError> {
-    let seconds = if report.is_quick() { 0.5 } else { args.seconds };
+pub(crate) async fn measure(common: &Common, report: &mut Report) -> Result<(), BoxError> {
+    let setting = Setting { connections: CONNECTIONS };
     for run in report.runs() {
-        for side in [Side::Bare, Side::Ours] {
+        for side in common.sides([Side::Bare, Side::Ours]) {
             let folder = tempfile::tempdir()?;
             let host = Host::start(side, folder.path()).await?;
-            let shown = calls(host, args.connections, Duration::from_secs_f64(seconds)).await?;
-            report.add("P5", side.name(), run, args, &shown)?;
+            let shown = calls(host, CONNECTIONS, common.measured(3.0)).await?;
+            report.add("P5", side.name(), run, &setting, &shown)?;
         }
     }
-    let ours = report.median("P5", "ours", "calls_per_second");
-    let bare = report.median("P5", "bare", "calls_per_second");
+    let ours = report.spread("P5", "ours", "calls_per_second");
+    let bare = report.spread("P5", "bare", "calls_per_second");
     report.floor(Floor::at_least("P5", "heartbeats of bare axum's echoes", 0.65, ours.over(bare)));
     Ok(())
 }

@@ -68,6 +68,10 @@ impl Floor {
         Self { measure, what, bound, at_least: true, shown }
     }
 
+    pub(crate) fn at_most(measure: &'static str, what: &'static str, bound: f64, shown: Spread) -> Self {
+        Self { measure, what, bound, at_least: false, shown }
+    }
+
     fn holds(&self) -> bool {
         if self.at_least { self.shown.median >= self.bound } else { self.shown.median <= self.bound }
     }
@@ -117,7 +121,7 @@ impl Report {
     }
 
     /// The middle of a member over all runs of one side.
-    pub(crate) fn median(&self, measure: &str, side: &str, member: &str) -> Spread {
+    pub(crate) fn spread(&self, measure: &str, side: &str, member: &str) -> Spread {
         let lines = self.lines.iter().filter(|line| line["measure"] == measure && line["side"] == side);
         Spread::of(lines.filter_map(|line| find(line, member)).collect())
     }
@@ -128,14 +132,14 @@ impl Report {
 
     /// Prints the floors and how far they are met.
     pub(crate) fn summary(&self) {
-        eprintln!("\n{:8} {:36} {:>12} {:>12}   {:28}", "measure", "what", "floor", "median", "least .. most");
+        eprintln!("\n{:8} {:36} {:>12} {:>12}   {:28}", "measure", "what", "bound", "median", "least .. most");
         for floor in &self.floors {
             let sign = if floor.at_least { ">=" } else { "<=" };
             let Spread { median, least, most } = floor.shown;
             let verdict = match (median.is_nan(), floor.holds()) {
                 (true, _) => "not measured",
                 (false, true) => "ok",
-                (false, false) => "BELOW",
+                (false, false) => "MISSED",
             };
             eprintln!(
                 "{:8} {:36} {sign}{:>10} {:>12}   {:28} {verdict}",
