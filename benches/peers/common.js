@@ -1,0 +1,98 @@
+// What the peers' scripts share: a private server in a folder of its own, and the two measurements.
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** A task's input, as long as the one that the orchestrator is given. */
+export const INPUT = "quick brown fox jumps over the lazy dog and goes on through the forest until evening";
+/** Tasks of the throughput run, and those that warm up. */
+export const TASKS = Number(process.env.TASKS ?? 40_000);
+export const WARM_UP = Math.floor(TASKS / 10);
+/** Tasks of the latency run, and how many a second. */
+export const SLOW_TASKS = Number(process.env.SLOW_TASKS ?? 160);
+export const RATE = 20;
+
+export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+export function temporaryFolder() {
+  const folder = mkdtempSync(join(tmpdir(), "eap-peer-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+export function freePort() {
+  return new Promise((done, failed) => {
+    const probe = createServer();
+    probe.on("error", failed);
+    probe.listen(0, "127.0.0.1", () => {
+      const { port } = probe.address();
+      probe.close(() => done(port));
+    });
+  });
+}
+
+/** Starts a server that listens on `port`, and gives a function that ends it, by its own process id. */
+export async function serve(program, args, port, options = {}) {
+  const child = spawn(program, args, { stdio: ["ignore", "ignore", "inherit"], ...options });
+  const ended = new Promise((done) => child.on("exit", done));
+  process.on("exit", () => child.kill("SIGKILL"));
+  for (let tries = 0; tries < 200; tries++) {
+    if (child.exitCode !== null) throw new Error(`${program} ended with ${child.exitCode}`);
+    if (await answers(port)) return async () => (child.kill("SIGTERM"), ended);
+    await sleep(50);
+  }
+  throw new Error(`${program} does not listen on ${port}`);
+}
+
+function answers(port) {
+  return new Promise((done) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.on("connect", () => (socket.destroy(), done(true)));
+    socket.on("error", () => done(false));
+  });
+}
+
+/**
+ * Measures a queue. `submit(text)` ends once the queue has acknowledged the task; the handler calls what `onTask` is given.
+ * `concurrency` submits are under way at once; at most 1,000 tasks wait.
+ */
+export async function measure(name, durable, version, { submit, onTask }, concurrency = 64) {
+  let done = 0;
+  let started = () => {};
+  onTask((text) => {
+    done += 1;
+    started(text);
+  });
+
+  let sent = 0;
+  let begin;
+  const submitter = async () => {
+    while (sent < WARM_UP + TASKS) {
+      sent += 1;
+      await submit(INPUT);
+      if (begin === undefined && done >= WARM_UP) begin = { at: performance.now(), done };
+      while (sent - done > 1_000) await sleep(1);
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, submitter));
+  while (done < WARM_UP + TASKS) await sleep(1);
+  const tasksPerSecond = Math.round((done - begin.done) / ((performance.now() - begin.at) / 1000));
+
+  const latencies = [];
+  started = (text) => latencies.push(performance.now() - Number(text));
+  const from = performance.now() + 200;
+  for (let number = 0; number < SLOW_TASKS; number++) {
+    await sleep(Math.max(0, from + (number * 1000) / RATE - performance.now()));
+    // Not waited for: a slow answer does not put off the next task.
+    submit(String(performance.now())).catch((error) => { throw error; });
+  }
+  while (latencies.length < SLOW_TASKS) await sleep(5);
+  latencies.sort((a, b) => a - b);
+  const at = (share) => Number(latencies[Math.floor((latencies.length - 1) * share)].toFixed(2));
+  console.log(JSON.stringify({
+    measure: "peer", side: name, durable, version, tasks: TASKS, tasks_per_second: tasksPerSecond,
+    start_ms: { p50: at(0.5), p99: at(0.99) },
+  }));
+}
