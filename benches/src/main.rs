@@ -11,6 +11,7 @@ mod p4;
 mod p5;
 mod p8;
 mod p9;
+mod plot;
 mod prepared;
 mod report;
 mod requests;
@@ -100,6 +101,12 @@ enum Command {
         #[arg(long)]
         cold: bool,
     },
+    /// Draws plots from the JSON lines of earlier measurements.
+    Plot {
+        results: PathBuf,
+        #[arg(default_value = "benches/plots")]
+        folder: PathBuf,
+    },
     /// A server under test, started by the measurements themselves.
     #[command(hide = true)]
     Serve { side: Side, database: PathBuf },
@@ -113,6 +120,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Serve { side, database } => threads().and_then(|all| all.block_on(host::serve(side, &database))),
         Command::Agent { server } => threads().and_then(|all| all.block_on(p11::run_agent(server))),
+        Command::Plot { results, folder } => plot::draw(&results, &folder),
         measurement => measure(&measurement, &common),
     };
     match done {
@@ -159,6 +167,6 @@ async fn measure_one(command: &Command, common: &Common, report: &mut Report) ->
         Command::P10 => p10::measure(common, report).await,
         Command::P11 => p11::measure(common, report).await,
         Command::P12 { cold } => p12::measure(*cold, report),
-        Command::All | Command::Serve { .. } | Command::Agent { .. } => Ok(()),
+        Command::All | Command::Plot { .. } | Command::Serve { .. } | Command::Agent { .. } => Ok(()),
     }
 }

@@ -122,8 +122,7 @@ impl Report {
 
     /// The middle of a member over all runs of one side.
     pub(crate) fn spread(&self, measure: &str, side: &str, member: &str) -> Spread {
-        let lines = self.lines.iter().filter(|line| line["measure"] == measure && line["side"] == side);
-        Spread::of(lines.filter_map(|line| find(line, member)).collect())
+        spread_of(&self.lines, measure, side, member)
     }
 
     pub(crate) fn floor(&mut self, floor: Floor) {
@@ -153,8 +152,16 @@ impl Report {
     }
 }
 
+/// The middle of a member over all runs of one side.
+pub(crate) fn spread_of(lines: &[Map<String, Value>], measure: &str, side: &str, member: &str) -> Spread {
+    let lines = lines.iter().filter(|line| {
+        line.get("measure").is_some_and(|own| own == measure) && line.get("side").is_some_and(|own| own == side)
+    });
+    Spread::of(lines.filter_map(|line| find(line, member)).collect())
+}
+
 /// A number in a line, by its path with dots.
-fn find(line: &Map<String, Value>, member: &str) -> Option<f64> {
+pub(crate) fn find(line: &Map<String, Value>, member: &str) -> Option<f64> {
     let mut parts = member.split('.');
     let first = line.get(parts.next()?)?;
     parts.try_fold(first, |value, part| value.get(part))?.as_f64()
