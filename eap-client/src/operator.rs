@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use eap_types::{
     AgentDetail, AgentId, AgentPage, CancelTask, Health, IdempotencyKey, Readiness, Secret, SubmitBatch,
-    SubmitBatchReply, SubmitOutcome, SubmitTask, TaskHistory, TaskId, TaskPage, TaskQuery, TaskView, TenantId,
-    Traceparent, header, path,
+    SubmitBatchReply, SubmitOutcome, SubmitTask, TaskExplanation, TaskHistory, TaskId, TaskPage, TaskQuery, TaskView,
+    TenantId, Traceparent, header, path,
 };
 use http::Method;
 use serde::de::IgnoredAny;
@@ -211,6 +211,15 @@ impl OperatorClient {
     /// 404 TASK_NOT_FOUND, and what any call can come to.
     pub async fn history(&self, task: TaskId) -> Result<TaskHistory, ClientError> {
         self.request(Method::GET, &path::task_history(&task)).send().await?.read()
+    }
+
+    /// Asks why a task is where it is, and who could have it: `GET /api/v1/tasks/{task_id}/explain`.
+    ///
+    /// # Errors
+    ///
+    /// 404 TASK_NOT_FOUND, and what any call can come to.
+    pub async fn explain(&self, task: TaskId) -> Result<TaskExplanation, ClientError> {
+        self.request(Method::GET, &path::task_explain(&task)).send().await?.read()
     }
 
     /// Lists agents, newest first: `GET /api/v1/agents`.

@@ -10,6 +10,7 @@ use eap_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::policy::LivenessPolicy;
+use crate::score::TrackRecord;
 
 /// An agent as it registered, and what became of it.
 ///
@@ -165,7 +166,7 @@ impl Agent {
     }
 }
 
-/// What an agent's beats say of it; lives in memory and is written in batches.
+/// What an agent's beats and results say of it; lives in memory and is written in batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Vitals {
     /// When the server last heard of it, by the server's clock.
@@ -190,6 +191,9 @@ pub struct Vitals {
     /// Whether a beat of this epoch has listed its tasks.
     #[serde(default)]
     pub has_listed_tasks: bool,
+    /// How it has done so far, over all epochs.
+    #[serde(default, skip_serializing_if = "TrackRecord::is_blank")]
+    pub record: TrackRecord,
 }
 
 impl Vitals {
@@ -205,6 +209,7 @@ impl Vitals {
             seq: None,
             epoch,
             has_listed_tasks: false,
+            record: TrackRecord::default(),
         }
     }
 

@@ -33,6 +33,7 @@
 //! | `credential` | whether an operator key or registration secret still opens anything: [`Credential::state`] |
 //! | `routing` | which agent may take which task: [`RoutingKey`] |
 //! | `callback` | when a callback is tried again, and when it is given up |
+//! | `score` | which of several agents should have a task, and why one cannot: [`Rating`], [`Hindrance`], [`TrackRecord`] |
 //! | `backoff` | growing delays with full jitter |
 //! | `digest` | when two results are the same |
 //! | `policy` | the limits all of it is decided under |
@@ -48,6 +49,7 @@ mod credential;
 mod digest;
 mod policy;
 mod routing;
+mod score;
 pub mod seconds;
 mod task;
 
@@ -56,8 +58,11 @@ pub use backoff::{Chance, full_jitter};
 pub use callback::{CallbackStep, DueCallback, Receipt};
 pub use credential::{Credential, Grant, check_limits};
 pub use digest::ResultDigest;
-pub use policy::{CallbackPolicy, LivenessPolicy, TaskPolicy};
+pub use policy::{BreakerPolicy, CallbackPolicy, LivenessPolicy, TaskPolicy};
 pub use routing::RoutingKey;
+pub use score::{
+    Allowance, BreakerTurn, Conclusion, Hindrance, Rating, Score, TrackRecord, Verdict, load_band, room_for_work,
+};
 pub use task::{
     Attempt, AttemptOutcome, Changed, Disposal, EndOfLease, Lease, Note, NoteKind, Phase, Progress, Quote,
     RecordedResult, Refusal, Report, ReportKind, Requeue, Step, Task, TaskEvent, TaskSpec, TaskState,

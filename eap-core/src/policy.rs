@@ -57,6 +57,25 @@ impl Default for CallbackPolicy {
     }
 }
 
+/// How long an agent that keeps failing gets no work (docs/protocol.md, section 3, "Breaker").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct BreakerPolicy {
+    /// The first cool-down; doubles each time a trial fails; 30 s.
+    #[serde(with = "crate::seconds")]
+    pub cooldown: Duration,
+    /// The longest cool-down; 10 min.
+    #[serde(with = "crate::seconds")]
+    pub max_cooldown: Duration,
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self { cooldown: Duration::from_secs(30), max_cooldown: Duration::from_secs(10 * 60) }
+    }
+}
+
 /// How silence is read (docs/reliability.md, G13).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use eap_core::{RoutingKey, Task};
+use eap_core::{RoutingKey, Task, TaskSpec};
 use eap_types::{AgentId, TaskId};
 use tokio::sync::{Notify, watch};
 
@@ -32,10 +32,31 @@ struct Readers {
 /// What may let a waiting agent have a task. Bounded by the number of distinct routing keys and agents.
 #[derive(Debug, Default)]
 pub(crate) struct Supply {
-    /// Routing keys under which tasks became ready, and how many.
-    pub(crate) ready: HashMap<RoutingKey, u32>,
+    /// Routing keys under which tasks became ready.
+    pub(crate) ready: HashMap<RoutingKey, Ready>,
     /// Agents that may have room now: a lease ended, or they came back to work.
     pub(crate) freed: HashSet<AgentId>,
+}
+
+/// Tasks of one routing key that became ready.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    /// How many.
+    pub(crate) count: u32,
+    /// Those that prefer some agents, by their place among the others; the first [`PREFERRING`] of them.
+    pub(crate) preferring: Vec<(u32, Arc<TaskSpec>)>,
+}
+
+/// How many tasks of one key are placed with regard to whom they prefer, of those that became ready at once.
+const PREFERRING: usize = 64;
+
+impl Ready {
+    fn add(&mut self, spec: &Arc<TaskSpec>) {
+        if !spec.preferred_agents.is_empty() && self.preferring.len() < PREFERRING {
+            self.preferring.push((self.count, Arc::clone(spec)));
+        }
+        self.count += 1;
+    }
 }
 
 impl Announcements {
@@ -67,7 +88,7 @@ impl Announcements {
     /// `task` is as it is now: ready, held, or over.
     pub(crate) fn task_changed(&self, task: &Task) {
         if task.is_ready() {
-            *lock(&self.supply).ready.entry(task.spec.routing.clone()).or_default() += 1;
+            lock(&self.supply).ready.entry(task.spec.routing.clone()).or_default().add(&task.spec);
             self.supplied.notify_one();
         }
         if task.status().is_final()
@@ -83,8 +104,8 @@ impl Announcements {
         for task in tasks.iter().filter(|task| task.is_ready()) {
             // Most tasks of a batch are of one kind, whose key is copied once.
             match supply.ready.get_mut(&task.spec.routing) {
-                Some(count) => *count += 1,
-                None => drop(supply.ready.insert(task.spec.routing.clone(), 1)),
+                Some(ready) => ready.add(&task.spec),
+                None => supply.ready.entry(task.spec.routing.clone()).or_default().add(&task.spec),
             }
         }
         drop(supply);

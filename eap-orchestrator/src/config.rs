@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use eap_core::{CallbackPolicy, LivenessPolicy, TaskPolicy};
+use eap_core::{BreakerPolicy, CallbackPolicy, LivenessPolicy, TaskPolicy};
 use eap_types::webhook::SigningSecret;
 use eap_types::{NamePolicy, Secret, TenantId, Timestamp, limits};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct Config {
     pub timing: Timing,
     /// Limits on retries, expiries and releases.
     pub tasks: TaskPolicy,
+    /// How long an agent that keeps failing gets no work.
+    pub breaker: BreakerPolicy,
     /// How long things are kept.
     pub retention: Retention,
     /// Sizes and counts that bound what peers can make the server hold.
@@ -402,6 +404,9 @@ impl Config {
         for problem in self.endpoints.problems() {
             expect(false, problem);
         }
+        let breaker = &self.breaker;
+        expect(!breaker.cooldown.is_zero(), "breaker.cooldown is 0");
+        expect(breaker.cooldown <= breaker.max_cooldown, "breaker.cooldown is longer than breaker.max_cooldown");
         let capacity = &self.capacity;
         for (value, name) in [
             (capacity.submit_bytes, "submit_bytes"),

@@ -1,13 +1,16 @@
 //! The agents, in memory: their records as stored, their vitals as heard.
 //!
 //! Loaded at the start and kept in step by the lifecycle, which is the only writer. Heartbeats touch
-//! nothing but this; the sweeper writes the vitals that changed once a second.
+//! nothing but this, and so do results in their agent's track record; the sweeper writes the vitals that changed once a
+//! second.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use eap_core::{Agent, LivenessPolicy, RoutingKey, Standing, Vitals};
-use eap_types::{AgentId, AgentName, AgentState, InstanceId, TenantId, Timestamp};
+use eap_core::{
+    Agent, Allowance, BreakerPolicy, BreakerTurn, Conclusion, LivenessPolicy, RoutingKey, Standing, Vitals,
+};
+use eap_types::{AgentId, AgentName, AgentState, InstanceId, LeaseId, TenantId, Timestamp};
 use subtle::ConstantTimeEq as _;
 
 use crate::announce::lock;
@@ -42,6 +45,11 @@ impl Entry {
         }
     }
 
+    /// Looks at what was last heard.
+    pub(crate) fn with_vitals<T>(&self, look: impl FnOnce(&Vitals) -> T) -> T {
+        look(&lock(&self.vitals).vitals)
+    }
+
     /// What was last heard.
     pub(crate) fn vitals(&self) -> Vitals {
         lock(&self.vitals).vitals.clone()
@@ -64,36 +72,77 @@ impl Entry {
 
 /// All agents.
 #[derive(Debug, Default)]
-pub(crate) struct Directory(RwLock<HashMap<AgentId, Arc<Entry>>>);
+pub(crate) struct Directory {
+    entries: RwLock<HashMap<AgentId, Arc<Entry>>>,
+    /// Agents whose breaker is open, by the end of its cool-down. One too many does no harm.
+    cooling: Mutex<BTreeSet<(Timestamp, AgentId)>>,
+}
 
 impl Directory {
     fn read(&self) -> RwLockReadGuard<'_, HashMap<AgentId, Arc<Entry>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<AgentId, Arc<Entry>>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in everything the store has.
     pub(crate) fn load(&self, agents: Vec<(Stored<Agent>, Vitals)>) {
+        let cooling = |(stored, vitals): &(Stored<Agent>, Vitals)| match vitals.record.allowance(stored.now) {
+            Allowance::Cooling { until } => Some((until, stored.record.id.clone())),
+            _ => None,
+        };
+        *lock(&self.cooling) = agents.iter().filter_map(cooling).collect();
         let entry = |(stored, vitals): (Stored<Agent>, Vitals)| {
             (stored.record.id.clone(), Arc::new(Entry::new(stored.record, stored.revision, vitals, false)))
         };
         *self.write() = agents.into_iter().map(entry).collect();
     }
 
-    /// Takes over a record that was committed. Vitals stay unless the record begins a new epoch.
+    /// Takes over a record that was committed. Vitals stay unless the record begins a new epoch; the track record stays
+    /// in any case.
     pub(crate) fn put(&self, agent: Agent, revision: Revision, first_heard: Option<Vitals>) {
         let mut entries = self.write();
         let known = entries.get(&agent.id);
         if known.is_some_and(|known| known.revision > revision) {
             return;
         }
-        let vitals = first_heard.or_else(|| known.map(|known| known.vitals()));
-        let vitals = vitals.unwrap_or_else(|| Vitals::registered(agent.epoch, agent.registered_at));
+        let known = known.map(|known| known.vitals());
+        let record = known.as_ref().map(|known| known.record.clone()).unwrap_or_default();
+        let vitals = first_heard.or(known).unwrap_or_else(|| Vitals::registered(agent.epoch, agent.registered_at));
+        let vitals = Vitals { record, ..vitals };
         // Whatever was heard and not yet written moves over with the vitals.
         entries.insert(agent.id.clone(), Arc::new(Entry::new(agent, revision, vitals, true)));
+    }
+
+    /// An agent got tasks, the first under `lease_id`.
+    pub(crate) fn serve(&self, agent: &AgentId, lease_id: LeaseId, now: Timestamp) {
+        // Under the lock of the entries, so that no registration takes the place of what is changed here.
+        if let Some(entry) = self.read().get(agent) {
+            entry.hear(|vitals| vitals.record.serve(lease_id, now));
+        }
+    }
+
+    /// An attempt ended; its agent's track record takes it in, and says what that did to the breaker.
+    pub(crate) fn conclude(&self, ended: &Conclusion, now: Timestamp, policy: &BreakerPolicy) -> Option<BreakerTurn> {
+        let entries = self.read();
+        let entry = entries.get(&ended.agent)?;
+        let turn = entry.hear(|vitals| vitals.record.conclude(ended.lease_id, ended.verdict, now, policy))?;
+        if let BreakerTurn::Opened { until } = turn {
+            lock(&self.cooling).insert((until, ended.agent.clone()));
+        }
+        Some(turn)
+    }
+
+    /// Takes the agents whose cool-down is over.
+    pub(crate) fn take_cooled(&self, now: Timestamp) -> Vec<AgentId> {
+        let mut cooling = lock(&self.cooling);
+        let mut cooled = Vec::new();
+        while cooling.first().is_some_and(|(until, _)| *until <= now) {
+            cooled.extend(cooling.pop_first().map(|(_, agent)| agent));
+        }
+        cooled
     }
 
     /// Forgets agents that were purged.

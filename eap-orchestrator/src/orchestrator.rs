@@ -1,5 +1,6 @@
 //! The orchestrator as its host sees it: build, start, call, serve, shut down.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -7,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eap_types::{
-    AgentDetail, AgentId, AgentPage, DecodeError, IdempotencyKey, IncomingTasks, SubmitBatch, SubmitTask, TaskHistory,
-    TaskId, TaskPage, TaskView, from_json,
+    AgentDetail, AgentId, AgentPage, DecodeError, IdempotencyKey, IncomingTasks, SubmitBatch, SubmitTask,
+    TaskExplanation, TaskHistory, TaskId, TaskPage, TaskView, from_json,
 };
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
@@ -365,6 +366,22 @@ impl Orchestrator {
     /// As [`get`](Self::get).
     pub async fn history(&self, operator: &Operator, id: TaskId) -> Result<TaskHistory, Error> {
         self.lifecycle().history(operator, id).await
+    }
+
+    /// Why a task is where it is: every agent of its tenant, measured against it.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), and [`Error::Busy`] when too many ask at once.
+    pub async fn explain(&self, operator: &Operator, id: TaskId) -> Result<TaskExplanation, Error> {
+        let measured = self.lifecycle().measure(operator, id).await?;
+        let agents = measured.agents();
+        // Before the start there is nobody who could tell, and nobody waits.
+        let waiting = match agents.is_empty() || !self.is_started() {
+            true => HashSet::new(),
+            false => self.matchmaker().waiting(agents, measured.key().clone()).await?,
+        };
+        Ok(self.lifecycle().explanation(measured, &waiting))
     }
 
     /// Events after `after`, as they come; `EventSeq(0)` begins with the oldest kept.

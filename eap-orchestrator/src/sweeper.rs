@@ -69,6 +69,7 @@ async fn round(lifecycle: &Arc<Lifecycle>, last: Timestamp, purging: &mut bool) 
         warn!(seconds = now.saturating_since(last).as_secs(), "the sweeper was away; leases and silences start afresh");
         lifecycle.start_afresh().await?;
     }
+    lifecycle.wake_cooled();
     let swept = sweep(lifecycle).await;
     lifecycle.write_vitals().await?;
     swept?;

@@ -62,6 +62,7 @@ impl Bench {
             session_id: SessionId::v7(now, random(number)),
             input: "x".repeat(input_bytes),
             context: JsonObject::default(),
+            preferred_agents: Default::default(),
             requirements: Vec::new(),
             priority: Priority::default(),
             timeout: Duration::from_secs(3600),

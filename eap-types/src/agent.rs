@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::macros::words;
 use crate::{
     AgentId, AgentName, AgentType, Capabilities, Features, HealthStatus, InstanceId, JsonObject, Labels, LeaseId,
-    TaskId, Timestamp, figure,
+    LoadBand, TaskId, Timestamp, TrackRecordView, figure,
 };
 
 words! {
@@ -108,6 +108,12 @@ pub struct AgentDetail {
     /// The features agreed with it; absent for an older peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Features>,
+    /// What the tasks it holds make of its load; absent from a server that does not score agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<LoadBand>,
+    /// How it has done so far; absent from a server that does not score agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track_record: Option<TrackRecordView>,
     /// The tasks it holds.
     #[serde(default)]
     pub held: Vec<HeldLease>,
@@ -123,6 +129,8 @@ impl AgentDetail {
             metadata: JsonObject::default(),
             metrics: JsonObject::default(),
             features: None,
+            load: None,
+            track_record: None,
             held: Vec::new(),
             epoch: 1,
         }

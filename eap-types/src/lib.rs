@@ -94,6 +94,7 @@ mod plain_words;
 mod problem;
 mod progress;
 mod query;
+mod rating;
 mod read;
 mod registered;
 mod registration;
@@ -137,6 +138,7 @@ pub use payload::{Payload, PayloadInfo, PayloadRole};
 pub use problem::{FieldProblem, ProblemBody};
 pub use progress::{ProgressReply, ProgressReport};
 pub use query::{PageQuery, WaitQuery};
+pub use rating::{AgentTier, BreakerState, LoadBand, TrackRecordView};
 pub use read::{Decode, DecodeError, from_json};
 pub use registered::{Endpoints, Registered, WireLimits};
 pub use registration::{Feature, Features, PROTOCOL_VERSION, Registration, TransportKind};
@@ -152,9 +154,10 @@ pub use scope::{Scope, ScopePreset, Scopes};
 pub use secret::Secret;
 pub use skill::{Capabilities, Capability, TaskType};
 pub use task::{
-    AttemptOutcome, AttemptView, CancelTask, EventView, IncomingTask, IncomingTasks, LateResult, Priority,
-    PriorityError, ProgressView, RoutingView, SubmitBatch, SubmitBatchReply, SubmitOutcome, SubmitTask, SubmittedTask,
-    TaskHistory, TaskPage, TaskQuery, TaskStatus, TaskView,
+    AttemptOutcome, AttemptView, CancelTask, Candidate, CandidateRefusal, EventView, IncomingTask, IncomingTasks,
+    LateResult, Priority, PriorityError, ProgressView, RefusalCode, RoutingView, ScoreParts, SubmitBatch,
+    SubmitBatchReply, SubmitOutcome, SubmitTask, SubmittedTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery,
+    TaskStatus, TaskView, Whereabouts,
 };
 pub use time::{Timestamp, TimestampError};
 pub use traceparent::Traceparent;

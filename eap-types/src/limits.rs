@@ -41,6 +41,8 @@ pub const MAX_CAPABILITIES: usize = 64;
 pub const MAX_SECRET_NAMES: usize = 100;
 /// Labels of one agent or one task.
 pub const MAX_LABELS: usize = 32;
+/// Agents that one task prefers.
+pub const MAX_PREFERRED_AGENTS: usize = 16;
 /// Artifacts of one result.
 pub const MAX_ARTIFACTS: usize = 100;
 /// Bytes of the path of an artifact.

@@ -46,6 +46,8 @@ pub const TASK: &str = "/api/v1/tasks/{task_id}";
 pub const TASK_CANCEL: &str = "/api/v1/tasks/{task_id}/cancel";
 /// `GET`: the attempts, late results and events of a task.
 pub const TASK_HISTORY: &str = "/api/v1/tasks/{task_id}/history";
+/// `GET`: why a task is where it is.
+pub const TASK_EXPLAIN: &str = "/api/v1/tasks/{task_id}/explain";
 /// `GET`: the tasks that failed for good or are dead.
 pub const DEAD_LETTERS: &str = "/api/v1/dead-letters";
 /// `POST`: puts a dead task into the queue again, as a new one.
@@ -147,6 +149,12 @@ pub fn task_history(task: &TaskId) -> String {
     format!("{TASKS}/{task}/history")
 }
 
+/// Fills [`TASK_EXPLAIN`].
+#[must_use]
+pub fn task_explain(task: &TaskId) -> String {
+    format!("{TASKS}/{task}/explain")
+}
+
 /// Fills [`DEAD_LETTER_REQUEUE`].
 #[must_use]
 pub fn dead_letter_requeue(task: &TaskId) -> String {
@@ -216,6 +224,7 @@ mod tests {
             (TASK, task(&task_id)),
             (TASK_CANCEL, task_cancel(&task_id)),
             (TASK_HISTORY, task_history(&task_id)),
+            (TASK_EXPLAIN, task_explain(&task_id)),
             (DEAD_LETTER_REQUEUE, dead_letter_requeue(&task_id)),
             (DEAD_LETTER_DISCARD, dead_letter_discard(&task_id)),
             (AGENT_DETAIL, agent_detail(&id)),

@@ -89,6 +89,7 @@ payloads! {
     Request SubmitBatch: "submit_batch.request";
     Reply SubmitBatchReply: "submit_batch.reply";
     Request SubmitTask: "submit.request", "submit_text.request";
+    Reply TaskExplanation: "explain.reply";
     Reply TaskHistory: "history.reply";
     Reply TaskPage: "task_page.reply";
     Query TaskQuery: "task.query";

@@ -1,6 +1,7 @@
 //! Tasks as operators see them: `GET /api/v1/tasks` and its kin (docs/protocol.md section 3).
 
 mod batch;
+mod explain;
 mod history;
 mod priority;
 mod submit;
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::batch::{IncomingTask, IncomingTasks, SubmitBatch, SubmitBatchReply, SubmitOutcome, SubmittedTask};
+pub use self::explain::{Candidate, CandidateRefusal, RefusalCode, ScoreParts, TaskExplanation, Whereabouts};
 pub use self::history::{AttemptOutcome, AttemptView, EventView, LateResult, TaskHistory};
 pub use self::priority::{Priority, PriorityError};
 pub use self::submit::SubmitTask;
@@ -153,6 +155,9 @@ pub struct RoutingView {
     /// The one agent that may do it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
+    /// Agents that get it before others that suit as well; they restrict nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub preferred_agents: BTreeSet<AgentId>,
 }
 
 impl RoutingView {

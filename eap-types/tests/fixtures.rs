@@ -9,8 +9,8 @@ use eap_types::{
     CreatedRegistrationSecret, Decode, Deregister, Deregistered, Health, Heartbeat, HeartbeatReply, IncomingResults,
     IncomingTasks, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery, PayloadInfo, ProblemBody, ProgressReply,
     ProgressReport, Readiness, Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released,
-    ResultAccepted, ResultBatch, ResultsReply, SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage,
-    TaskQuery, TaskResult, TaskView, WaitQuery, WellKnown, from_json,
+    ResultAccepted, ResultBatch, ResultsReply, SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory,
+    TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, WellKnown, from_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +35,7 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("created_registration_secret.reply", reply::<CreatedRegistrationSecret>),
     ("deregister.reply", reply::<Deregistered>),
     ("deregister.request", message::<Deregister>),
+    ("explain.reply", reply::<TaskExplanation>),
     ("health.reply", reply::<Health>),
     ("heartbeat.reply", reply::<HeartbeatReply>),
     ("heartbeat.request", message::<Heartbeat>),

@@ -71,6 +71,7 @@ fn the_table_has_every_route_of_this_version() {
             ("GET", path::DEAD_LETTERS),
             ("POST", path::DEAD_LETTER_REQUEUE),
             ("POST", path::DEAD_LETTER_DISCARD),
+            ("GET", path::TASK_EXPLAIN),
             ("GET", path::AGENTS),
             ("GET", path::AGENT_DETAIL),
             ("POST", path::KEYS),

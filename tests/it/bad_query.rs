@@ -54,7 +54,11 @@ async fn unknown_and_malformed_ids_are_told_alike() {
     let operator = server.operator();
     let ids = [UNKNOWN, "0", "not-a-uuid", "%FF%FE", "%00", "a%2Fb", "01890a5d-ac96-774b-bcce-b302099a805"];
     for id in ids {
-        for path in [format!("/api/v1/tasks/{id}"), format!("/api/v1/tasks/{id}/history")] {
+        for path in [
+            format!("/api/v1/tasks/{id}"),
+            format!("/api/v1/tasks/{id}/history"),
+            format!("/api/v1/tasks/{id}/explain"),
+        ] {
             operator.get(&path).send().await.problem(404, "TASK_NOT_FOUND");
         }
         operator.get(&format!("/api/v1/tasks/{id}?wait_seconds=60")).send().await.problem(404, "TASK_NOT_FOUND");
@@ -108,7 +112,7 @@ async fn paths_that_do_not_exist_are_not_found() {
         "/health/live",
         "/api/v1/agents/external/register/x",
         "//api/v1/tasks",
-        "/api/v1/%74asks/x/explain",
+        "/api/v1/%74asks/x/explanation",
     ] {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let call = server.api.call(method, path).bearer(crate::harness::OPERATOR_KEY);
@@ -132,6 +136,7 @@ async fn a_path_that_does_not_take_a_method_says_so() {
         ("/api/v1/tasks/batch".to_owned(), vec!["GET", "DELETE", "PUT"]),
         ("/api/v1/dead-letters".to_owned(), vec!["POST", "DELETE"]),
         (format!("/api/v1/dead-letters/{UNKNOWN}/requeue"), vec!["GET", "PUT"]),
+        (format!("/api/v1/tasks/{UNKNOWN}/explain"), vec!["POST", "DELETE"]),
         ("/api/v1/agents".to_owned(), vec!["POST", "DELETE"]),
         (format!("/api/v1/agents/{UNKNOWN}"), vec!["POST", "DELETE", "PUT"]),
         ("/api/v1/agents/external/register".to_owned(), vec!["GET", "PUT"]),

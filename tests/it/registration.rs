@@ -199,6 +199,8 @@ async fn what_an_agent_said_of_itself_is_shown_to_operators() {
         ("metadata", json!({"team": "a"})),
         ("metrics", json!({})),
         ("features", json!(FEATURES)),
+        ("load", json!("idle")),
+        ("track_record", json!({"tier": "competent", "results": 0, "breaker": "closed"})),
         ("held", json!([])),
         ("epoch", json!(1)),
     ] {

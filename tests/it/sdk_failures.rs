@@ -19,6 +19,9 @@ const LONG: Duration = Duration::from_secs(5);
 fn quick_retries(config: &mut Config) {
     config.tasks.backoff_base = Duration::from_millis(10);
     config.tasks.backoff_cap = Duration::from_millis(20);
+    // Agents that fail on purpose are soon tried again.
+    config.breaker.cooldown = Duration::from_millis(10);
+    config.breaker.max_cooldown = Duration::from_millis(20);
 }
 
 /// The members of a task's result that tell why it failed.

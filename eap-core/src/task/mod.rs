@@ -7,7 +7,7 @@ mod letter;
 mod phase;
 mod step;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,9 @@ pub struct TaskSpec {
     /// Opaque JSON for the handler.
     #[serde(default)]
     pub context: JsonObject,
+    /// Agents that get it before others that suit as well; restricts nothing and is no part of `routing`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub preferred_agents: BTreeSet<AgentId>,
     /// Free words for the handler; never matched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<String>,
@@ -74,6 +77,7 @@ impl fmt::Debug for TaskSpec {
             .field("session_id", &self.session_id)
             .field("input", &format_args!("{} bytes", self.input.len()))
             .field("context", &self.context)
+            .field("preferred_agents", &self.preferred_agents)
             .field("requirements", &self.requirements)
             .field("priority", &self.priority)
             .field("timeout", &self.timeout)

@@ -67,6 +67,7 @@ pub fn spec() -> TaskSpec {
         session_id: SessionId::from_bytes([8; 16]),
         input: "good morning".to_owned(),
         context: JsonObject::default(),
+        preferred_agents: BTreeSet::new(),
         requirements: Vec::new(),
         priority: Priority::default(),
         timeout: TIMEOUT,

@@ -5,8 +5,8 @@ use eap_types::{
     CreatedRegistrationSecret, Deregister, Deregistered, ErrorCode, Health, Heartbeat, HeartbeatReply, KeyPage,
     LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport, Readiness, Registered,
     Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply, Scope,
-    SubmitBatch, SubmitBatchReply, SubmitTask, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery,
-    WellKnown, header, path,
+    SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView,
+    WaitQuery, WellKnown, header, path,
 };
 use http::{Method, StatusCode};
 
@@ -114,6 +114,14 @@ fn of_tasks() -> Vec<Route> {
             .operator(Method::GET, path::TASK_HISTORY, Scope::TasksRead, tasks::history)
             .gives::<TaskHistory>(StatusCode::OK)
             .refuses(&[ErrorCode::TaskNotFound]),
+        describe(
+            "explain_task",
+            Tag::Tasks,
+            "Why a task is where it is: who could take it, how well it suits, why not.",
+        )
+        .operator(Method::GET, path::TASK_EXPLAIN, Scope::TasksRead, tasks::explain)
+        .gives::<TaskExplanation>(StatusCode::OK)
+        .refuses(&[ErrorCode::TaskNotFound]),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! What operators do with tasks: submit alone or in batches, get, list, cancel, history.
+//! What operators do with tasks: submit alone or in batches, get, list, cancel, history, explain.
 
 use std::time::Duration;
 
@@ -107,4 +107,10 @@ pub(super) async fn cancel(orchestrator: Orchestrator, mut call: OperatorCall) -
 pub(super) async fn history(orchestrator: Orchestrator, mut call: OperatorCall) -> Result<Response, ApiError> {
     let task = call.task().await?;
     json(StatusCode::OK, &orchestrator.history(&call.operator, task).await?)
+}
+
+/// Why it is where it is.
+pub(super) async fn explain(orchestrator: Orchestrator, mut call: OperatorCall) -> Result<Response, ApiError> {
+    let task = call.task().await?;
+    json(StatusCode::OK, &orchestrator.explain(&call.operator, task).await?)
 }

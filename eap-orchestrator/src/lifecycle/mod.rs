@@ -7,6 +7,7 @@
 mod batch;
 mod callbacks;
 mod credentials;
+mod explain;
 mod heartbeat;
 mod letters;
 mod registration;
@@ -18,12 +19,12 @@ mod work;
 
 use std::sync::Arc;
 
-use eap_core::{Changed, RecordedResult, Refusal, Step, Task, TaskEvent};
+use eap_core::{BreakerTurn, Changed, Conclusion, RecordedResult, Refusal, Step, Task, TaskEvent};
 use eap_types::{AttemptOutcome, FailureCode, TaskId, TaskResult};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, debug, error, info};
+use tracing::{Instrument as _, debug, error, info, warn};
 
 pub(crate) use registration::{Registering, Welcome, served_features};
 pub use submit::ListTasks;
@@ -181,6 +182,7 @@ impl Lifecycle {
         let name = event.name();
         match task.apply(event, now, &self.config.tasks) {
             Ok(Step::Changed(changed)) => {
+                let ended = Conclusion::of(&task, &changed.state);
                 let (task, change) = written(&task, revision, *changed, now, reported);
                 let has_callback = !change.callbacks.is_empty();
                 self.commit(change).await?;
@@ -188,6 +190,10 @@ impl Lifecycle {
                     self.announcements.callback_became_due();
                 }
                 debug!(task.id = %task.id(), event = name, status = %task.status(), "task changed");
+                // Before anybody is told that the agent has room again.
+                if let Some(ended) = ended {
+                    self.judge(&ended, now);
+                }
                 self.announce(&task);
                 Ok(Applied { task, duplicate: false })
             }
@@ -199,6 +205,19 @@ impl Lifecycle {
                 }
                 Err(refusal.into())
             }
+        }
+    }
+
+    /// Takes the end of an attempt into its agent's track record.
+    fn judge(&self, ended: &Conclusion, now: eap_types::Timestamp) {
+        match self.directory.conclude(ended, now, &self.config.breaker) {
+            Some(BreakerTurn::Opened { until }) => {
+                warn!(agent.id = %ended.agent, %until, "an agent keeps failing and gets no work for a while");
+            }
+            Some(BreakerTurn::Closed) => {
+                info!(agent.id = %ended.agent, "an agent's trial went well; it gets work again")
+            }
+            None => {}
         }
     }
 

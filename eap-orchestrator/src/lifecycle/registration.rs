@@ -160,7 +160,10 @@ impl Lifecycle {
         used: Option<(Credential, Revision)>,
         now: Timestamp,
     ) -> Result<Arc<Agent>, StoreError> {
-        let vitals = Vitals::registered(agent.epoch, now);
+        let mut vitals = Vitals::registered(agent.epoch, now);
+        if let Some(known) = known {
+            vitals.record = known.with_vitals(|vitals| vitals.record.clone());
+        }
         let mut change = Change { idempotency, ..Change::default() };
         let counted = used.map(|(secret, revision)| {
             let write = CredentialWrite::Update { credential: secret.clone(), revision };

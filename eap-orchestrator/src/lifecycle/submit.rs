@@ -121,6 +121,7 @@ impl Lifecycle {
             },
             session_id: submission.session_id.unwrap_or_else(|| SessionId::v7(now, draw(&*self.entropy))),
             context: submission.context,
+            preferred_agents: submission.preferred_agents,
             requirements: submission.requirements,
             priority: submission.priority,
             timeout: Duration::from_secs(submission.timeout_seconds),

@@ -89,6 +89,13 @@ impl Lifecycle {
         }
     }
 
+    /// Lets agents whose breaker has cooled down have their trial, if they wait for work.
+    pub(crate) fn wake_cooled(&self) {
+        for agent in self.directory.take_cooled(self.clock.now()) {
+            self.announcements.agent_freed(&agent);
+        }
+    }
+
     /// Writes the vitals that changed, when keys were used, and the pulse.
     pub(crate) async fn write_vitals(self: &Arc<Self>) -> Result<(), Error> {
         let this = Arc::clone(self);

@@ -1,9 +1,9 @@
 //! Records as callers see them.
 
-use eap_core::{Disposal, Phase, RoutingKey, Task};
+use eap_core::{Allowance, Disposal, Phase, RoutingKey, Task, TaskSpec, TrackRecord, load_band};
 use eap_types::{
     AgentDetail, AgentView, Assignment, AttemptView, EventView, HeldLease, LateResult, ProgressView, RoutingView,
-    TaskHistory, TaskStatus, TaskView, Timestamp,
+    TaskHistory, TaskStatus, TaskView, Timestamp, TrackRecordView,
 };
 
 use super::Lifecycle;
@@ -24,14 +24,11 @@ impl Lifecycle {
         mut can_serve: impl FnMut(&RoutingKey) -> bool,
     ) -> TaskView {
         let (spec, state) = (&task.spec, &task.state);
-        let mut routing = RoutingView::new(spec.routing.required_capabilities.iter().cloned());
-        routing.labels = spec.routing.labels.clone();
-        routing.agent_id.clone_from(&spec.routing.agent_id);
         let mut view = TaskView::new(
             spec.id,
             spec.session_id,
             spec.routing.task_type.clone(),
-            routing,
+            routing_view(spec),
             spec.max_attempts,
             spec.created_at,
         );
@@ -85,7 +82,10 @@ impl Lifecycle {
         let agent = &entry.agent;
         let mut detail = AgentDetail::new(self.agent_view(entry));
         detail.metadata = agent.metadata.clone();
-        detail.metrics = entry.vitals().metrics;
+        let vitals = entry.vitals();
+        detail.load = Some(load_band(detail.agent.leases, agent.max_concurrent_tasks));
+        detail.track_record = Some(track_record_view(&vitals.record, self.clock.now()));
+        detail.metrics = vitals.metrics;
         detail.features.clone_from(&agent.features);
         detail.epoch = agent.epoch;
         detail.held = self
@@ -97,6 +97,30 @@ impl Lifecycle {
         detail.held.sort_by_key(|held| held.task_id);
         detail
     }
+}
+
+/// By what a task is routed.
+pub(super) fn routing_view(spec: &TaskSpec) -> RoutingView {
+    let mut routing = RoutingView::new(spec.routing.required_capabilities.iter().cloned());
+    routing.labels = spec.routing.labels.clone();
+    routing.agent_id.clone_from(&spec.routing.agent_id);
+    routing.preferred_agents.clone_from(&spec.preferred_agents);
+    routing
+}
+
+/// How an agent has done so far.
+pub(super) fn track_record_view(record: &TrackRecord, now: Timestamp) -> TrackRecordView {
+    let mut view = TrackRecordView::new();
+    view.tier = record.tier();
+    view.results = record.results();
+    view.success_rate = record.success_rate();
+    view.breaker = record.breaker(now);
+    view.breaker_until = match record.allowance(now) {
+        Allowance::Cooling { until } => Some(until),
+        _ => None,
+    };
+    view.last_served_at = record.last_served();
+    view
 }
 
 /// What an agent is told of a task it was just leased.

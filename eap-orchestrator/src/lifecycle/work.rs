@@ -20,8 +20,15 @@ impl Lifecycle {
         let Claims { answers, head } =
             self.store.claim(Demand { asks }, decide).await.map_err(|error| self.noticed(error))?;
         self.metrics.count_claims(&answers);
-        for task in answers.iter().flat_map(|claimed| &claimed.tasks) {
-            self.announce(task);
+        let now = self.clock.now();
+        for claimed in &answers {
+            let first = claimed.tasks.first().and_then(Task::lease).filter(|_| !claimed.repeated);
+            if let Some(lease) = first {
+                self.directory.serve(&lease.agent, lease.lease_id, now);
+            }
+            for task in &claimed.tasks {
+                self.announce(task);
+            }
         }
         if answers.iter().any(|claimed| !claimed.tasks.is_empty() && !claimed.repeated) {
             self.announcements.committed(head);

@@ -31,7 +31,7 @@ impl Poll {
     }
 }
 
-/// The polls that wait. Numbers are given in order of arrival: the longest waiting agent is served first.
+/// The polls that wait. Numbers are given in order of arrival.
 #[derive(Debug)]
 pub(super) struct Waiting {
     polls: BTreeMap<u64, Poll>,
@@ -124,15 +124,13 @@ impl Waiting {
         numbers.into_iter().filter_map(|number| self.take(number)).collect()
     }
 
-    /// Takes out the longest waiting polls that `key` concerns and whose agents have room: at most `polls` of them,
-    /// and no more once they ask for `tasks` between them.
-    pub(super) fn take_for(
+    /// What `judge` makes of the longest waiting polls that `key` concerns, of at most `limit` that it lets through.
+    pub(super) fn judged<T>(
         &mut self,
         key: &RoutingKey,
-        polls: usize,
-        tasks: u32,
-        has_room: impl Fn(&AgentId, u32) -> bool,
-    ) -> Vec<Poll> {
+        limit: usize,
+        judge: impl Fn(u64, &Ask) -> Option<T>,
+    ) -> Vec<T> {
         if !self.index.contains_key(key) {
             if self.index.len() >= INDEXED_KEYS {
                 self.index.clear();
@@ -141,20 +139,27 @@ impl Waiting {
                 self.polls.iter().filter(|(_, poll)| concerns(key, &poll.ask)).map(|(number, _)| *number).collect();
             self.index.insert(key.clone(), concerned);
         }
-        let (mut chosen, mut asked) = (Vec::new(), 0_u32);
+        let (mut judged, mut closed) = (Vec::new(), Vec::new());
         for number in self.index.get(key).into_iter().flatten() {
-            if chosen.len() >= polls || asked >= tasks {
+            if judged.len() >= limit {
                 break;
             }
-            let Some(poll) = self.polls.get(number) else { continue };
-            let agent = &poll.ask.agent;
-            // A caller that hung up is taken out too: the claim drops it.
-            if poll.reply.is_closed() || has_room(&agent.id, agent.max_concurrent_tasks) {
-                asked += if poll.reply.is_closed() { 0 } else { poll.ask.max_tasks };
-                chosen.push(*number);
+            match self.polls.get(number) {
+                Some(poll) if poll.reply.is_closed() => closed.push(*number),
+                Some(poll) => judged.extend(judge(*number, &poll.ask)),
+                None => {}
             }
         }
-        chosen.into_iter().filter_map(|number| self.take(number)).collect()
+        for number in closed {
+            self.take(number);
+        }
+        judged
+    }
+
+    /// Whether an agent has a poll waiting that `key` concerns.
+    pub(super) fn waits(&self, agent: &AgentId, key: &RoutingKey) -> bool {
+        let mut polls = self.numbers_of(agent).filter_map(|number| self.polls.get(&number));
+        polls.any(|poll| !poll.reply.is_closed() && concerns(key, &poll.ask))
     }
 
     /// Takes out everything.
@@ -183,7 +188,8 @@ impl Waiting {
         }
     }
 
-    fn take(&mut self, number: u64) -> Option<Poll> {
+    /// Takes out one poll.
+    pub(super) fn take(&mut self, number: u64) -> Option<Poll> {
         let poll = self.polls.remove(&number)?;
         self.deadlines.remove(&(poll.deadline, number));
         let agent = &poll.ask.agent.id;
@@ -206,7 +212,7 @@ fn concerns(key: &RoutingKey, ask: &Ask) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -215,7 +221,7 @@ mod tests {
 
     use super::*;
 
-    fn agent(name: &str, capability: &str) -> Arc<Agent> {
+    pub(in crate::matchmaker) fn agent(name: &str, capability: &str) -> Arc<Agent> {
         Arc::new(Agent {
             id: name.parse().unwrap(),
             tenant: TenantId::default(),
@@ -256,12 +262,14 @@ mod tests {
         RoutingKey::of_type(TenantId::default(), capability.parse().unwrap())
     }
 
-    fn ids(polls: &[Poll]) -> Vec<&str> {
-        polls.iter().map(|poll| poll.ask.agent.id.as_str()).collect()
+    /// The agents of the polls that are looked at for a key, in order, without those of `but`.
+    fn looked_at(waiting: &mut Waiting, capability: &str, limit: usize, but: &str) -> Vec<String> {
+        let judge = |_, ask: &Ask| Some(ask.agent.id.to_string()).filter(|id| id != but);
+        waiting.judged(&key(capability), limit, judge)
     }
 
     #[test]
-    fn the_longest_waiting_agent_with_room_is_taken_first_and_alone() {
+    fn the_longest_waiting_are_looked_at_first_and_no_more_than_asked_for() {
         let mut waiting = Waiting::new(10, 4);
         let mut answers = Vec::new();
         for (name, capability) in [("a", "sum"), ("b", "count"), ("c", "count"), ("d", "count")] {
@@ -269,11 +277,16 @@ mod tests {
             waiting.park(poll);
             answers.push(answer);
         }
-        let taken = waiting.take_for(&key("count"), 9, 1, |agent, _| agent.as_str() != "b");
-        assert_eq!(ids(&taken), ["c"]);
-        let taken = waiting.take_for(&key("count"), 9, 9, |_, _| true);
-        assert_eq!(ids(&taken), ["b", "d"]);
-        assert!(waiting.take_for(&key("count"), 9, 9, |_, _| true).is_empty());
+        assert_eq!(looked_at(&mut waiting, "count", 1, "b"), ["c"], "those that are passed over do not count");
+        assert_eq!(looked_at(&mut waiting, "count", 9, ""), ["b", "c", "d"]);
+        assert!(
+            waiting.waits(&"c".parse().unwrap(), &key("count")) && !waiting.waits(&"c".parse().unwrap(), &key("sum"))
+        );
+        // Who hung up is taken out on the way.
+        answers.remove(2);
+        assert!(!waiting.waits(&"c".parse().unwrap(), &key("count")));
+        assert_eq!(looked_at(&mut waiting, "count", 9, ""), ["b", "d"]);
+        assert_eq!(waiting.drain().count(), 3);
     }
 
     #[test]
@@ -285,10 +298,11 @@ mod tests {
             waiting.park(poll);
             answers.push(answer);
         }
-        for tried in waiting.take_for(&key("sum"), 1, 1, |_, _| true) {
-            waiting.park(tried);
-        }
-        assert_eq!(ids(&waiting.take_for(&key("sum"), 2, 9, |_, _| true)), ["a", "b"]);
+        let first = waiting.judged(&key("sum"), 1, |number, _| Some(number));
+        let tried = waiting.take(first[0]).unwrap();
+        assert_eq!(looked_at(&mut waiting, "sum", 9, ""), ["b"]);
+        waiting.park(tried);
+        assert_eq!(looked_at(&mut waiting, "sum", 9, ""), ["a", "b"]);
     }
 
     #[test]

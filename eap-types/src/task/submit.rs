@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
-use crate::limits::{DEFAULT_ATTEMPTS, DEFAULT_TASK_TIMEOUT, MAX_ATTEMPTS, MAX_CAPABILITIES, MAX_TASK_TIMEOUT};
+use crate::limits::{
+    DEFAULT_ATTEMPTS, DEFAULT_TASK_TIMEOUT, MAX_ATTEMPTS, MAX_CAPABILITIES, MAX_PREFERRED_AGENTS, MAX_TASK_TIMEOUT,
+};
 use crate::macros::decode_via_fields;
 use crate::schema::add_spelling;
 use crate::{
@@ -43,6 +45,10 @@ pub struct SubmitTask {
     /// The one agent that may do it; absent: any that can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
+    /// Agents that get it before others that suit as well, at most 16; they restrict nothing. Default none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 16))]
+    pub preferred_agents: BTreeSet<AgentId>,
     /// Labels that an agent must all have. Default none.
     #[serde(default, skip_serializing_if = "no_labels")]
     pub labels: Labels,
@@ -82,6 +88,7 @@ impl SubmitTask {
             context: JsonObject::default(),
             requirements: Vec::new(),
             agent_id: None,
+            preferred_agents: BTreeSet::new(),
             labels: Labels::default(),
             session_id: None,
             priority: Priority::default(),
@@ -142,6 +149,13 @@ impl SubmitTask {
     #[must_use]
     pub fn with_agent_id(mut self, agent_id: AgentId) -> Self {
         self.agent_id = Some(agent_id);
+        self
+    }
+
+    /// Lets these agents have it before others that suit as well.
+    #[must_use]
+    pub fn with_preferred_agents(mut self, agents: impl IntoIterator<Item = AgentId>) -> Self {
+        self.preferred_agents = agents.into_iter().collect();
         self
     }
 
@@ -210,6 +224,11 @@ impl Decode for SubmitTask {
         let requirements = fields.or_default("requirements");
         let required_capabilities = decode_capabilities(fields);
         let agent_id = fields.optional("agent_id");
+        let preferred_agents: BTreeSet<AgentId> = fields.or_default("preferred_agents");
+        if preferred_agents.len() > MAX_PREFERRED_AGENTS {
+            let message = format!("must have at most {MAX_PREFERRED_AGENTS} entries");
+            fields.problem("preferred_agents", "value_error", message);
+        }
         let labels = fields.or_default("labels");
         let session_id = fields.optional("session_id");
         let priority = fields.or_default("priority");
@@ -220,7 +239,7 @@ impl Decode for SubmitTask {
         let run_at = fields.optional("run_at");
         let expires_at = fields.optional("expires_at");
         let callback_url = endpoint::decode(fields, "callback_url");
-        for unbuilt in ["preferred_agents", "inactivity_seconds"] {
+        for unbuilt in ["inactivity_seconds"] {
             fields.refuse_unbuilt(unbuilt);
         }
         let task_type = task_type?;
@@ -231,6 +250,7 @@ impl Decode for SubmitTask {
             context,
             requirements,
             agent_id,
+            preferred_agents,
             labels,
             session_id,
             priority,

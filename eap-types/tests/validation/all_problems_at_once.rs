@@ -74,7 +74,7 @@ fn of_a_result() {
 fn of_a_submitted_task() {
     let body = json!({
         "context": 1, "requirements": "x", "required_capabilities": ["a b"], "priority": 5,
-        "timeout_seconds": 604_801, "max_attempts": 0, "run_at": "soon", "preferred_agents": ["a"],
+        "timeout_seconds": 604_801, "max_attempts": 0, "run_at": "soon", "preferred_agents": ["a b/", 1],
         "inactivity_seconds": 5, "callback_url": "ftp://h/",
     });
     assert_eq!(
@@ -85,7 +85,7 @@ fn of_a_submitted_task() {
             "body.inactivity_seconds not_supported",
             "body.input missing",
             "body.max_attempts value_error",
-            "body.preferred_agents not_supported",
+            "body.preferred_agents value_error",
             "body.priority value_error",
             "body.required_capabilities value_error",
             "body.requirements type_error",

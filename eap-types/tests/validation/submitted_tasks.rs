@@ -24,5 +24,21 @@ fn require_their_type_when_they_name_no_capability() {
 
 #[test]
 fn may_leave_unbuilt_fields_empty() {
-    accepted::<SubmitTask>(&submit(&json!({ "preferred_agents": [], "callback_url": null })));
+    accepted::<SubmitTask>(&submit(&json!({ "inactivity_seconds": null, "callback_url": null })));
+}
+
+#[test]
+fn prefer_at_most_sixteen_agents() {
+    let agents = |count: u32| (0..count).map(|number| format!("agent-{number}")).collect::<Vec<_>>();
+    let task: SubmitTask = accepted(&submit(&json!({ "preferred_agents": agents(16) })));
+    assert_eq!(task.preferred_agents.len(), 16);
+    let refused = submit(&json!({ "preferred_agents": agents(17) }));
+    assert_eq!(problems::<SubmitTask>(&refused), ["body.preferred_agents value_error"]);
+    // Who is named twice is preferred once.
+    let twice: SubmitTask = accepted(&submit(&json!({ "preferred_agents": ["b", "a", "b"] })));
+    assert_eq!(written(&twice)["preferred_agents"], json!(["a", "b"]));
+    for none in [json!([]), json!(null)] {
+        let task: SubmitTask = accepted(&submit(&json!({ "preferred_agents": none })));
+        assert_eq!(task, accepted(&submit(&json!({}))));
+    }
 }

@@ -297,7 +297,8 @@ fn submit() -> Vec<Wrong> {
         ("run_at", "run_at", times()),
         ("expires_at", "expires_at", vec![json!("2020-01-01T00:00:00Z"), json!(0)]),
         ("expires_at", "expires_at", times()),
-        ("preferred_agents", "preferred_agents", vec![json!(["a"]), json!("a"), json!(5)]),
+        ("preferred_agents", "preferred_agents", vec![json!(["a b/"]), json!("a"), json!(5), json!([5]), json!({})]),
+        ("preferred_agents", "preferred_agents", vec![json!((0..17).map(|n| format!("a{n}")).collect::<Vec<_>>())]),
         ("inactivity_seconds", "inactivity_seconds", vec![json!(5), json!("5")]),
         (
             "callback_url",

@@ -80,6 +80,7 @@ impl Route {
             route("create secret", Caller::Operator, Method::POST, path::REGISTRATION_SECRETS, small, false),
             route("secrets", Caller::Operator, Method::GET, path::REGISTRATION_SECRETS, 0, true),
             route("revoke secret", Caller::Operator, Method::DELETE, path::REGISTRATION_SECRET, 0, true),
+            route("explain", Caller::Operator, Method::GET, path::TASK_EXPLAIN, 0, true),
             route("agents", Caller::Operator, Method::GET, path::AGENTS, 0, true),
             route("agent", Caller::Operator, Method::GET, path::AGENT_DETAIL, 0, true),
         ]

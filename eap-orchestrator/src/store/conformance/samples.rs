@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use eap_core::{Agent, Credential, Grant, RoutingKey, Standing, TaskSpec, Vitals};
+use eap_core::{Agent, BreakerPolicy, Credential, Grant, RoutingKey, Standing, TaskSpec, TrackRecord, Verdict, Vitals};
 use eap_types::{
     AgentId, AgentType, Artifact, Capabilities, CredentialId, Feature, HealthStatus, JsonObject, Labels, LeaseId,
     Priority, RawJson, RegistrationLimits, Scope, SessionId, TaskId, TaskResult, TenantId, Timestamp,
@@ -38,6 +38,7 @@ pub(super) fn spec(id: TaskId, task_type: &str, now: Timestamp) -> TaskSpec {
         session_id: SessionId::from_bytes(*id.as_bytes()),
         input: "input".to_owned(),
         context: JsonObject::default(),
+        preferred_agents: BTreeSet::new(),
         requirements: Vec::new(),
         priority: Priority::default(),
         timeout: Duration::from_secs(3600),
@@ -64,6 +65,7 @@ pub(super) fn full_spec(id: TaskId, now: Timestamp) -> TaskSpec {
         },
         input: AWKWARD.repeat(100),
         context: json(),
+        preferred_agents: BTreeSet::from([agent_id("ägent \"7\" @ home"), agent_id("b")]),
         requirements: vec![AWKWARD.to_owned(), String::new(), "last".to_owned()],
         priority: Priority::LAST,
         timeout: Duration::from_micros(604_800_000_001),
@@ -133,7 +135,19 @@ pub(super) fn full_vitals(now: Timestamp) -> Vitals {
         seq: Some(u64::MAX),
         epoch: (1 << 53) + 1,
         has_listed_tasks: true,
+        record: full_record(now),
     }
+}
+
+/// A record of an agent that failed until its breaker opened.
+fn full_record(now: Timestamp) -> TrackRecord {
+    let mut record = TrackRecord::default();
+    let lease_id = LeaseId::v7(now, [1; 10]);
+    record.serve(lease_id, now);
+    for _ in 0..5 {
+        record.conclude(lease_id, Some(Verdict::Failure), now, &BreakerPolicy::default());
+    }
+    record
 }
 
 /// Labels of these pairs.

@@ -106,6 +106,7 @@ mod tests {
             session_id: SessionId::v7(Timestamp::UNIX_EPOCH, bytes),
             input: "x".repeat(100),
             context: JsonObject::default(),
+            preferred_agents: Default::default(),
             requirements: Vec::new(),
             priority: Priority::default(),
             timeout: Duration::from_secs(3600),
