@@ -7,6 +7,7 @@ mod exit;
 mod logging;
 mod output;
 mod paging;
+mod schema;
 mod secrets;
 mod serve;
 mod server;
@@ -44,6 +45,7 @@ enum Command {
     #[command(subcommand)]
     Task(task::TaskCommand),
     Demo(demo::DemoArgs),
+    Schema(schema::SchemaArgs),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +72,7 @@ async fn run(command: Command) -> Result<Exit, Failure> {
             task::run(command).await
         }
         Command::Demo(args) => demo::run(args).await,
+        Command::Schema(args) => schema::run(&args),
     }
 }
 

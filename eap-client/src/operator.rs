@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eap_types::{
-    AgentDetail, AgentId, AgentPage, CancelTask, Health, IdempotencyKey, Readiness, Secret, SubmitBatch,
+    AgentDetail, AgentId, AgentPage, CancelTask, Health, IdempotencyKey, JsonObject, Readiness, Secret, SubmitBatch,
     SubmitBatchReply, SubmitOutcome, SubmitTask, TaskExplanation, TaskHistory, TaskId, TaskPage, TaskQuery, TaskView,
-    TenantId, Traceparent, header, path,
+    TenantId, Traceparent, WellKnown, header, path,
 };
 use http::Method;
 use serde::de::IgnoredAny;
@@ -260,6 +260,24 @@ impl OperatorClient {
     /// What any call can come to.
     pub async fn ready(&self) -> Result<Readiness, ClientError> {
         self.request(Method::GET, path::READY).send().await?.read_any()
+    }
+
+    /// Asks where everything is: `GET /.well-known/eap`, behind the path of the base URL.
+    ///
+    /// # Errors
+    ///
+    /// What any call can come to.
+    pub async fn well_known(&self) -> Result<WellKnown, ClientError> {
+        self.request(Method::GET, path::WELL_KNOWN).send().await?.read()
+    }
+
+    /// Reads the description of all calls, an OpenAPI 3.1 document: `GET /openapi.json`.
+    ///
+    /// # Errors
+    ///
+    /// What any call can come to.
+    pub async fn openapi(&self) -> Result<JsonObject, ClientError> {
+        self.request(Method::GET, path::OPENAPI).send().await?.read()
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> Request<'_> {

@@ -20,6 +20,18 @@ pub enum PayloadRole {
     Query,
 }
 
+impl PayloadRole {
+    /// The role in one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Reply => "reply",
+            Self::Query => "query",
+        }
+    }
+}
+
 /// A payload as the catalogue has it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

@@ -28,6 +28,14 @@ async fn the_document_is_open_and_is_sent_again_only_when_it_changed() {
     server.api.post(OPENAPI).send().await.problem(405, "METHOD_NOT_ALLOWED");
 }
 
+#[test]
+fn the_file_says_what_is_served() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/openapi.json");
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("the file is there")).unwrap();
+    let served: Value = serde_json::from_str(&Orchestrator::openapi()).unwrap();
+    assert!(kept == served, "openapi.json is out of date, run: cargo run -p eap-cli -- schema --write schemas");
+}
+
 #[tokio::test]
 async fn every_call_of_the_document_is_served_and_refuses_as_it_says() {
     let server = Server::start().await;
