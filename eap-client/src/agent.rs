@@ -6,7 +6,7 @@ use std::time::Duration;
 use eap_types::{
     AgentId, Assignment, Deregister, Deregistered, Endpoints, Heartbeat, HeartbeatReply, IdempotencyKey, LeaseReply,
     LeaseRequest, ProgressReply, ProgressReport, Registered, Registration, ReleaseRequest, Released, ResultAccepted,
-    ResultBatch, ResultOutcome, ResultsReply, Secret, TaskId, TaskResult, TenantId, header, path,
+    ResultBatch, ResultOutcome, ResultsReply, RotatedToken, Secret, TaskId, TaskResult, TenantId, header, path,
 };
 use http::Method;
 
@@ -210,6 +210,19 @@ impl AgentSession {
     pub async fn deregister(&self, request: &Deregister) -> Result<Deregistered, ClientError> {
         let own = || path::deregister(&self.agent_id);
         self.post(&self.endpoints.deregister, None, own).json(request).send().await?.read()
+    }
+
+    /// Gets a new token; the one this session has works on for a while: `POST …/{agent_id}/token/rotate`.
+    ///
+    /// After a call that got no answer it can be made again, as long as this session's token works.
+    ///
+    /// # Errors
+    ///
+    /// 401 for a dead token, 403 FORBIDDEN when a newer token is in use already, 404 from a server that does not serve
+    /// it, and what any call can come to.
+    pub async fn rotate_token(&self) -> Result<RotatedToken, ClientError> {
+        let own = || path::token_rotate(&self.agent_id);
+        self.post(&self.endpoints.rotate, None, own).send().await?.read()
     }
 
     /// Starts a call at the endpoint that the server gave, else where the protocol has it.

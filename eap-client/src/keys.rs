@@ -1,8 +1,8 @@
-//! The operators' side: operator keys and registration secrets.
+//! The operators' side: operator keys, registration secrets, and new tokens for agents.
 
 use eap_types::{
-    CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId, KeyPage, PageQuery,
-    RegistrationSecretPage, path,
+    AgentId, CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId, KeyPage,
+    PageQuery, RegistrationSecretPage, RotationAsked, path,
 };
 use http::Method;
 
@@ -10,6 +10,16 @@ use crate::error::ClientError;
 use crate::operator::{OperatorClient, with_query};
 
 impl OperatorClient {
+    /// Asks an agent to get a new token; it is told in its heartbeats until it has one:
+    /// `POST /api/v1/agents/{agent_id}/rotate-token`. Asking again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// 404 AGENT_NOT_FOUND, 422 for an agent that did not agree on `rotate.v1`, and what any call can come to.
+    pub async fn rotate_agent_token(&self, agent: &AgentId) -> Result<RotationAsked, ClientError> {
+        self.request(Method::POST, &path::agent_rotate(agent)).send().await?.read()
+    }
+
     /// Makes an operator key: `POST /api/v1/keys`. Its text is in the answer and nowhere else.
     ///
     /// After a call that got no answer there may be a key that nobody has: the list shows it, to be revoked.

@@ -316,3 +316,20 @@ async fn a_submit_names_the_trace_it_is_part_of() {
     client.submit(&task, None).await.unwrap_err();
     assert!(!http.last().0.headers().contains_key("traceparent"));
 }
+
+#[tokio::test]
+async fn a_token_is_rotated_by_its_agent_and_asked_for_by_an_operator() {
+    let rotated = json!({ "agent_id": "a 1", "auth_token": "eap_new", "previous_valid_until": "2026-03-01T12:10:00Z" });
+    let http = Script::with([json_answer(200, &rotated)]);
+    let reply = session(http.clone(), None).rotate_token().await.unwrap();
+    assert_eq!(reply.auth_token.expose(), "eap_new");
+    assert_eq!(http.last_line(), "POST http://orchestrator.test/eap/api/v1/agents/external/a%201/token/rotate");
+    assert_eq!(http.last().0.headers()["x-agent-token"], "eap_token");
+
+    let asked = json!({ "agent_id": "a 1", "directive_id": "d1", "asked_at": "2026-03-01T12:00:00Z" });
+    let http = Script::with([json_answer(200, &asked)]);
+    let client = OperatorClient::new("http://orchestrator.test", http.clone()).unwrap();
+    let reply = client.rotate_agent_token(&"a 1".parse().unwrap()).await.unwrap();
+    assert_eq!(reply.directive_id.as_str(), "d1");
+    assert_eq!(http.last_line(), "POST http://orchestrator.test/api/v1/agents/a%201/rotate-token");
+}

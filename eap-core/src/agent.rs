@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use eap_types::{
-    AgentId, AgentName, AgentState, AgentType, Capabilities, Capability, Features, HealthStatus, InstanceId,
-    JsonObject, Labels, TenantId, Timestamp,
+    AgentId, AgentName, AgentState, AgentType, Capabilities, Capability, DirectiveId, Features, HealthStatus,
+    InstanceId, JsonObject, Labels, TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,12 +57,46 @@ pub struct Agent {
     /// SHA-256 of its live token, in hex; `None` once deregistered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_sha256: Option<String>,
+    /// The token before, while it still works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_token: Option<PreviousToken>,
+    /// An operator asked it to get a new token, and it has not done so yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationIntent>,
     /// Rises by one with each registration.
     pub epoch: u64,
     /// When it last registered.
     pub registered_at: Timestamp,
     /// What became of it.
     pub standing: Standing,
+}
+
+/// A token that was replaced and works for a while yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousToken {
+    /// SHA-256 of it, in hex.
+    pub sha256: String,
+    /// When it stops working.
+    pub valid_until: Timestamp,
+}
+
+/// The wish that an agent get a new token; it ends with the rotation or with a registration, which brings one as well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotationIntent {
+    /// The directive that tells the agent.
+    pub id: DirectiveId,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// Why a token is not replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoRotation {
+    /// The token that asks is not one of the agent's, or no longer.
+    Dead,
+    /// The token that asks was replaced, and the newer one is in use: who has the older alone may have stolen it.
+    Replaced,
 }
 
 /// What became of an agent, beside its being heard or not.
@@ -157,6 +191,39 @@ impl Agent {
     #[must_use]
     pub fn is_older_peer(&self) -> bool {
         self.features.is_none()
+    }
+
+    fn is_previous(&self, sha256: &str, now: Timestamp) -> bool {
+        self.previous_token.as_ref().is_some_and(|token| token.sha256 == sha256 && now < token.valid_until)
+    }
+
+    /// The same with a new token, asked for with the token `asking`, which works on for `overlap`.
+    ///
+    /// A token that was itself replaced may ask again only while the one that replaced it was never used
+    /// (`is_newest_used`): then the answer was lost, and the new token takes the place of the one nobody has. Its own
+    /// end stays. At most two tokens work at any time.
+    ///
+    /// # Errors
+    ///
+    /// When the token that asks does not work, or was replaced by one that is in use.
+    pub fn rotated(
+        &self,
+        asking: &str,
+        is_newest_used: bool,
+        new_sha256: String,
+        now: Timestamp,
+        overlap: Duration,
+    ) -> Result<Self, NoRotation> {
+        let previous = if self.token_sha256.as_deref() == Some(asking) {
+            PreviousToken { sha256: asking.to_owned(), valid_until: now + overlap }
+        } else {
+            match &self.previous_token {
+                Some(previous) if self.is_previous(asking, now) && !is_newest_used => previous.clone(),
+                Some(_) if self.is_previous(asking, now) => return Err(NoRotation::Replaced),
+                _ => return Err(NoRotation::Dead),
+            }
+        };
+        Ok(Self { token_sha256: Some(new_sha256), previous_token: Some(previous), rotation: None, ..self.clone() })
     }
 
     /// How long a lease of this agent holds: an older peer renews by heartbeat alone and gets 3 H.

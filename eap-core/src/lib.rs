@@ -53,7 +53,7 @@ mod score;
 pub mod seconds;
 mod task;
 
-pub use agent::{Agent, AgentEvent, Standing, Vitals};
+pub use agent::{Agent, AgentEvent, NoRotation, PreviousToken, RotationIntent, Standing, Vitals};
 pub use backoff::{Chance, full_jitter};
 pub use callback::{CallbackStep, DueCallback, Receipt};
 pub use credential::{Credential, Grant, check_limits};

@@ -96,6 +96,8 @@ fn an_agent() -> Agent {
         features: Some([Feature::PullV1].into_iter().collect()),
         max_concurrent_tasks: 5,
         admitted_capabilities: BTreeSet::new(),
+        previous_token: None,
+        rotation: None,
         registered_with: None,
         token_sha256: None,
         epoch: 1,

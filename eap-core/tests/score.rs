@@ -34,6 +34,8 @@ fn an_agent(id: &str, offers: &[&str]) -> Agent {
         max_concurrent_tasks: 10,
         registered_with: None,
         admitted_capabilities: BTreeSet::new(),
+        previous_token: None,
+        rotation: None,
         token_sha256: None,
         epoch: 1,
         registered_at: at(0),

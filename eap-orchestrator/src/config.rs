@@ -195,6 +195,9 @@ pub struct Timing {
     /// How long a deregistered or silent agent is kept. Default: 7 days.
     #[serde(with = "eap_core::seconds")]
     pub keep_agents: Duration,
+    /// How long an agent's token works on after it was rotated. Default: 10 min.
+    #[serde(with = "eap_core::seconds")]
+    pub rotation_overlap: Duration,
     /// How long `shutdown` waits for what is in flight. Default: 10 s.
     #[serde(with = "eap_core::seconds")]
     pub shutdown_grace: Duration,
@@ -208,6 +211,7 @@ impl Default for Timing {
             sweep_interval: Duration::from_secs(1),
             pulse_gap: Duration::from_secs(10),
             keep_agents: Duration::from_secs(7 * 24 * 3600),
+            rotation_overlap: Duration::from_secs(600),
             shutdown_grace: Duration::from_secs(10),
         }
     }

@@ -5,6 +5,7 @@
 //! second.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use eap_core::{
@@ -23,6 +24,10 @@ pub(crate) struct Entry {
     pub(crate) agent: Arc<Agent>,
     pub(crate) revision: Revision,
     token: Option<[u8; 32]>,
+    /// The token before, and until when it works.
+    previous: Option<([u8; 32], Timestamp)>,
+    /// Whether `token` was used since it came: who asks with the one before has not lost the answer.
+    is_token_used: AtomicBool,
     vitals: Mutex<Heard>,
 }
 
@@ -37,10 +42,14 @@ struct Heard {
 impl Entry {
     fn new(agent: Agent, revision: Revision, vitals: Vitals, unwritten: bool) -> Self {
         let token = agent.token_sha256.as_deref().and_then(crate::auth::unhex);
+        let previous = agent.previous_token.as_ref();
+        let previous = previous.and_then(|token| Some((crate::auth::unhex(&token.sha256)?, token.valid_until)));
         Self {
             agent: Arc::new(agent),
             revision,
             token,
+            previous,
+            is_token_used: AtomicBool::new(false),
             vitals: Mutex::new(Heard { silent_since: vitals.last_seen, vitals, unwritten }),
         }
     }
@@ -48,6 +57,27 @@ impl Entry {
     /// Looks at what was last heard.
     pub(crate) fn with_vitals<T>(&self, look: impl FnOnce(&Vitals) -> T) -> T {
         look(&lock(&self.vitals).vitals)
+    }
+
+    /// Whether a token works: the newest one, or the one before within its time.
+    fn admits(&self, digest: &[u8; 32], now: impl FnOnce() -> Timestamp) -> bool {
+        let is = |known: Option<[u8; 32]>| known.is_some() & bool::from(known.unwrap_or_default().ct_eq(digest));
+        let Some((previous, valid_until)) = self.previous else { return is(self.token) };
+        if is(self.token) {
+            self.is_token_used.store(true, Ordering::Relaxed);
+            return true;
+        }
+        is(Some(previous)) && now() < valid_until
+    }
+
+    /// Whether the newest token was used since it came.
+    pub(crate) fn is_token_used(&self) -> bool {
+        self.is_token_used.load(Ordering::Relaxed)
+    }
+
+    /// Whether this token may bring about a new one: not one that was replaced by a token that is in use.
+    pub(crate) fn may_renew(&self, digest: &[u8; 32]) -> bool {
+        self.token.is_some_and(|token| bool::from(token.ct_eq(digest))) || !self.is_token_used()
     }
 
     /// What was last heard.
@@ -108,12 +138,17 @@ impl Directory {
         if known.is_some_and(|known| known.revision > revision) {
             return;
         }
+        let newest_was_used = known.filter(|known| known.is_token_used()).and_then(|known| known.token);
         let known = known.map(|known| known.vitals());
         let record = known.as_ref().map(|known| known.record.clone()).unwrap_or_default();
         let vitals = first_heard.or(known).unwrap_or_else(|| Vitals::registered(agent.epoch, agent.registered_at));
         let vitals = Vitals { record, ..vitals };
         // Whatever was heard and not yet written moves over with the vitals.
-        entries.insert(agent.id.clone(), Arc::new(Entry::new(agent, revision, vitals, true)));
+        let entry = Entry::new(agent, revision, vitals, true);
+        if newest_was_used.is_some() && newest_was_used == entry.token {
+            entry.is_token_used.store(true, Ordering::Relaxed);
+        }
+        entries.insert(entry.agent.id.clone(), Arc::new(entry));
     }
 
     /// An agent got tasks, the first under `lease_id`.
@@ -159,12 +194,13 @@ impl Directory {
     }
 
     /// The agent a live token belongs to.
-    pub(crate) fn bearer(&self, token: &AgentToken) -> Option<Arc<Entry>> {
+    pub(crate) fn bearer(&self, token: &AgentToken, now: impl FnOnce() -> Timestamp) -> Option<Arc<Entry>> {
         let entry = self.get(&token.agent);
-        // Compared even where there is nothing to compare with: existence does not show in the time taken.
-        let known = entry.as_ref().and_then(|entry| entry.token).unwrap_or_default();
-        let same: bool = known.ct_eq(&token.digest).into();
-        entry.filter(|entry| same && entry.token.is_some())
+        if entry.is_none() {
+            // Compared even where there is nothing to compare with: existence does not show in the time taken.
+            let _: bool = [0; 32].ct_eq(&token.digest).into();
+        }
+        entry.filter(|entry| entry.admits(&token.digest, now))
     }
 
     /// The agent of this identity, deregistered or not.

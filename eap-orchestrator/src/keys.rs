@@ -1,9 +1,9 @@
-//! Operator keys and registration secrets, as a host administers them.
+//! Operator keys, registration secrets and agents' tokens, as a host administers them.
 
 use eap_core::Grant;
 use eap_types::{
-    CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId, KeyPage,
-    RegistrationSecretPage,
+    AgentId, CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId, KeyPage,
+    RegistrationSecretPage, RotationAsked,
 };
 
 use crate::auth::Operator;
@@ -11,6 +11,16 @@ use crate::error::Error;
 use crate::orchestrator::Orchestrator;
 
 impl Orchestrator {
+    /// Asks an agent to get a new token; it is told in its heartbeats until it has one. Asking again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownAgent`] if there is none of this id for this operator, [`Error::Invalid`] for an agent that did
+    /// not agree on `directives.v1` and `rotate.v1`.
+    pub async fn rotate_token(&self, operator: &Operator, id: &AgentId) -> Result<RotationAsked, Error> {
+        self.lifecycle().ask_rotation(operator, id).await
+    }
+
     /// Creates an operator key for the operator's tenant. Its text is in the answer and nowhere else.
     ///
     /// # Errors

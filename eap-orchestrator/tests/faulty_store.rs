@@ -52,6 +52,8 @@ fn agent() -> Agent {
         features: None,
         max_concurrent_tasks: 5,
         admitted_capabilities: std::collections::BTreeSet::new(),
+        previous_token: None,
+        rotation: None,
         registered_with: None,
         token_sha256: None,
         epoch: 1,

@@ -93,6 +93,8 @@ impl Bench {
             features: None,
             max_concurrent_tasks: 5,
             admitted_capabilities: std::collections::BTreeSet::new(),
+            previous_token: None,
+            rotation: None,
             registered_with: None,
             token_sha256: None,
             epoch: 1,

@@ -114,6 +114,9 @@ pub struct AgentDetail {
     /// How it has done so far; absent from a server that does not score agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track_record: Option<TrackRecordView>,
+    /// Since when it is asked to get a new token; absent when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_asked_at: Option<Timestamp>,
     /// The tasks it holds.
     #[serde(default)]
     pub held: Vec<HeldLease>,
@@ -131,6 +134,7 @@ impl AgentDetail {
             features: None,
             load: None,
             track_record: None,
+            rotation_asked_at: None,
             held: Vec::new(),
             epoch: 1,
         }

@@ -34,6 +34,7 @@
 //! | subject | items |
 //! |---|---|
 //! | an agent joins and leaves | [`Registration`], [`Registered`], [`Features`], [`Deregister`] |
+//! | its token is replaced | [`RotatedToken`], [`RotationAsked`] |
 //! | it says that it lives | [`Heartbeat`], [`HeartbeatReply`], [`Directive`] |
 //! | it gets work | [`LeaseRequest`], [`LeaseReply`], [`Assignment`], [`ReleaseRequest`] |
 //! | it reports | [`TaskResult`], [`Artifact`], [`ResultBatch`], [`IncomingResults`], [`ProgressReport`] |
@@ -101,6 +102,7 @@ mod registration;
 mod registration_secret;
 mod report;
 mod result;
+mod rotation;
 mod scan;
 mod schema;
 mod scope;
@@ -148,6 +150,7 @@ pub use registration_secret::{
 };
 pub use report::{IncomingResults, ResultAccepted, ResultBatch, ResultOutcome, ResultsReply};
 pub use result::{FailureCode, ResultStatus, TaskResult};
+pub use rotation::{RotatedToken, RotationAsked};
 pub use scan::json_depth;
 pub use schema::{Components, QueryField};
 pub use scope::{Scope, ScopePreset, Scopes};

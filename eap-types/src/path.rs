@@ -31,6 +31,9 @@ pub const PROGRESS: &str = "/{agent_id}/tasks/{task_id}/progress";
 /// `POST`: an agent hands a task back; relative to the base.
 pub const RELEASE: &str = "/{agent_id}/tasks/{task_id}/release";
 
+/// `POST`: an agent gets a new token; relative to the base.
+pub const TOKEN_ROTATE: &str = "/{agent_id}/token/rotate";
+
 /// `POST`: what a push agent offers for tasks; relative to its `endpoint_url`.
 pub const PUSH_TASK: &str = "/task";
 /// `GET`: what a push agent offers to be asked whether it lives; relative to its `endpoint_url`.
@@ -56,6 +59,8 @@ pub const DEAD_LETTER_REQUEUE: &str = "/api/v1/dead-letters/{task_id}/requeue";
 pub const DEAD_LETTER_DISCARD: &str = "/api/v1/dead-letters/{task_id}/discard";
 /// `GET`: lists the agents.
 pub const AGENTS: &str = "/api/v1/agents";
+/// `POST`: asks an agent to get a new token.
+pub const AGENT_ROTATE: &str = "/api/v1/agents/{agent_id}/rotate-token";
 /// `GET`: one agent with its liveness, load and leases.
 pub const AGENT_DETAIL: &str = "/api/v1/agents/{agent_id}";
 /// `POST` creates an operator key, `GET` lists them.
@@ -131,6 +136,12 @@ pub fn release(agent: &AgentId, task: &TaskId) -> String {
     of_agent(agent, &format!("/tasks/{task}/release"))
 }
 
+/// Fills [`TOKEN_ROTATE`], relative to the base.
+#[must_use]
+pub fn token_rotate(agent: &AgentId) -> String {
+    of_agent(agent, "/token/rotate")
+}
+
 /// Fills [`TASK`].
 #[must_use]
 pub fn task(task: &TaskId) -> String {
@@ -185,6 +196,12 @@ pub fn agent_detail(agent: &AgentId) -> String {
     format!("{AGENTS}{}", of_agent(agent, ""))
 }
 
+/// Fills [`AGENT_ROTATE`].
+#[must_use]
+pub fn agent_rotate(agent: &AgentId) -> String {
+    format!("{AGENTS}{}", of_agent(agent, "/rotate-token"))
+}
+
 fn of_agent(agent: &AgentId, rest: &str) -> String {
     let mut path = String::with_capacity(1 + agent.as_str().len() + rest.len());
     path.push('/');
@@ -228,6 +245,8 @@ mod tests {
             (DEAD_LETTER_REQUEUE, dead_letter_requeue(&task_id)),
             (DEAD_LETTER_DISCARD, dead_letter_discard(&task_id)),
             (AGENT_DETAIL, agent_detail(&id)),
+            (AGENT_ROTATE, agent_rotate(&id)),
+            (TOKEN_ROTATE, token_rotate(&id)),
         ];
         for (template, path) in pairs {
             assert_eq!(path, filled(template, "agent-1", &task_id));

@@ -98,6 +98,8 @@ payloads! {
     Reply ResultAccepted: "result.reply";
     Request ResultBatch: "results.request";
     Reply ResultsReply: "results.reply";
+    Reply RotatedToken: "rotated_token.reply";
+    Reply RotationAsked: "rotation_asked.reply";
     Request SubmitBatch: "submit_batch.request";
     Reply SubmitBatchReply: "submit_batch.reply";
     Request SubmitTask: "submit.request", "submit_text.request";

@@ -88,6 +88,9 @@ pub struct Endpoints {
     /// Where a task is given back.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub release: String,
+    /// Where a new token is asked for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub rotate: String,
     /// Where the agent leaves.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub deregister: String,

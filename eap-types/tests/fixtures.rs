@@ -9,8 +9,8 @@ use eap_types::{
     CreatedRegistrationSecret, Decode, Deregister, Deregistered, Health, Heartbeat, HeartbeatReply, IncomingResults,
     IncomingTasks, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery, PayloadInfo, ProblemBody, ProgressReply,
     ProgressReport, Readiness, Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released,
-    ResultAccepted, ResultBatch, ResultsReply, SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory,
-    TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, WellKnown, from_json,
+    ResultAccepted, ResultBatch, ResultsReply, RotatedToken, RotationAsked, SubmitBatch, SubmitBatchReply, SubmitTask,
+    TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, WellKnown, from_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -61,6 +61,8 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("result_failed.request", message::<TaskResult>),
     ("results.reply", reply::<ResultsReply>),
     ("results.request", results),
+    ("rotated_token.reply", reply::<RotatedToken>),
+    ("rotation_asked.reply", reply::<RotationAsked>),
     ("submit_batch.reply", reply::<SubmitBatchReply>),
     ("submit_batch.request", tasks),
     ("submit.request", message::<SubmitTask>),

@@ -57,6 +57,7 @@ fn the_table_has_every_route_of_this_version() {
         ("POST", path::RESULTS),
         ("POST", path::PROGRESS),
         ("POST", path::RELEASE),
+        ("POST", path::TOKEN_ROTATE),
     ]
     .map(|(method, path)| format!("{method} {base}{path}"))
     .into_iter()
@@ -74,6 +75,7 @@ fn the_table_has_every_route_of_this_version() {
             ("GET", path::TASK_EXPLAIN),
             ("GET", path::AGENTS),
             ("GET", path::AGENT_DETAIL),
+            ("POST", path::AGENT_ROTATE),
             ("POST", path::KEYS),
             ("GET", path::KEYS),
             ("DELETE", path::KEY),

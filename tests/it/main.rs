@@ -27,6 +27,7 @@ mod registration_secrets;
 mod reports;
 mod restart;
 mod results;
+mod rotation;
 mod scoring;
 mod sdk_blocking;
 mod sdk_crash;

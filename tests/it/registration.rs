@@ -19,6 +19,7 @@ fn endpoints(prefix: &str, id: &str) -> Value {
         "results": format!("{base}/results"),
         "progress": format!("{base}/tasks/{{task_id}}/progress"),
         "release": format!("{base}/tasks/{{task_id}}/release"),
+        "rotate": format!("{base}/token/rotate"),
         "deregister": format!("{base}/deregister"),
     })
 }

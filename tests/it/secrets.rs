@@ -42,6 +42,8 @@ async fn live(server: &Server) -> Vec<String> {
     server.operator().submit(json!({"input": input})).await;
     let task = first.take().await;
     let again = server.agent("AGENT-A").await;
+    let rotated = again.call("/token/rotate").send().await.expect(200);
+    let rotated = rotated["auth_token"].as_str().expect("it is a text");
     first.beat(json!({"status": "healthy"})).await.problem(401, "INVALID_TOKEN");
     let wrong = Agent { token: format!("{}x", again.token), ..again.clone() };
     wrong.beat(json!({"status": "healthy"})).await.problem(401, "INVALID_TOKEN");
@@ -73,6 +75,7 @@ async fn live(server: &Server) -> Vec<String> {
         &first.token,
         &again.token,
         &peer.token,
+        rotated,
         &key,
         &secret,
         input,

@@ -18,6 +18,12 @@ pub(super) async fn list(orchestrator: Orchestrator, call: OperatorCall) -> Resu
     json(StatusCode::OK, &orchestrator.agents(&call.operator, cursor.as_deref(), limit)?)
 }
 
+/// Asks an agent to get a new token.
+pub(super) async fn rotate_token(orchestrator: Orchestrator, mut call: OperatorCall) -> Result<Response, ApiError> {
+    let agent = call.agent().await?;
+    json(StatusCode::OK, &orchestrator.rotate_token(&call.operator, &agent).await?)
+}
+
 /// One agent with its leases.
 pub(super) async fn get(orchestrator: Orchestrator, mut call: OperatorCall) -> Result<Response, ApiError> {
     let agent = call.agent().await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts as _, RawPathParams, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
-use eap_types::{AgentId, CredentialId, Decode, DecodeError, Scope, Secret, TaskId, from_json, header};
+use eap_types::{AgentId, CredentialId, Decode, DecodeError, Fields, Scope, Secret, TaskId, from_json, header};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
@@ -20,6 +20,8 @@ use crate::orchestrator::Orchestrator;
 /// A call by an agent that proved who it is.
 pub(crate) struct AgentCall<T> {
     pub(crate) entry: Arc<Entry>,
+    /// SHA-256 of the token it came with.
+    pub(crate) token: [u8; 32],
     /// The task in the path, if the route has one.
     pub(crate) task: Option<TaskId>,
     pub(crate) body: T,
@@ -53,7 +55,7 @@ impl<T: Decode> AgentCall<T> {
     ) -> Result<Self, ApiError> {
         be_ready(orchestrator)?;
         let (mut parts, body) = request.into_parts();
-        let entry = bearer(orchestrator, &parts.headers)?;
+        let (entry, token) = bearer(orchestrator, &parts.headers)?;
         orchestrator.lifecycle().heard(&entry);
         let bytes = collect(orchestrator, &parts.headers, body, limit(&entry)).await?;
         let decoded = match absent {
@@ -78,12 +80,22 @@ impl<T: Decode> AgentCall<T> {
         if let (Err(_), Some(task)) = (&invalid, task) {
             orchestrator.lifecycle().assigned(&entry.agent.id, task).await?;
         }
-        Ok(Self { entry, task, body: invalid? })
+        Ok(Self { entry, token, task, body: invalid? })
     }
 
     /// The task in the path.
     pub(crate) fn task(&self) -> Result<TaskId, ApiError> {
         self.task.ok_or(ApiError::Core(Error::UnknownTask))
+    }
+}
+
+/// The body of a call that takes none: whatever object it is, nothing of it is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nothing;
+
+impl Decode for Nothing {
+    fn decode(_: &mut Fields<'_>) -> Option<Self> {
+        Some(Self)
     }
 }
 
@@ -172,11 +184,14 @@ pub(crate) fn origin(parts: &Parts) -> Origin {
     parts.extensions.get::<Origin>().copied().unwrap_or_default()
 }
 
-/// The agent whose live token came along.
-pub(crate) fn bearer(orchestrator: &Orchestrator, headers: &HeaderMap) -> Result<Arc<Entry>, Error> {
+/// The agent whose live token came along, and the token's digest.
+pub(crate) fn bearer(orchestrator: &Orchestrator, headers: &HeaderMap) -> Result<(Arc<Entry>, [u8; 32]), Error> {
     let given = header_text(headers, header::AGENT_TOKEN).or_else(|| bearer_text(headers));
     let token = given.as_ref().and_then(AgentToken::read);
-    token.and_then(|token| orchestrator.lifecycle().directory.bearer(&token)).ok_or(Error::InvalidToken)
+    let token = token.ok_or(Error::InvalidToken)?;
+    let lifecycle = orchestrator.lifecycle();
+    let entry = lifecycle.directory.bearer(&token, || lifecycle.clock.now()).ok_or(Error::InvalidToken)?;
+    Ok((entry, token.digest))
 }
 
 /// What stands in `Authorization: Bearer`.

@@ -1,4 +1,4 @@
-//! `POST …/register`, `POST …/{id}/deregister`, `DELETE …/{id}`.
+//! `POST …/register`, `POST …/{id}/deregister`, `POST …/{id}/token/rotate`, `DELETE …/{id}`.
 
 use axum::extract::{OriginalUri, Request};
 use axum::response::Response;
@@ -9,7 +9,8 @@ use eap_types::{
 use http::{HeaderValue, StatusCode, Uri};
 
 use super::call::{
-    AgentCall, be_ready, bearer_text, checked_header, collect, header_text, json, no_content, origin, same_tenant,
+    AgentCall, Nothing, be_ready, bearer_text, checked_header, collect, header_text, json, no_content, origin,
+    same_tenant,
 };
 use super::error::ApiError;
 use crate::auth::AgentToken;
@@ -27,7 +28,11 @@ pub(super) async fn register(orchestrator: Orchestrator, request: Request) -> Re
     let bearer = bearer_text(headers);
     let token = header_text(headers, header::AGENT_TOKEN).or_else(|| bearer.clone());
     let secret = header_text(headers, header::REGISTRATION_TOKEN).or(bearer);
-    let live = token.as_ref().and_then(AgentToken::read).and_then(|token| lifecycle.directory.bearer(&token));
+    let live = token.as_ref().and_then(AgentToken::read).and_then(|token| {
+        let entry = lifecycle.directory.bearer(&token, || lifecycle.clock.now())?;
+        // A token that was replaced and left behind does not take the agent over.
+        entry.may_renew(&token.digest).then_some(entry)
+    });
     let admission = lifecycle.keys.admission(secret.as_ref(), &origin(&parts), lifecycle.clock.now());
     if live.is_none() && admission.is_err() {
         return Err(admission.err().unwrap_or(Error::InvalidToken).into());
@@ -83,6 +88,7 @@ fn reply(orchestrator: &Orchestrator, welcome: Welcome, base: &str) -> Registere
     endpoints.results = of(path::results);
     endpoints.progress = of_task(path::PROGRESS);
     endpoints.release = of_task(path::RELEASE);
+    endpoints.rotate = of(path::token_rotate);
     endpoints.deregister = of(path::deregister);
     reply.endpoints = Some(endpoints);
     reply.protocol_version = Some(PROTOCOL_VERSION.to_owned());
@@ -100,6 +106,12 @@ pub(super) async fn deregister(orchestrator: Orchestrator, request: Request) -> 
     let released = orchestrator.lifecycle().deregister(&call.entry.agent).await?;
     let message = format!("Agent {} deregistered.", call.entry.agent.id);
     json(StatusCode::OK, &Deregistered::new(message, released))
+}
+
+/// An agent gets a new token.
+pub(super) async fn rotate(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    let call = AgentCall::read_or(&orchestrator, request, limits::MAX_SMALL_BYTES, Nothing).await?;
+    json(StatusCode::OK, &orchestrator.lifecycle().rotate(&call.entry.agent, call.token).await?)
 }
 
 /// An agent leaves, in HTTP's own words.

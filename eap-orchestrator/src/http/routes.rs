@@ -4,9 +4,9 @@ use eap_types::{
     AgentDetail, AgentPage, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
     CreatedRegistrationSecret, Deregister, Deregistered, ErrorCode, Health, Heartbeat, HeartbeatReply, KeyPage,
     LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport, Readiness, Registered,
-    Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply, Scope,
-    SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView,
-    WaitQuery, WellKnown, header, path,
+    Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply,
+    RotatedToken, RotationAsked, Scope, SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory,
+    TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, WellKnown, header, path,
 };
 use http::{Method, StatusCode};
 
@@ -40,6 +40,10 @@ fn agent_side() -> Vec<Route> {
             .agent(Method::POST, path::DEREGISTER, register::deregister)
             .may_take::<Deregister>()
             .gives::<Deregistered>(StatusCode::OK),
+        describe("rotate_token", Tag::AgentSide, "An agent gets a new token; the one before works on for a while.")
+            .agent(Method::POST, path::TOKEN_ROTATE, register::rotate)
+            .gives::<RotatedToken>(StatusCode::OK)
+            .refuses(&[ErrorCode::Forbidden]),
         describe("heartbeat", Tag::AgentSide, "An agent says that it lives, and keeps its leases.")
             .agent(Method::POST, path::HEARTBEAT, heartbeat::beat)
             .takes::<Heartbeat>()
@@ -154,6 +158,10 @@ fn of_agents() -> Vec<Route> {
             .operator(Method::GET, path::AGENT_DETAIL, Scope::AgentsRead, agents::get)
             .gives::<AgentDetail>(StatusCode::OK)
             .refuses(&[ErrorCode::AgentNotFound]),
+        describe("ask_for_rotation", Tag::Agents, "Asks an agent to get a new token, until it has one.")
+            .operator(Method::POST, path::AGENT_ROTATE, Scope::AgentsAdmin, agents::rotate_token)
+            .gives::<RotationAsked>(StatusCode::OK)
+            .refuses(&[ErrorCode::AgentNotFound, ErrorCode::ValidationError]),
     ]
 }
 

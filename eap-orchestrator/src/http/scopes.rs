@@ -37,8 +37,8 @@ async fn call(orchestrator: &Orchestrator, route: &Route, key: &Secret) -> (Stat
         .uri(parts.collect::<Vec<_>>().join("/"))
         .header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
     let body = if route.method == Method::GET { Body::empty() } else { Body::from("{}") };
-    let response =
-        orchestrator.router().merge(orchestrator.metrics_router()).oneshot(request.body(body).unwrap()).await.unwrap();
+    let router = orchestrator.router().merge(orchestrator.metrics_router());
+    let response = router.oneshot(request.body(body).unwrap()).await.unwrap();
     let status = response.status();
     // The answer of a call that is let in may be a stream without end.
     if status != StatusCode::FORBIDDEN {

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use tracing::{Instrument as _, debug, debug_span, warn};
 
 use super::registration::agent_event;
+use super::rotation::rotation_directive;
 use super::views::millis;
 use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
 use crate::directory::Entry;
@@ -60,6 +61,7 @@ impl Lifecycle {
             reply.leases.push(renewal.note);
             reply.directives.extend(renewal.directive.filter(|directive| !beat.ack.contains(&directive.id)));
         }
+        reply.directives.extend(rotation_directive(agent).filter(|directive| !beat.ack.contains(&directive.id)));
         for (task, lease_id) in stopped {
             reply.directives.extend(self.lost(agent, task, lease_id).await?.directive);
         }

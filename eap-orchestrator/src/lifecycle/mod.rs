@@ -12,6 +12,7 @@ mod heartbeat;
 mod letters;
 mod registration;
 mod results;
+mod rotation;
 mod submit;
 mod sweep;
 mod views;

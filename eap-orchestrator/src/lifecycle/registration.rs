@@ -21,7 +21,8 @@ use crate::store::{
 };
 
 /// What this version serves of the protocol's features.
-const FEATURES: [Feature; 4] = [Feature::PullV1, Feature::ProgressV1, Feature::DirectivesV1, Feature::CancelV1];
+const FEATURES: [Feature; 5] =
+    [Feature::PullV1, Feature::ProgressV1, Feature::DirectivesV1, Feature::CancelV1, Feature::RotateV1];
 
 /// A registration and what it came with.
 #[derive(Debug)]
@@ -145,6 +146,8 @@ impl Lifecycle {
             registered_with: admission.secret.clone(),
             admitted_capabilities: admission.capabilities(),
             token_sha256: Some(hex(&digest)),
+            previous_token: None,
+            rotation: None,
             epoch: known.map_or(1, |known| known.agent.epoch + 1),
             registered_at: now,
             standing: Standing::Active,
@@ -228,7 +231,8 @@ impl Lifecycle {
     async fn retire(&self, entry: &Entry) -> Result<u64, Error> {
         let now = self.clock.now();
         let standing = entry.agent.standing.after(AgentEvent::Deregister, now).ok_or(Error::UnknownAgent)?;
-        let agent = Agent { standing, token_sha256: None, ..Agent::clone(&entry.agent) };
+        let agent =
+            Agent { standing, token_sha256: None, previous_token: None, rotation: None, ..Agent::clone(&entry.agent) };
         let mut change = Change::default();
         change.agents.push(AgentWrite::Update { agent: agent.clone(), revision: entry.revision });
         change.events.push(agent_event(&agent, EventKind::AgentDeregistered, now));

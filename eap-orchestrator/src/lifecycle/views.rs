@@ -88,6 +88,7 @@ impl Lifecycle {
         detail.metrics = vitals.metrics;
         detail.features.clone_from(&agent.features);
         detail.epoch = agent.epoch;
+        detail.rotation_asked_at = agent.rotation.as_ref().map(|intent| intent.at);
         detail.held = self
             .leases
             .of(&agent.id)

@@ -236,6 +236,8 @@ pub(super) mod tests {
             features: None,
             max_concurrent_tasks: 5,
             admitted_capabilities: BTreeSet::new(),
+            previous_token: None,
+            rotation: None,
             registered_with: None,
             token_sha256: None,
             epoch: 1,

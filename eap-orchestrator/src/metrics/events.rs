@@ -8,7 +8,7 @@ use super::Counter;
 use crate::store::{EventKind, NewEvent};
 
 /// The kinds that are no task's; those that are have their places behind them.
-const OTHERS: [EventKind; 12] = [
+const OTHERS: [EventKind; 14] = [
     EventKind::AgentRegistered,
     EventKind::AgentDraining,
     EventKind::AgentResumed,
@@ -21,6 +21,8 @@ const OTHERS: [EventKind; 12] = [
     EventKind::CallbackDelivered,
     EventKind::CallbackFailed,
     EventKind::CallbackGivenUp,
+    EventKind::AgentRotationAsked,
+    EventKind::AgentTokenRotated,
 ];
 
 const KINDS: usize = OTHERS.len() + NoteKind::ALL.len();
@@ -90,6 +92,8 @@ const fn place(kind: EventKind) -> usize {
         EventKind::CallbackDelivered => 9,
         EventKind::CallbackFailed => 10,
         EventKind::CallbackGivenUp => 11,
+        EventKind::AgentRotationAsked => 12,
+        EventKind::AgentTokenRotated => 13,
         EventKind::Task(kind) => OTHERS.len() + kind as usize,
     }
 }

@@ -206,6 +206,10 @@ pub enum EventKind {
     AgentSuperseded,
     /// An agent left.
     AgentDeregistered,
+    /// An operator asked an agent to get a new token.
+    AgentRotationAsked,
+    /// An agent got a new token.
+    AgentTokenRotated,
     /// An operator key was created.
     KeyCreated,
     /// An operator key was revoked.
@@ -233,6 +237,8 @@ impl EventKind {
             Self::AgentResumed => "agent.resumed",
             Self::AgentSuperseded => "agent.superseded",
             Self::AgentDeregistered => "agent.deregistered",
+            Self::AgentRotationAsked => "agent.rotation_asked",
+            Self::AgentTokenRotated => "agent.token_rotated",
             Self::KeyCreated => "key.created",
             Self::KeyRevoked => "key.revoked",
             Self::RegistrationSecretCreated => "registration_secret.created",

@@ -64,6 +64,7 @@ impl Route {
             agent("progress", path::PROGRESS, limits::MAX_PROGRESS_BYTES, false),
             agent("release", path::RELEASE, small, true),
             agent("deregister", path::DEREGISTER, small, true),
+            agent("rotate", path::TOKEN_ROTATE, 0, true),
             route("remove", Caller::Agent, Method::DELETE, path::AGENT, small, true),
             route("submit", Caller::Operator, Method::POST, path::TASKS, limits::MAX_SUBMIT_BYTES, false),
             route("batch", Caller::Operator, Method::POST, path::TASKS_BATCH, limits::MAX_BATCH_BYTES, false),
@@ -82,6 +83,7 @@ impl Route {
             route("revoke secret", Caller::Operator, Method::DELETE, path::REGISTRATION_SECRET, 0, true),
             route("explain", Caller::Operator, Method::GET, path::TASK_EXPLAIN, 0, true),
             route("agents", Caller::Operator, Method::GET, path::AGENTS, 0, true),
+            route("ask rotation", Caller::Operator, Method::POST, path::AGENT_ROTATE, 0, true),
             route("agent", Caller::Operator, Method::GET, path::AGENT_DETAIL, 0, true),
         ]
     }

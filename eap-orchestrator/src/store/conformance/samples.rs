@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use eap_core::{Agent, BreakerPolicy, Credential, Grant, RoutingKey, Standing, TaskSpec, TrackRecord, Verdict, Vitals};
+use eap_core::{
+    Agent, BreakerPolicy, Credential, Grant, PreviousToken, RotationIntent, RoutingKey, Standing, TaskSpec,
+    TrackRecord, Verdict, Vitals,
+};
 use eap_types::{
     AgentId, AgentType, Artifact, Capabilities, CredentialId, Feature, HealthStatus, JsonObject, Labels, LeaseId,
     Priority, RawJson, RegistrationLimits, Scope, SessionId, TaskId, TaskResult, TenantId, Timestamp,
@@ -96,6 +99,8 @@ pub(super) fn agent(id: AgentId, capabilities: &[&str], now: Timestamp) -> Agent
         max_concurrent_tasks: 1000,
         registered_with: None,
         admitted_capabilities: BTreeSet::new(),
+        previous_token: None,
+        rotation: None,
         token_sha256: None,
         epoch: 1,
         registered_at: now,
@@ -116,6 +121,8 @@ pub(super) fn full_agent(now: Timestamp) -> Agent {
         features: Some([Feature::PullV1, Feature::RotateV1].into_iter().collect()),
         max_concurrent_tasks: u32::MAX,
         registered_with: Some("fleet ü".to_owned()),
+        previous_token: Some(PreviousToken { sha256: "cd".repeat(32), valid_until: now + Duration::from_micros(1) }),
+        rotation: Some(RotationIntent { id: "directive#1".parse().expect("the sample is a directive id"), at: now }),
         admitted_capabilities: ["z:9", "other"].map(|text| text.parse().expect("the sample is a capability")).into(),
         token_sha256: Some("ab".repeat(32)),
         epoch: (1 << 53) + 1,
