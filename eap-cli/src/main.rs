@@ -4,6 +4,7 @@
 mod agent;
 mod demo;
 mod exit;
+mod explain;
 mod logging;
 mod output;
 mod paging;
@@ -44,6 +45,7 @@ enum Command {
     /// Submit tasks, follow them, cancel them.
     #[command(subcommand)]
     Task(task::TaskCommand),
+    Explain(explain::ExplainArgs),
     Demo(demo::DemoArgs),
     Schema(schema::SchemaArgs),
 }
@@ -70,6 +72,10 @@ async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Task(command) => {
             logging::start(logging::LogFormat::Text, "warn")?;
             task::run(command).await
+        }
+        Command::Explain(args) => {
+            logging::start(logging::LogFormat::Text, "warn")?;
+            explain::run(args).await
         }
         Command::Demo(args) => demo::run(args).await,
         Command::Schema(args) => schema::run(&args),

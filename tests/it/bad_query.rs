@@ -103,8 +103,6 @@ async fn paths_that_do_not_exist_are_not_found() {
         "/api/v2/tasks",
         "/api/v1/tasks/",
         "/api/v1/tasks/1/2/3",
-        "/openapi.json",
-        "/.well-known/eap",
         "/api/v1/dead-letters/",
         "/api/v1/events",
         "/health/",

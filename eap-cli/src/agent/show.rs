@@ -115,6 +115,20 @@ fn shown(detail: &AgentDetail) -> String {
     if let Some(seen) = agent.last_seen_at {
         table.row(["seen", &format!("{} ago", age(seen))]);
     }
+    if let Some(record) = &detail.track_record {
+        let rate = record
+            .success_rate
+            .map(|rate| format!(", {:.0} % of the last {} results good", rate * 100.0, record.results));
+        table.row(["tier", &format!("{}{}", record.tier, rate.unwrap_or_default())]);
+        let until = record.breaker_until.map(|until| format!(" until {until}")).unwrap_or_default();
+        table.row(["breaker", &format!("{}{until}", record.breaker)]);
+        if let Some(served) = record.last_served_at {
+            table.row(["served", &format!("{} ago", age(served))]);
+        }
+    }
+    if let Some(load) = detail.load {
+        table.row(["load", &load.to_string()]);
+    }
     table.row(["tasks", &format!("{} of {}", agent.leases, agent.max_concurrent_tasks)]);
     for held in &detail.held {
         table.row(["", &format!("{} attempt {}", held.task_id, held.attempt)]);

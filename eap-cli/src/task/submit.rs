@@ -62,6 +62,10 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "ID")]
     agent: Option<AgentId>,
 
+    /// An agent that gets it before others that suit as well; may be given several times.
+    #[arg(long = "prefer", value_name = "ID")]
+    preferred_agents: Vec<AgentId>,
+
     /// What the task belongs to [default: a new session].
     #[arg(long, value_name = "ID")]
     session: Option<SessionId>,
@@ -164,6 +168,7 @@ fn task_of(args: &SubmitArgs) -> Result<SubmitTask, Failure> {
     task = task.with_labels(labels);
     task.context = args.context.clone().unwrap_or_default();
     task.agent_id = args.agent.clone();
+    task.preferred_agents = args.preferred_agents.iter().cloned().collect();
     task.session_id = args.session;
     task.run_at = args.run_at;
     task.expires_at = args.expires_at;

@@ -190,3 +190,17 @@ fn a_password_in_an_address_is_never_printed() {
         assert!(!help.stdout.contains("hunter2"), "{help:?}");
     }
 }
+
+#[test]
+fn a_task_that_waits_is_explained() {
+    let server = Server::start(&[], &[]);
+    let submit = ["task", "submit", "--type", "work", "--prefer", "agent-1", "--input", "x", "--json"];
+    let submitted = run(&mut server.eap(&submit)).expect(0).json();
+    assert_eq!(submitted["routing"]["preferred_agents"], serde_json::json!(["agent-1"]));
+    let id = submitted["task_id"].as_str().expect("an id");
+    let told = run(&mut server.eap(&["explain", id])).expect(0).stdout;
+    assert!(told.contains("queued, ready") && told.contains("no registered agent can do it"), "{told}");
+    let told = run(&mut server.eap(&["explain", id, "--json"])).expect(0).json();
+    assert_eq!((&told["whereabouts"], &told["no_capable_agent"]), (&"ready".into(), &true.into()));
+    run(&mut server.eap(&["explain", "01890a5d-ac96-774b-bcce-b302099a8057"])).expect(3);
+}
