@@ -43,6 +43,7 @@
 mod announce;
 mod auth;
 mod builder;
+mod canary;
 mod clock;
 mod config;
 mod courier;

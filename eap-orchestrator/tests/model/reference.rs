@@ -217,6 +217,7 @@ impl Reference {
         let is_asked_for = |task: &&Task| {
             let routing = &task.spec.routing;
             routing.tenant == filter.tenant
+                && (!filter.dead_letters || task.is_dead_letter())
                 && filter.status.is_none_or(|status| status == task.status())
                 && filter.task_type.as_ref().is_none_or(|task_type| *task_type == routing.task_type)
                 && filter

@@ -488,6 +488,7 @@ impl<'a> Sequence<'a> {
                 status: None,
                 agent: None,
                 task_type: None,
+                dead_letters: false,
                 before: None,
                 limit: 5,
             };
@@ -496,6 +497,7 @@ impl<'a> Sequence<'a> {
                 TaskFilter { status: Some(TaskStatus::Queued), ..all.clone() },
                 TaskFilter { status: Some(TaskStatus::Completed), ..all.clone() },
                 TaskFilter { agent: Some(agent_id(0)), ..all.clone() },
+                TaskFilter { dead_letters: true, ..all.clone() },
                 TaskFilter { task_type: Some(task_type(1)), ..all },
             ];
             for mut filter in filters {
@@ -603,6 +605,8 @@ fn spec(id: TaskId, shape: &Shape, now: Timestamp) -> TaskSpec {
         expires_at: shape.expires.map(|millis| now + Duration::from_millis(millis)),
         created_at: now,
         traceparent: None,
+        requeued_from: None,
+        callback_url: None,
     }
 }
 

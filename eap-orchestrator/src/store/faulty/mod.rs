@@ -98,6 +98,11 @@ impl FaultyStore {
         state.scripted.clear();
     }
 
+    /// Lets chance strike again after [`heal`](Self::heal).
+    pub fn resume(&self) {
+        self.state().is_calm = false;
+    }
+
     /// How often each fault struck so far.
     #[must_use]
     pub fn counts(&self) -> FaultCounts {

@@ -11,6 +11,7 @@ use rusqlite::{Connection, Params, params};
 use super::fault::Fault;
 use super::ledger::Ledger;
 use super::rows::{StateText, number, stored_task};
+use crate::canary;
 use crate::store::{Ask, Claimed, Claims, Decide, Demand, MAX_CLAIM_BYTES, events_of};
 
 /// How many places of a route are read at once, at most.
@@ -88,6 +89,7 @@ impl Ledger {
         }
         let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(holder.leases()));
         if let Some(request) = &ask.request_id
+            && !canary::sings("request-id-ignored")
             && holder.has_claimed_by(request)
         {
             return Ok(Claimed { tasks: self.claimed_before(ask, request, now)?, repeated: true });

@@ -130,7 +130,29 @@ impl SqliteStore {
     /// [`StoreError::Refused`] if another store has the file, if it was written by a newer version or by
     /// another program, or if its directory does not exist; the file is left as it was.
     pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>, options: SqliteOptions) -> Result<Self, StoreError> {
-        let Database { lock, path, writer, checkpointer, readers } = Database::open(path.as_ref(), &options)?;
+        Self::over(Database::open(path.as_ref(), &options)?, clock)
+    }
+
+    /// Opens a file that is there on a file system registered with SQLite as `vfs`, for tests of what a disk may do.
+    ///
+    /// Neither takes the lock nor looks at the file's rights: both are the operating system's.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    #[cfg(feature = "test-vfs")]
+    #[doc(hidden)]
+    pub fn open_on_vfs(
+        vfs: &str,
+        path: impl AsRef<Path>,
+        clock: Arc<dyn Clock>,
+        options: SqliteOptions,
+    ) -> Result<Self, StoreError> {
+        Self::over(Database::open_on(vfs, path.as_ref(), &options)?, clock)
+    }
+
+    fn over(database: Database, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let Database { lock, path, writer, checkpointer, readers } = database;
         let shared = Arc::new(Shared::default());
         let recent = Arc::new(Recent::default());
         let ledger = Ledger::load(writer, Arc::clone(&clock), Arc::clone(&recent))?;
@@ -205,7 +227,7 @@ impl SqliteStore {
 /// What every thread of a store holds until its work is dropped: first the lock goes, then the sign of life.
 #[derive(Clone)]
 struct Held {
-    _lock: Arc<lock::FileLock>,
+    _lock: Arc<Option<lock::FileLock>>,
     _alive: mpsc::Sender<Infallible>,
 }
 

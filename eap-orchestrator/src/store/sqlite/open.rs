@@ -12,6 +12,7 @@ use super::SqliteOptions;
 use super::fault::Fault;
 use super::lock::{FileLock, private};
 use super::migrations::{inspect, migrate};
+use crate::canary;
 use crate::store::StoreError;
 
 /// How long a connection waits for another one of this process: only ever for moments.
@@ -28,7 +29,8 @@ const PAGE: u64 = 4096;
 /// An open database: one connection that writes, one that checkpoints, some that read.
 #[derive(Debug)]
 pub(super) struct Database {
-    pub(super) lock: FileLock,
+    /// `None` on a file system that is not the operating system's.
+    pub(super) lock: Option<FileLock>,
     pub(super) path: PathBuf,
     pub(super) writer: Connection,
     pub(super) checkpointer: Connection,
@@ -41,9 +43,25 @@ impl Database {
         let path = resolve(path)?;
         let lock = FileLock::take(&path)?;
         create_if_missing(&path)?;
+        Self::connect(path, Some(lock), None, options)
+    }
+
+    /// The same on a file system that was registered with SQLite under the name `vfs`: there the file is there already
+    /// and nobody else's.
+    #[cfg(feature = "test-vfs")]
+    pub(super) fn open_on(vfs: &str, path: &Path, options: &SqliteOptions) -> Result<Self, StoreError> {
+        Self::connect(path.to_owned(), None, Some(vfs), options)
+    }
+
+    fn connect(
+        path: PathBuf,
+        lock: Option<FileLock>,
+        vfs: Option<&str>,
+        options: &SqliteOptions,
+    ) -> Result<Self, StoreError> {
         let name = path.display().to_string();
         // Looked at before anything is set: a file that is not ours stays as it is.
-        let mut writer = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut writer = connect(&path, vfs, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let origin = inspect(&writer, &name)?;
         let mode: String = writer.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(Fault::from)?;
         if mode != "wal" {
@@ -52,9 +70,9 @@ impl Database {
         }
         set_up_writer(&writer, options)?;
         migrate(&mut writer, origin)?;
-        let checkpointer = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let checkpointer = connect(&path, vfs, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         set_durable(&checkpointer)?;
-        let readers = (0..options.readers.max(1)).map(|_| connect_reader(&path)).collect::<Result<_, _>>()?;
+        let readers = (0..options.readers.max(1)).map(|_| connect_reader(&path, vfs)).collect::<Result<_, _>>()?;
         Ok(Self { lock, path, writer, checkpointer, readers })
     }
 }
@@ -101,9 +119,13 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     }
 }
 
-fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
+fn connect(path: &Path, vfs: Option<&str>, access: OpenFlags) -> Result<Connection, Fault> {
     // No mutex: each connection belongs to one thread at a time.
-    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
+        None => Connection::open_with_flags(path, flags)?,
+    };
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     // `close` checkpoints when all is well. After a failed fsync nothing may be written any more.
@@ -117,7 +139,8 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
 
 /// What is acknowledged or checkpointed is on the disk itself (G1); macOS needs to be told twice.
 fn set_durable(connection: &Connection) -> Result<(), Fault> {
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    let synchronous = if canary::sings("synchronous-normal") { "NORMAL" } else { "FULL" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     Ok(())
@@ -135,8 +158,8 @@ fn set_up_writer(connection: &Connection, options: &SqliteOptions) -> Result<(),
     Ok(())
 }
 
-fn connect_reader(path: &Path) -> Result<Connection, Fault> {
-    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+fn connect_reader(path: &Path, vfs: Option<&str>) -> Result<Connection, Fault> {
+    let connection = connect(path, vfs, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "cache_size", -4_000)?;
     Ok(connection)
 }
