@@ -631,6 +631,7 @@ fn agent(slot: u8, offer: &Offer, now: Timestamp) -> Agent {
         features: None,
         max_concurrent_tasks: offer.room,
         registered_with: None,
+        admitted_capabilities: BTreeSet::new(),
         token_sha256: None,
         epoch: 1,
         registered_at: now,

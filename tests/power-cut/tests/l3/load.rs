@@ -268,6 +268,7 @@ fn agent() -> Agent {
         features: None,
         max_concurrent_tasks: 1_000,
         registered_with: None,
+        admitted_capabilities: BTreeSet::new(),
         token_sha256: None,
         epoch: 1,
         registered_at: NOW,
