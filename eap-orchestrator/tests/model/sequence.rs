@@ -607,6 +607,7 @@ fn spec(id: TaskId, shape: &Shape, now: Timestamp) -> TaskSpec {
         traceparent: None,
         requeued_from: None,
         callback_url: None,
+        preferred_agents: BTreeSet::new(),
     }
 }
 

@@ -250,6 +250,7 @@ fn spec(id: TaskId, input: String) -> TaskSpec {
         traceparent: None,
         requeued_from: None,
         callback_url: None,
+        preferred_agents: BTreeSet::new(),
     }
 }
 
