@@ -634,6 +634,8 @@ fn agent(slot: u8, offer: &Offer, now: Timestamp) -> Agent {
         registered_with: None,
         admitted_capabilities: BTreeSet::new(),
         token_sha256: None,
+        previous_token: None,
+        rotation: None,
         epoch: 1,
         registered_at: now,
         standing: Standing::Active,

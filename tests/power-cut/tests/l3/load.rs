@@ -271,6 +271,8 @@ fn agent() -> Agent {
         registered_with: None,
         admitted_capabilities: BTreeSet::new(),
         token_sha256: None,
+        previous_token: None,
+        rotation: None,
         epoch: 1,
         registered_at: NOW,
         standing: Standing::Active,
