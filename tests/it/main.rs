@@ -5,6 +5,7 @@
 mod harness;
 mod sdk_harness;
 
+mod arrows;
 mod bad_input;
 mod bad_query;
 mod batch;
