@@ -156,12 +156,15 @@ fn each_tier_load_and_word_has_its_weight() {
     assert_eq!(words, [0.1, 0.1, 0.05, 0.0]);
 }
 
+/// What happens, by which events, and what the last of them says of the agent, if it ends an attempt.
+type Row = (&'static str, Vec<TaskEvent>, Option<Option<Verdict>>);
+
 #[test]
 fn an_attempt_says_of_its_agent_what_the_table_says() {
     let results = |what| vec![report(ALPHA, by_lease(1), what)];
     let released = |why| vec![release(ALPHA, by_lease(1), why)];
     let coded = |code| eap_core::Report::of(&result_failed(code, "no"));
-    let table: Vec<(&str, Vec<TaskEvent>, Option<Option<Verdict>>)> = vec![
+    let table: Vec<Row> = vec![
         ("completed", results(completed("a")), Some(Some(Success))),
         ("failed", results(failed("a")), Some(Some(Failure))),
         ("invalid input", results(fatal("a")), Some(None)),

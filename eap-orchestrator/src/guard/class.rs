@@ -59,13 +59,13 @@ fn of_v6(address: Ipv6Addr) -> Class {
         [0xfc00..=0xfdff, ..] => Class::Private,
         // `::`, and IPv4 in ways that a router may undo: compatible, translated, NAT64, 6to4. Teredo lies within
         // 2001::/23, which the IETF keeps for its protocols, benchmarking among them.
-        [0, 0, 0, 0, 0, 0, _, _] | [0, 0, 0, 0, 0xffff, 0, _, _] => Class::Never,
+        [0, 0, 0, 0, 0 | 0xffff, 0, _, _] => Class::Never,
         [0x0064, 0xff9b, 0, 0, 0, 0, _, _] | [0x0064, 0xff9b, 1, ..] | [0x2002, ..] => Class::Never,
         [0x2001, 0..=0x01ff, ..] => Class::Never,
         // Documentation; discard-only; segment routing.
         [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] | [0x0100, 0, 0, 0, ..] | [0x5f00, ..] => Class::Never,
         // Link-local and its predecessor, multicast.
-        [0xfe80..=0xfeff, ..] | [0xff00..=0xffff, ..] => Class::Never,
+        [0xfe80..=0xffff, ..] => Class::Never,
         _ => Class::Public,
     }
 }

@@ -216,7 +216,7 @@ impl Lifecycle {
                 warn!(agent.id = %ended.agent, %until, "an agent keeps failing and gets no work for a while");
             }
             Some(BreakerTurn::Closed) => {
-                info!(agent.id = %ended.agent, "an agent's trial went well; it gets work again")
+                info!(agent.id = %ended.agent, "an agent's trial went well; it gets work again");
             }
             None => {}
         }

@@ -239,9 +239,7 @@ impl Decode for SubmitTask {
         let run_at = fields.optional("run_at");
         let expires_at = fields.optional("expires_at");
         let callback_url = endpoint::decode(fields, "callback_url");
-        for unbuilt in ["inactivity_seconds"] {
-            fields.refuse_unbuilt(unbuilt);
-        }
+        fields.refuse_unbuilt("inactivity_seconds");
         let task_type = task_type?;
         Some(Self {
             required_capabilities: required_capabilities.unwrap_or_else(|| BTreeSet::from([task_type.clone().into()])),

@@ -130,6 +130,7 @@ mod tests {
             traceparent: None,
             requeued_from: None,
             callback_url: None,
+            preferred_agents: Default::default(),
         })
     }
 
