@@ -134,4 +134,7 @@ async fn every_metric_is_described_and_every_description_is_of_a_metric() {
     });
     let described: std::collections::BTreeMap<String, String> = described.collect();
     assert_eq!(described, page.kinds);
+    for kind in page.words("eap_events_total", "kind") {
+        assert!(text.contains(&format!("`{kind}`")), "{kind} is not described");
+    }
 }

@@ -160,12 +160,14 @@ fn what_is_public_here_is_global_to_python_as_well() {
     fn is_refused_knowingly(address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => matches!(address.octets(), [192, 88, 99, _] | [192, 0, 0, _]),
-            IpAddr::V6(address) => match address.segments() {
-                [0x2002, ..] | [0x2001, 0..=0x01ff, ..] => true,
-                [0x0064, 0xff9b, ..] | [0, 0, 0, 0, 0 | 0xffff, 0, ..] => true,
-                [0x5f00 | 0xfec0..=0xfeff, ..] | [0x3fff, 0..=0x0fff, ..] => true,
-                _ => false,
-            },
+            IpAddr::V6(address) => matches!(
+                address.segments(),
+                [0x2002 | 0x5f00 | 0xfec0..=0xfeff, ..]
+                    | [0x2001, 0..=0x01ff, ..]
+                    | [0x0064, 0xff9b, ..]
+                    | [0, 0, 0, 0, 0 | 0xffff, 0, ..]
+                    | [0x3fff, 0..=0x0fff, ..]
+            ),
         }
     }
     let lines = include_str!("addresses.txt").lines().filter(|line| !line.starts_with('#'));

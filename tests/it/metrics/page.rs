@@ -92,6 +92,14 @@ impl Page {
         *self.samples.get(sample).unwrap_or_else(|| panic!("there is no {sample}"))
     }
 
+    /// The words that stand under a label of one metric.
+    pub(super) fn words(&self, name: &str, label: &str) -> Vec<String> {
+        let start = format!("{{{label}=\"");
+        let words =
+            self.labelled(name).filter_map(|(labels, _)| labels.strip_prefix(start.as_str())?.split('"').next());
+        words.map(str::to_owned).collect()
+    }
+
     /// All values of one metric that are not zero, by their labels.
     pub(super) fn all(&self, name: &str) -> BTreeMap<String, u64> {
         assert!(self.kinds.contains_key(name), "there is no {name}");
