@@ -120,7 +120,6 @@ mod tests {
             session_id: SessionId::v7(NOW, [number; 10]),
             input: String::new(),
             context: JsonObject::default(),
-            preferred_agents: Default::default(),
             requirements: Vec::new(),
             priority: Priority::default(),
             timeout: Duration::from_secs(3600),
