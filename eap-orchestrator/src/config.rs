@@ -277,6 +277,8 @@ pub struct Capacity {
     pub polls_per_agent: usize,
     /// Polls waiting in all; one more is answered 503. Default: 100,000.
     pub polls: usize,
+    /// Streams of events in all; one more is answered 503. Default: 1,000.
+    pub watchers: usize,
     /// Writes under way in all; one more is answered 503. Default: 10,000.
     pub writes: usize,
     /// How long a connection may take to send its first byte or a request's header. Default: 10 s.
@@ -301,6 +303,7 @@ impl Default for Capacity {
             connections_per_address: 512,
             polls_per_agent: 4,
             polls: 100_000,
+            watchers: 1_000,
             writes: 10_000,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -421,6 +424,7 @@ impl Config {
             (capacity.connections_per_address, "connections_per_address"),
             (capacity.polls_per_agent, "polls_per_agent"),
             (capacity.polls, "polls"),
+            (capacity.watchers, "watchers"),
             (capacity.writes, "writes"),
         ] {
             expect(value > 0, &format!("capacity.{name} is 0"));

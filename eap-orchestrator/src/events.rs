@@ -1,9 +1,10 @@
-//! Events as they come, for watchers in process.
+//! Events as they come, for watchers in process and over the wire.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use eap_types::TenantId;
+use eap_types::{AgentId, TaskId, TenantId};
 use tokio::sync::watch;
 
 use crate::error::Error;
@@ -12,24 +13,48 @@ use crate::store::{Event, EventSeq};
 
 /// How many events one look at the store takes.
 const PAGE: usize = 256;
+/// How long a watcher that has seen everything lets news gather: however fast they come, it does not read the store
+/// more often than this.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Which events to see; all of them by default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EventFilter {
+    pub(crate) task: Option<TaskId>,
+    pub(crate) agent: Option<AgentId>,
+    /// Of these kinds, unless there are none.
+    pub(crate) kinds: BTreeSet<String>,
+}
+
+/// What one look at the store gave.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// What came next; empty if nothing of it is for this watcher.
+    Events(Vec<Event>),
+    /// Events after the cursor are gone, or it is of another store. What follows begins with the oldest one kept.
+    Reset { oldest: EventSeq },
+}
 
 /// The events of one tenant after some number, in order, without end.
 ///
 /// It tails the store by number: a slow watcher costs no memory, and one that stops can go on later from the last
-/// number it saw.
+/// number it saw. Events that were purged before they were read are left out.
 #[derive(Debug)]
 pub struct Events {
     lifecycle: Arc<Lifecycle>,
     tenant: TenantId,
+    filter: EventFilter,
     cursor: EventSeq,
+    /// Whether the store was asked if it still has all after the first cursor.
+    is_checked: bool,
     head: watch::Receiver<EventSeq>,
     read: VecDeque<Event>,
 }
 
 impl Events {
-    pub(crate) fn after(lifecycle: Arc<Lifecycle>, tenant: TenantId, after: EventSeq) -> Self {
+    pub(crate) fn after(lifecycle: Arc<Lifecycle>, tenant: TenantId, after: EventSeq, filter: EventFilter) -> Self {
         let head = lifecycle.announcements.head();
-        Self { lifecycle, tenant, cursor: after, head, read: VecDeque::new() }
+        Self { lifecycle, tenant, filter, cursor: after, is_checked: false, head, read: VecDeque::new() }
     }
 
     /// The next event, once there is one. Dropping the future loses nothing.
@@ -43,17 +68,63 @@ impl Events {
             if let Some(event) = self.read.pop_front() {
                 return Ok(event);
             }
-            self.head.mark_unchanged();
-            let page = self.lifecycle.store.events(self.cursor, None, PAGE).await?;
-            if let Some(last) = page.last() {
-                self.cursor = last.seq;
-                self.read.extend(page.into_iter().filter(|event| event.tenant == self.tenant));
-            } else {
+            if let Look::Events(events) = self.look().await? {
+                self.read.extend(events);
+            }
+        }
+    }
+
+    /// Everything up to this number was seen.
+    pub(crate) fn cursor(&self) -> EventSeq {
+        self.cursor
+    }
+
+    /// What comes next, once there is anything. Dropping the future loses nothing.
+    pub(crate) async fn look(&mut self) -> Result<Look, Error> {
+        let store = Arc::clone(&self.lifecycle.store);
+        loop {
+            // Before the read, which then has at least all up to here.
+            let head = *self.head.borrow_and_update();
+            let page = store.events(self.cursor, self.filter.task, PAGE).await?;
+            // Numbers are left out where something was purged; those of one task are never in a row.
+            let first = page.first().map_or(self.cursor, |event| event.seq);
+            let has_gap = self.filter.task.is_none() && first.0 > self.cursor.0.saturating_add(1);
+            if (!self.is_checked || has_gap)
+                && let Some(oldest) = self.beginning_anew().await?
+            {
+                self.is_checked = true;
+                self.cursor = EventSeq(oldest.0.saturating_sub(1));
+                return Ok(Look::Reset { oldest });
+            }
+            self.is_checked = true;
+            let Some(last) = page.last() else {
+                self.cursor = self.cursor.max(head);
                 tokio::select! {
                     changed = self.head.changed() => changed.map_err(|_| Error::Draining)?,
                     () = self.lifecycle.stop.cancelled() => return Err(Error::Draining),
                 }
-            }
+                tokio::time::sleep(GATHER).await;
+                continue;
+            };
+            self.cursor = if page.len() < PAGE { head.max(last.seq) } else { last.seq };
+            return Ok(Look::Events(page.into_iter().filter(|event| self.is_asked_for(event)).collect()));
         }
+    }
+
+    /// The oldest event kept, if that is not the one after the cursor and the watcher has to be told.
+    async fn beginning_anew(&self) -> Result<Option<EventSeq>, Error> {
+        let store = &self.lifecycle.store;
+        let (oldest, newest) = (store.oldest_event().await?, store.head().await?);
+        let oldest = oldest.unwrap_or(EventSeq(newest.0 + 1));
+        let is_lost = self.cursor.0.saturating_add(1) < oldest.0 || self.cursor > newest;
+        Ok(is_lost.then_some(oldest))
+    }
+
+    fn is_asked_for(&self, event: &Event) -> bool {
+        let EventFilter { task, agent, kinds } = &self.filter;
+        event.tenant == self.tenant
+            && (task.is_none() || event.task == *task)
+            && (agent.is_none() || event.agent == *agent)
+            && (kinds.is_empty() || kinds.contains(&event.kind))
     }
 }

@@ -12,6 +12,7 @@ use eap_types::{
     TaskExplanation, TaskHistory, TaskId, TaskPage, TaskView, from_json,
 };
 use futures_util::FutureExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -21,7 +22,7 @@ use crate::auth::Operator;
 use crate::builder::Builder;
 use crate::config::Config;
 use crate::error::{Error, StartError};
-use crate::events::Events;
+use crate::events::{EventFilter, Events};
 use crate::lifecycle::{Lifecycle, ListTasks, page_limit};
 use crate::matchmaker::{Matching, Matchmaker};
 use crate::store::{EventSeq, Repository};
@@ -60,7 +61,9 @@ struct Shared {
     starting: tokio::sync::Mutex<()>,
     loops: TaskTracker,
     /// Room for bodies being received, in KiB.
-    bodies: tokio::sync::Semaphore,
+    bodies: Semaphore,
+    /// Places for streams of events.
+    watchers: Arc<Semaphore>,
     ready: tokio::sync::watch::Sender<bool>,
 }
 
@@ -127,7 +130,8 @@ impl Orchestrator {
     pub(crate) fn new(lifecycle: Lifecycle) -> Self {
         let lifecycle = Arc::new(lifecycle);
         let (matchmaker, matching) = Matchmaker::new(Arc::clone(&lifecycle));
-        let bodies = tokio::sync::Semaphore::new(lifecycle.config.capacity.bodies_bytes / 1024);
+        let bodies = Semaphore::new(lifecycle.config.capacity.bodies_bytes / 1024);
+        let watchers = Arc::new(Semaphore::new(lifecycle.config.capacity.watchers));
         let shared = Shared {
             lifecycle,
             matchmaker,
@@ -135,6 +139,7 @@ impl Orchestrator {
             starting: tokio::sync::Mutex::new(()),
             loops: TaskTracker::new(),
             bodies,
+            watchers,
             ready: tokio::sync::watch::Sender::new(false),
         };
         Self { shared: Arc::new(shared) }
@@ -240,7 +245,7 @@ impl Orchestrator {
         &self.shared.matchmaker
     }
 
-    pub(crate) fn bodies(&self) -> &tokio::sync::Semaphore {
+    pub(crate) fn bodies(&self) -> &Semaphore {
         &self.shared.bodies
     }
 
@@ -387,7 +392,17 @@ impl Orchestrator {
     /// Events after `after`, as they come; `EventSeq(0)` begins with the oldest kept.
     #[must_use]
     pub fn events(&self, operator: &Operator, after: EventSeq) -> Events {
-        Events::after(Arc::clone(self.lifecycle()), operator.tenant, after)
+        self.watch(operator, after, EventFilter::default())
+    }
+
+    pub(crate) fn watch(&self, operator: &Operator, after: EventSeq, filter: EventFilter) -> Events {
+        Events::after(Arc::clone(self.lifecycle()), operator.tenant, after, filter)
+    }
+
+    /// A place among the streams of events that are open.
+    pub(crate) fn place_for_watcher(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let place = Arc::clone(&self.shared.watchers).try_acquire_owned();
+        place.map_err(|_| Error::Busy { reason: "too many streams of events are open" })
     }
 
     /// A page of agents, newest first.

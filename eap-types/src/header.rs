@@ -38,6 +38,8 @@ pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 pub const RESPOND_ASYNC: &str = "respond-async";
 /// The value of [`CONTENT_TYPE`] of every body but an error.
 pub const JSON: &str = "application/json";
+/// The value of [`CONTENT_TYPE`] of a stream of events.
+pub const EVENT_STREAM: &str = "text/event-stream";
 /// The value of [`CONTENT_TYPE`] of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 

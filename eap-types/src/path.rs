@@ -57,6 +57,8 @@ pub const DEAD_LETTERS: &str = "/api/v1/dead-letters";
 pub const DEAD_LETTER_REQUEUE: &str = "/api/v1/dead-letters/{task_id}/requeue";
 /// `POST`: takes a dead task off the list.
 pub const DEAD_LETTER_DISCARD: &str = "/api/v1/dead-letters/{task_id}/discard";
+/// `GET`: what happens, as a stream of events.
+pub const EVENTS: &str = "/api/v1/events";
 /// `GET`: lists the agents.
 pub const AGENTS: &str = "/api/v1/agents";
 /// `POST`: asks an agent to get a new token.

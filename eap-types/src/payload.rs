@@ -77,6 +77,9 @@ payloads! {
     Reply CreatedRegistrationSecret: "created_registration_secret.reply";
     Request Deregister: "deregister.request";
     Reply Deregistered: "deregister.reply";
+    Query EventQuery: "events.query";
+    Reply EventView: "event.reply";
+    Reply EventsReset: "events_reset.reply";
     Reply Health: "health.reply";
     Request Heartbeat: "heartbeat.request", "adr001_heartbeat.request", "adr001_heartbeat.request.written";
     Reply HeartbeatReply: "heartbeat.reply";

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use eap_types::{
     AgentDetail, AgentPage, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
-    CreatedRegistrationSecret, Decode, Deregister, Deregistered, Health, Heartbeat, HeartbeatReply, IncomingResults,
-    IncomingTasks, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery, PayloadInfo, ProblemBody, ProgressReply,
-    ProgressReport, Readiness, Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released,
-    ResultAccepted, ResultBatch, ResultsReply, RotatedToken, RotationAsked, SubmitBatch, SubmitBatchReply, SubmitTask,
-    TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, WellKnown, from_json,
+    CreatedRegistrationSecret, Decode, Deregister, Deregistered, EventQuery, EventView, EventsReset, Health, Heartbeat,
+    HeartbeatReply, IncomingResults, IncomingTasks, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery,
+    PayloadInfo, ProblemBody, ProgressReply, ProgressReport, Readiness, Registered, Registration,
+    RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply, RotatedToken,
+    RotationAsked, SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery,
+    TaskResult, TaskView, WaitQuery, WellKnown, from_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +37,9 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("deregister.reply", reply::<Deregistered>),
     ("deregister.request", message::<Deregister>),
     ("explain.reply", reply::<TaskExplanation>),
+    ("event.reply", reply::<EventView>),
+    ("events.query", reply::<EventQuery>),
+    ("events_reset.reply", reply::<EventsReset>),
     ("health.reply", reply::<Health>),
     ("heartbeat.reply", reply::<HeartbeatReply>),
     ("heartbeat.request", message::<Heartbeat>),

@@ -73,6 +73,7 @@ fn the_table_has_every_route_of_this_version() {
             ("POST", path::DEAD_LETTER_REQUEUE),
             ("POST", path::DEAD_LETTER_DISCARD),
             ("GET", path::TASK_EXPLAIN),
+            ("GET", path::EVENTS),
             ("GET", path::AGENTS),
             ("GET", path::AGENT_DETAIL),
             ("POST", path::AGENT_ROTATE),

@@ -104,7 +104,7 @@ async fn paths_that_do_not_exist_are_not_found() {
         "/api/v1/tasks/",
         "/api/v1/tasks/1/2/3",
         "/api/v1/dead-letters/",
-        "/api/v1/events",
+        "/api/v1/events/",
         "/health/",
         "/health/live",
         "/api/v1/agents/external/register/x",

@@ -13,6 +13,7 @@ mod by_the_clock;
 mod callbacks;
 mod contract;
 mod dead_letters;
+mod events;
 mod explain;
 mod framing;
 mod hang_ups;

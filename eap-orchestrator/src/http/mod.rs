@@ -4,6 +4,7 @@ mod agents;
 mod call;
 mod dead_letters;
 mod error;
+mod events;
 mod health;
 mod heartbeat;
 mod keys;

@@ -148,6 +148,11 @@ impl RequestHeader {
                 "The same key with the same body again has the effect of one call; with another body it is refused.",
                 json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" }),
             ),
+            Self::LastEventId => (
+                "Last-Event-ID",
+                "The number of the last event seen; wins over `after`.",
+                json!({ "type": "string", "pattern": "^[0-9]*$" }),
+            ),
             Self::Traceparent => (
                 "traceparent",
                 "W3C Trace Context; what is no such thing is left behind.",

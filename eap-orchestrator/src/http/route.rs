@@ -97,6 +97,7 @@ impl Tag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestHeader {
     IdempotencyKey,
+    LastEventId,
     Traceparent,
 }
 

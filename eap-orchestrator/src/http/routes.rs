@@ -2,8 +2,8 @@
 
 use eap_types::{
     AgentDetail, AgentPage, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
-    CreatedRegistrationSecret, Deregister, Deregistered, ErrorCode, Health, Heartbeat, HeartbeatReply, KeyPage,
-    LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport, Readiness, Registered,
+    CreatedRegistrationSecret, Deregister, Deregistered, ErrorCode, EventQuery, Health, Heartbeat, HeartbeatReply,
+    KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport, Readiness, Registered,
     Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply,
     RotatedToken, RotationAsked, Scope, SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory,
     TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, WellKnown, header, path,
@@ -11,12 +11,12 @@ use eap_types::{
 use http::{Method, StatusCode};
 
 use super::route::{RequestHeader, Route, Tag, describe};
-use super::{agents, dead_letters, health, heartbeat, keys, metrics, register, reports, service, tasks, work};
+use super::{agents, dead_letters, events, health, heartbeat, keys, metrics, register, reports, service, tasks, work};
 use crate::metrics::CONTENT_TYPE;
 
 /// Every call of this version.
 pub(crate) fn routes() -> Vec<Route> {
-    [agent_side(), of_tasks(), of_dead_letters(), of_agents(), of_keys(), of_the_service()]
+    [agent_side(), of_tasks(), of_letters_and_events(), of_agents(), of_keys(), of_the_service()]
         .into_iter()
         .flatten()
         .collect()
@@ -129,7 +129,7 @@ fn of_tasks() -> Vec<Route> {
     ]
 }
 
-fn of_dead_letters() -> Vec<Route> {
+fn of_letters_and_events() -> Vec<Route> {
     let of_a_letter = [ErrorCode::TaskNotFound, ErrorCode::NotADeadLetter];
     vec![
         describe("list_dead_letters", Tag::Tasks, "A page of tasks that failed for good or died, newest first.")
@@ -145,6 +145,11 @@ fn of_dead_letters() -> Vec<Route> {
             .operator(Method::POST, path::DEAD_LETTER_DISCARD, Scope::TasksSubmit, dead_letters::discard)
             .gives_nothing(StatusCode::NO_CONTENT)
             .refuses(&of_a_letter),
+        describe("watch_events", Tag::Tasks, "What happens, as Server-Sent Events; goes on where a watcher left off.")
+            .operator(Method::GET, path::EVENTS, Scope::TasksRead, events::stream)
+            .hears(RequestHeader::LastEventId)
+            .asks::<EventQuery>()
+            .gives_text(StatusCode::OK, header::EVENT_STREAM),
     ]
 }
 

@@ -30,6 +30,7 @@ use tracing::{Instrument as _, debug, error, info, warn};
 pub(crate) use registration::{Registering, Welcome, served_features};
 pub use submit::ListTasks;
 pub(crate) use submit::{invalid, page_limit};
+pub(crate) use views::event_view;
 
 use crate::announce::Announcements;
 use crate::auth::Keyring;

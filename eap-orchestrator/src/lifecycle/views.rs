@@ -165,16 +165,16 @@ pub(super) fn history(task: &Task, late: Vec<LateResultRow>, events: Vec<Event>)
         .collect();
     history.late_results =
         late.into_iter().map(|row| LateResult::new(row.attempt, row.agent, row.received_at, row.result)).collect();
-    history.events = events
-        .into_iter()
-        .map(|event| {
-            let mut view = EventView::new(event.seq.0, event.at, event.kind);
-            view.task_id = event.task;
-            view.agent_id = event.agent;
-            view.attempt = event.attempt;
-            view.detail = event.detail;
-            view
-        })
-        .collect();
+    history.events = events.into_iter().map(event_view).collect();
     history
+}
+
+/// An event as watchers see it.
+pub(crate) fn event_view(event: Event) -> EventView {
+    let mut view = EventView::new(event.seq.0, event.at, event.kind);
+    view.task_id = event.task;
+    view.agent_id = event.agent;
+    view.attempt = event.attempt;
+    view.detail = event.detail;
+    view
 }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -43,6 +44,40 @@ impl Pace {
 /// While this lives, a request is being answered: no deadline of the connection applies.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Pace>);
+
+impl Busy {
+    /// The body of the answer; the request is answered once all of it was sent.
+    pub(super) fn until_sent<B>(self, body: B) -> Answering<B> {
+        Answering { body, _busy: self }
+    }
+}
+
+/// The body of an answer that keeps its connection busy.
+#[derive(Debug)]
+pub(super) struct Answering<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl<B: Body + Unpin> Body for Answering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

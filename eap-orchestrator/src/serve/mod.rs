@@ -204,8 +204,8 @@ impl Front {
                     Some(answer) => answer.await,
                     None => Ok(crate::http::bad_target()),
                 };
-                drop(busy);
-                response
+                // A stream of events goes on long after its head was sent.
+                response.map(|response| response.map(|body| busy.until_sent(body)))
             }
         });
         let connection = hyper::server::conn::http1::Builder::new()

@@ -104,6 +104,10 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
     /// Reads events after `after`, oldest first, at most `limit`; of one task if `task` is given.
     async fn events(&self, after: EventSeq, task: Option<TaskId>, limit: usize) -> Result<Vec<Event>, StoreError>;
 
+    /// The number of the oldest event that is still there, if one is. Behind it, numbers are missing only where a task was
+    /// purged with its events.
+    async fn oldest_event(&self) -> Result<Option<EventSeq>, StoreError>;
+
     /// The number of the newest event.
     async fn head(&self) -> Result<EventSeq, StoreError>;
 

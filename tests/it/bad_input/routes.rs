@@ -82,6 +82,7 @@ impl Route {
             route("secrets", Caller::Operator, Method::GET, path::REGISTRATION_SECRETS, 0, true),
             route("revoke secret", Caller::Operator, Method::DELETE, path::REGISTRATION_SECRET, 0, true),
             route("explain", Caller::Operator, Method::GET, path::TASK_EXPLAIN, 0, true),
+            route("events", Caller::Operator, Method::GET, path::EVENTS, 0, true),
             route("agents", Caller::Operator, Method::GET, path::AGENTS, 0, true),
             route("ask rotation", Caller::Operator, Method::POST, path::AGENT_ROTATE, 0, true),
             route("agent", Caller::Operator, Method::GET, path::AGENT_DETAIL, 0, true),

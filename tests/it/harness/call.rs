@@ -97,6 +97,11 @@ impl Call {
         (status, content_type, response.text().await.expect("the answer is whole"))
     }
 
+    /// The answer with its body still to be read.
+    pub(crate) async fn open(self) -> reqwest::Response {
+        self.request.send().await.expect("the server answers")
+    }
+
     pub(crate) async fn send(self) -> Answer {
         let response = self.request.send().await.expect("the server answers");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -94,6 +94,10 @@ impl Repository for GatedStore {
         self.inner.events(after, task, limit).await
     }
 
+    async fn oldest_event(&self) -> Result<Option<EventSeq>, StoreError> {
+        self.inner.oldest_event().await
+    }
+
     async fn head(&self) -> Result<EventSeq, StoreError> {
         self.inner.head().await
     }

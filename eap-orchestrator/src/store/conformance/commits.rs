@@ -347,6 +347,7 @@ pub(super) async fn a_closed_store_refuses_everything(h: Harness) {
         h.store.credentials().await.err(),
         h.store.idempotent(&samples::scope("key")).await.err(),
         h.store.events(EventSeq(0), None, 1).await.err(),
+        h.store.oldest_event().await.err(),
         h.store.head().await.err(),
         h.store.pulse().await.err(),
         h.store.commit(Change::default()).await.err(),

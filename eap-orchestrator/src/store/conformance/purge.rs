@@ -103,6 +103,7 @@ pub(super) async fn a_purge_goes_on_in_steps(h: Harness) {
     gone.sort();
     assert_eq!(gone, tasks);
     assert_eq!(h.store.head().await.expect("a read succeeds"), head, "the count of events goes on");
+    assert_eq!(h.store.oldest_event().await.expect("a read succeeds"), None);
     assert_eq!(h.commit(samples::events(1, h.now())).await.head, EventSeq(head.0 + 1));
 }
 
@@ -126,7 +127,10 @@ pub(super) async fn events_late_results_and_keys_go_by_their_own_age(h: Harness)
     let late = async || h.store.late_results(id).await.expect("a read succeeds").len();
     let key = async |key| h.store.idempotent(&samples::scope(key)).await.expect("a read succeeds").is_some();
 
+    let oldest = async || h.store.oldest_event().await.expect("a read succeeds");
+    assert_eq!(oldest().await, Some(EventSeq(1)));
     assert!(purge(&h, Cutoffs { events: cutoff, ..keeping_all() }).await.rows >= 1);
+    assert_eq!(oldest().await, Some(EventSeq(2)));
     assert_eq!((events().await, late().await, key("1").await), (vec![Some(2)], 2, true));
     assert_eq!(h.store.events(EventSeq(0), Some(id), 9).await.expect("a read succeeds").len(), 1);
     assert!(purge(&h, Cutoffs { late_results: cutoff, ..keeping_all() }).await.rows >= 1);

@@ -286,6 +286,10 @@ impl Repository for FaultyStore {
         self.read(self.inner.events(after, task, limit)).await
     }
 
+    async fn oldest_event(&self) -> Result<Option<EventSeq>, StoreError> {
+        self.read(self.inner.oldest_event()).await
+    }
+
     async fn head(&self) -> Result<EventSeq, StoreError> {
         self.read(self.inner.head()).await
     }

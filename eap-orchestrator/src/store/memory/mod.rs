@@ -148,6 +148,10 @@ impl Repository for MemoryStore {
         })
     }
 
+    async fn oldest_event(&self) -> Result<Option<EventSeq>, StoreError> {
+        Ok(self.open()?.0.oldest_event())
+    }
+
     async fn head(&self) -> Result<EventSeq, StoreError> {
         Ok(self.open()?.0.head)
     }

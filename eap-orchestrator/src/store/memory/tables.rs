@@ -287,6 +287,10 @@ impl Tables {
         self.events.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, event)| event)
     }
 
+    pub(super) fn oldest_event(&self) -> Option<EventSeq> {
+        self.events.keys().next().copied()
+    }
+
     pub(super) fn events_about(&self, task: TaskId, after: EventSeq) -> impl Iterator<Item = &Event> {
         let seqs = self.events_of_tasks.get(&task).into_iter();
         let newer = seqs.flat_map(move |seqs| seqs.range((Bound::Excluded(after), Bound::Unbounded)));

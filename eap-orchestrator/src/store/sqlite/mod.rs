@@ -295,6 +295,10 @@ impl Repository for SqliteStore {
         self.read(move |connection| read::events(connection, after, task, limit)).await
     }
 
+    async fn oldest_event(&self) -> Result<Option<EventSeq>, StoreError> {
+        self.readers.read(read::oldest_event).await
+    }
+
     async fn head(&self) -> Result<EventSeq, StoreError> {
         self.read(read::head).await
     }

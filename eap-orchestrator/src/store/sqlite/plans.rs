@@ -156,6 +156,8 @@ fn dead_letters_are_searched_among_themselves() {
 #[test]
 fn a_store_opens_by_reading_the_ends_of_tables_alone() {
     let (_folder, database) = database();
+    let oldest = plan(&database.writer, read::OLDEST_EVENT);
+    assert!(oldest.iter().all(|step| step.starts_with("SEARCH")), "{oldest:?}");
     let steps = plan(&database.writer, read::HEAD);
     assert!(steps.iter().all(|step| !step.starts_with("SCAN") || step.contains("CONSTANT ROW")), "{steps:?}");
     let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));

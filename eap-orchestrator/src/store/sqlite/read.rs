@@ -32,6 +32,8 @@ pub(super) const DUE: &str = "SELECT t.rev, s.spec, t.state \
 pub(super) const HEAD: &str = "SELECT max(ifnull((SELECT max(seq) FROM event), 0), \
      ifnull((SELECT value FROM meta WHERE key = 'last_event'), 0))";
 
+pub(super) const OLDEST_EVENT: &str = "SELECT min(seq) FROM event";
+
 const EVENTS: &str =
     "SELECT seq, tenant, at, kind, task, agent, attempt, detail FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 pub(super) const EVENTS_OF_TASK: &str = "SELECT e.seq, e.tenant, e.at, e.kind, e.task, e.agent, e.attempt, e.detail \
@@ -270,6 +272,11 @@ pub(super) fn events(
     events.extend(all(connection, NEWEST_OF_TASK, params![newest, room, task.as_bytes()], event)?);
     moment.finish()?;
     Ok(events)
+}
+
+pub(super) fn oldest_event(connection: &Connection) -> Result<Option<EventSeq>, Fault> {
+    let oldest: Option<i64> = connection.prepare_cached(OLDEST_EVENT)?.query_row([], |row| row.get(0))?;
+    Ok(oldest.map(|oldest| EventSeq(oldest.unsigned_abs())))
 }
 
 pub(super) fn head(connection: &Connection) -> Result<EventSeq, Fault> {
