@@ -15,6 +15,7 @@ mod contract;
 mod dead_letters;
 mod events;
 mod explain;
+mod faulty_store;
 mod framing;
 mod hang_ups;
 mod heartbeats;

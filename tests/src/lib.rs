@@ -1,1 +1,5 @@
-//! Holds nothing: the tests are in `it/`, and talk to an orchestrator as its users do.
+//! What the end-to-end tests share beyond one test binary: who saw what was acknowledged, and the checker of the
+//! invariants of docs/reliability.md, section 6.
+
+pub mod invariants;
+pub mod witness;

@@ -22,7 +22,7 @@ use std::time::Instant;
 use eap_orchestrator::store::{MemoryStore, Repository, SqliteOptions, SqliteStore};
 use eap_orchestrator::{Clock, ManualClock};
 use eap_types::Timestamp;
-use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
+use proptest::test_runner::{Config, FailurePersistence, FileFailurePersistence, TestError, TestRunner};
 
 use self::sequence::{BackEnd, Seen, Sequence};
 
@@ -75,10 +75,14 @@ fn explore(name: &str, usual: u32, begin: &dyn Fn(Arc<ManualClock>) -> Box<dyn B
     let sequences = std::env::var("EAP_L1_SEQUENCES").map_or(usual, |number| {
         number.parse().unwrap_or_else(|_| panic!("EAP_L1_SEQUENCES must be a number, not {number}"))
     });
+    let seeds = FileFailurePersistence::WithSource("seeds");
     let config = Config {
         cases: sequences,
         source_file: Some(file!()),
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("seeds"))),
+        // A canary is to fail: its seeds show nothing.
+        failure_persistence: std::env::var("EAP_CANARY")
+            .is_err()
+            .then(|| Box::new(seeds) as Box<dyn FailurePersistence>),
         ..Config::default()
     };
     let started = Instant::now();

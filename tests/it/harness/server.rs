@@ -215,6 +215,12 @@ impl Server {
         }
     }
 
+    /// Waits until it ends by itself, and gives what `serve` gave.
+    pub(crate) async fn ended(mut self) -> Result<ShutdownReport, StartError> {
+        let serving = self.serving.take().expect("a server ends once");
+        serving.await.expect("serving does not panic")
+    }
+
     /// Stops, and gives what `serve` gave.
     pub(crate) async fn stop(mut self) -> ShutdownReport {
         self.begin_stop();
