@@ -5,6 +5,7 @@ mod agent;
 mod demo;
 mod exit;
 mod explain;
+mod key;
 mod logging;
 mod output;
 mod paging;
@@ -46,6 +47,12 @@ enum Command {
     #[command(subcommand)]
     Task(task::TaskCommand),
     Explain(explain::ExplainArgs),
+    /// Make operator keys, list them, revoke them.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Make secrets that agents register with, list them, revoke them.
+    #[command(subcommand)]
+    RegistrationSecret(key::RegistrationSecretCommand),
     Demo(demo::DemoArgs),
     Schema(schema::SchemaArgs),
 }
@@ -76,6 +83,14 @@ async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Explain(args) => {
             logging::start(logging::LogFormat::Text, "warn")?;
             explain::run(args).await
+        }
+        Command::Key(command) => {
+            logging::start(logging::LogFormat::Text, "warn")?;
+            key::run(command).await
+        }
+        Command::RegistrationSecret(command) => {
+            logging::start(logging::LogFormat::Text, "warn")?;
+            key::run_for_secrets(command).await
         }
         Command::Demo(args) => demo::run(args).await,
         Command::Schema(args) => schema::run(&args),

@@ -20,6 +20,7 @@ pub(crate) enum AgentCommand {
     Run(Box<run::RunArgs>),
     List(show::ListArgs),
     Get(show::GetArgs),
+    RotateToken(show::RotateTokenArgs),
 }
 
 /// Carries out one of them.
@@ -33,6 +34,10 @@ pub(crate) async fn run(command: AgentCommand) -> Result<Exit, Failure> {
         AgentCommand::Get(args) => {
             logging::start(LogFormat::Text, "warn")?;
             show::get(args).await
+        }
+        AgentCommand::RotateToken(args) => {
+            logging::start(LogFormat::Text, "warn")?;
+            show::rotate_token(args).await
         }
     }
 }

@@ -37,6 +37,23 @@ pub(crate) struct GetArgs {
     json: bool,
 }
 
+/// Ask an agent to get a new token; it is told in its heartbeats until it has one.
+#[derive(Args, Debug)]
+pub(crate) struct RotateTokenArgs {
+    /// The agent's id, as `eap agent list` shows it.
+    agent_id: AgentId,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Asks for a new token.
+pub(super) async fn rotate_token(args: RotateTokenArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    args.server.repeat(|| client.rotate_agent_token(&args.agent_id)).await?;
+    Ok(Exit::Done)
+}
+
 /// Lists agents.
 pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;

@@ -5,5 +5,6 @@ mod support;
 
 mod agent_run;
 mod demo;
+mod key;
 mod serve;
 mod task;
