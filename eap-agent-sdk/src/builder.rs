@@ -272,7 +272,13 @@ impl AgentBuilder {
             .with_labels(labels)
             .with_metadata(metadata)
             .with_max_concurrent_tasks(self.max_concurrent_tasks)
-            .with_features([Feature::PullV1, Feature::ProgressV1, Feature::DirectivesV1, Feature::CancelV1]);
+            .with_features([
+                Feature::PullV1,
+                Feature::ProgressV1,
+                Feature::DirectivesV1,
+                Feature::CancelV1,
+                Feature::RotateV1,
+            ]);
         if let Some(version) = &self.version {
             registration = registration.with_version(version);
         }

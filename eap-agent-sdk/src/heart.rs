@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use eap_client::{AgentClient, AgentSession, ClientError, HttpCall, ReqwestCall};
-use eap_types::{DirectiveId, HealthStatus, Heartbeat, HeartbeatReply, Registered};
+use eap_types::{DirectiveId, HealthStatus, Heartbeat, HeartbeatReply, Registered, RotatedToken};
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
@@ -79,6 +79,9 @@ struct Heart {
     link: Option<Link>,
     backoff: Backoff,
     next_call: Instant,
+    /// When a new token may be asked for, once one is wanted, and the pauses between tries.
+    next_rotation: Instant,
+    rotation_backoff: Backoff,
 }
 
 /// What there is while the agent is registered.
@@ -86,6 +89,8 @@ struct Heart {
 struct Link {
     access: Arc<Access>,
     session: AgentSession,
+    /// What there was before the token was rotated, until the new one was seen to work.
+    before: Option<Arc<Access>>,
     interval: Duration,
     seq: u64,
     last_beat: Option<Instant>,
@@ -97,11 +102,14 @@ struct Link {
 
 enum Outcome {
     Registered(Box<Result<Registered, ClientError>>),
+    Rotated(Box<Result<RotatedToken, ClientError>>),
     Beat { sent: Sent, result: Result<Option<HeartbeatReply>, ClientError> },
 }
 
 struct Sent {
     at: Instant,
+    /// Which token it carried.
+    epoch: u64,
     keys: Vec<LeaseKey>,
     acks: Vec<DirectiveId>,
     is_draining: bool,
@@ -118,7 +126,17 @@ impl Heart {
     fn new(shared: Arc<Shared>, registrar: Registrar, stop: CancellationToken) -> Self {
         // Spreads a crowd that lost its server, and still renews well within a lease.
         let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
-        Self { shared, registrar, stop, link: None, backoff, next_call: Instant::now() }
+        let now = Instant::now();
+        Self {
+            shared,
+            registrar,
+            stop,
+            link: None,
+            backoff,
+            next_call: now,
+            next_rotation: now,
+            rotation_backoff: backoff,
+        }
     }
 
     async fn run(mut self) -> Result<(), Error> {
@@ -163,6 +181,10 @@ impl Heart {
             let attempt = self.registrar.attempt();
             return Box::pin(async { Outcome::Registered(Box::new(attempt.await)) });
         };
+        if self.next_rotation <= now && self.shared.rotation_wanted.load(Ordering::Relaxed) {
+            let session = link.session.clone().with_deadline(LONGEST_BEAT);
+            return Box::pin(async move { Outcome::Rotated(Box::new(session.rotate_token().await)) });
+        }
         let (beat, sent) = beat(&self.shared, link, now);
         let share = self.shared.leases.shortest().map_or(LONGEST_BEAT, |lease| lease / 3);
         let session = link.session.clone().with_deadline(share.clamp(Duration::from_secs(1), LONGEST_BEAT));
@@ -176,8 +198,41 @@ impl Heart {
                 Ok(access) => self.gain_access(access, now),
                 Err(pause) => self.next_call = now + pause,
             },
+            Outcome::Rotated(outcome) => self.rotated(*outcome, now)?,
             Outcome::Beat { sent, result: Ok(reply) } => self.heard(&sent, reply),
             Outcome::Beat { result: Err(error), .. } => self.not_heard(&error, now)?,
+        }
+        Ok(())
+    }
+
+    /// Goes on with the new token, and beats at once: its first use tells the orchestrator that the answer came.
+    ///
+    /// What runs, runs on: calls on their way carry the old token, which works for a while yet.
+    fn rotated(&mut self, outcome: Result<RotatedToken, ClientError>, now: Instant) -> Result<(), Error> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        self.next_call = now;
+        match outcome {
+            Ok(rotated) => {
+                self.shared.rotation_wanted.store(false, Ordering::Relaxed);
+                self.rotation_backoff.succeed();
+                let access = self.registrar.rotated(&link.access, rotated.auth_token);
+                link.before = Some(std::mem::replace(&mut link.access, access.clone()));
+                link.session = access.session(self.registrar.client());
+                self.shared.access.send_replace(Some(access));
+            }
+            Err(error) => match judge(&error) {
+                Verdict::Register => return self.lose_access(),
+                // The answer may be lost: the old token works, and asking again brings another new one.
+                Verdict::Later(asked) => {
+                    let pause = self.rotation_backoff.fail(self.shared.chance(), asked);
+                    self.next_rotation = now + pause;
+                    debug!(error = &error as &dyn std::error::Error, ?pause, "no new token yet");
+                }
+                _ => {
+                    self.shared.rotation_wanted.store(false, Ordering::Relaxed);
+                    warn!(error = &error as &dyn std::error::Error, "the orchestrator gives no new token");
+                }
+            },
         }
         Ok(())
     }
@@ -185,6 +240,7 @@ impl Heart {
     fn gain_access(&mut self, access: Arc<Access>, now: Instant) {
         self.link = Some(Link {
             session: access.session(self.registrar.client()),
+            before: None,
             interval: access.interval,
             access: access.clone(),
             seq: 0,
@@ -203,6 +259,19 @@ impl Heart {
     }
 
     fn lose_access(&mut self) -> Result<(), Error> {
+        if let Some((link, before)) =
+            self.link.as_mut().and_then(|link| link.before.take().map(|before| (link, before)))
+        {
+            // A rotation that came late took the place of this token before it was used; the one before still works.
+            let access = self.registrar.next_access(&before, before.token.clone());
+            link.session = access.session(self.registrar.client());
+            link.access = access.clone();
+            self.shared.rotation_wanted.store(true, Ordering::Relaxed);
+            self.shared.access.send_replace(Some(access));
+            self.next_call = Instant::now();
+            return Ok(());
+        }
+        self.shared.rotation_wanted.store(false, Ordering::Relaxed);
         self.link = None;
         self.shared.access.send_replace(None);
         self.shared.show(Status::Connecting);
@@ -242,6 +311,9 @@ impl Heart {
         }
         self.shared.forget_acks(&sent.acks);
         link.is_minimal = false;
+        if sent.epoch == link.access.epoch {
+            link.before = None;
+        }
         if sent.is_draining {
             self.shared.drain_told.send_replace(true);
         }
@@ -253,6 +325,9 @@ impl Heart {
         self.next_call = sent.at + beat_pause(link.interval, self.shared.leases.shortest());
         if link.is_behind {
             self.next_call = self.next_call.min(earliest(&self.shared, link, Instant::now()));
+        }
+        if self.shared.rotation_wanted.load(Ordering::Relaxed) {
+            self.next_call = self.next_call.min(self.next_rotation);
         }
         self.shared.show(Status::Online);
     }
@@ -294,7 +369,7 @@ fn beat(shared: &Shared, link: &mut Link, now: Instant) -> (Heartbeat, Sent) {
     link.is_behind = false;
     let mut beat = Heartbeat::new(HealthStatus::Healthy).with_seq(link.seq);
     beat.tasks = listed.tasks;
-    let mut sent = Sent { at: now, keys: listed.keys, acks: Vec::new(), is_draining: false };
+    let mut sent = Sent { at: now, epoch: link.access.epoch, keys: listed.keys, acks: Vec::new(), is_draining: false };
     if !link.is_minimal {
         let running = shared.running.load(Ordering::Relaxed);
         sent.acks = shared.acks();

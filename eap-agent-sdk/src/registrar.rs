@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eap_client::{AgentClient, ClientError, Credentials};
-use eap_types::{Feature, Registered, Registration, Secret, limits};
+use eap_types::{AgentId, Feature, Registered, Registration, Secret, limits};
 use futures_util::future::BoxFuture;
 use tracing::{info, warn};
 
@@ -92,6 +92,19 @@ impl Registrar {
         Ok(self.backoff.fail(self.shared.chance(), None))
     }
 
+    /// Takes in a token that replaces the one of `access`; it is in the identity file before anybody uses it.
+    pub(crate) fn rotated(&mut self, access: &Access, token: Secret) -> Arc<Access> {
+        self.save(&access.agent_id, &token);
+        info!(agent.id = %access.agent_id, "the token was rotated");
+        self.next_access(access, token)
+    }
+
+    /// The access under another token, of which the parts of the agent are told as of a new one.
+    pub(crate) fn next_access(&mut self, access: &Access, token: Secret) -> Arc<Access> {
+        self.epoch += 1;
+        Arc::new(access.with_token(self.epoch, token))
+    }
+
     /// Notes that the token works.
     pub(crate) fn confirmed(&mut self) {
         self.backoff.succeed();
@@ -105,7 +118,7 @@ impl Registrar {
         self.tenure.registered(&registered.agent_id, now);
         self.denied_since = None;
         self.epoch += 1;
-        self.save(&registered);
+        self.save(&registered.agent_id, &registered.auth_token);
         info!(agent.id = %registered.agent_id, epoch = self.epoch, "registered");
         let max_result_bytes = registered.limits.map(|limits| limits.max_body_bytes);
         Ok(Arc::new(Access {
@@ -141,15 +154,15 @@ impl Registrar {
         Ok(pause)
     }
 
-    fn save(&mut self, registered: &Registered) {
+    fn save(&mut self, agent_id: &AgentId, token: &Secret) {
         let Some(data_dir) = &self.papers.data_dir else { return };
         let Some(instance_id) = self.papers.registration.instance_id.clone() else { return };
         let identity = Identity {
             name: self.papers.registration.name.clone(),
             url: Some(self.client.base_url()),
             instance_id,
-            agent_id: Some(registered.agent_id.clone()),
-            auth_token: Some(registered.auth_token.clone()),
+            agent_id: Some(agent_id.clone()),
+            auth_token: Some(token.clone()),
         };
         if let Err(error) = data_dir.save(&identity) {
             warn!(%error, "the identity file cannot be written; a restart will need the registration secret");

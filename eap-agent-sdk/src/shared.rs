@@ -21,7 +21,7 @@ const MAX_ACKS: usize = 64;
 /// What a registration gave.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// Rises with each registration of this process.
+    /// Rises with each token of this process.
     pub(crate) epoch: u64,
     pub(crate) agent_id: AgentId,
     pub(crate) token: Secret,
@@ -33,6 +33,19 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// The same with another token.
+    pub(crate) fn with_token(&self, epoch: u64, token: Secret) -> Self {
+        Self {
+            epoch,
+            token,
+            agent_id: self.agent_id.clone(),
+            endpoints: self.endpoints.clone(),
+            lease: self.lease,
+            interval: self.interval,
+            max_result_bytes: self.max_result_bytes,
+        }
+    }
+
     pub(crate) fn session(&self, client: &AgentClient) -> AgentSession {
         client.session(self.agent_id.clone(), self.token.clone(), self.endpoints.clone())
     }
@@ -62,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) recovered: Notify,
     /// How many handlers run.
     pub(crate) running: AtomicUsize,
+    /// Whether the orchestrator asked for a new token, and there is none yet.
+    pub(crate) rotation_wanted: AtomicBool,
     refused: AtomicU64,
     acks: Mutex<BTreeSet<DirectiveId>>,
     work_loop: Mutex<WorkLoop>,
@@ -83,6 +98,7 @@ impl Shared {
             drain_told: watch::Sender::new(false),
             recovered: Notify::new(),
             running: AtomicUsize::new(0),
+            rotation_wanted: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             acks: Mutex::new(BTreeSet::new()),
             work_loop: Mutex::new(WorkLoop::new()),
@@ -149,7 +165,8 @@ impl Shared {
             DirectiveKind::SetInterval { heartbeat_interval_seconds } => {
                 interval = Some(Duration::from_secs(*heartbeat_interval_seconds));
             }
-            // The agent did not offer to rotate its token, and a newer word asks for nothing it knows.
+            DirectiveKind::RotateToken => self.rotation_wanted.store(true, Ordering::Relaxed),
+            // A newer word asks for nothing the agent knows.
             other => debug!(directive = ?other, "a directive is left alone"),
         }
         let mut acks = lock(&self.acks);

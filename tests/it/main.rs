@@ -40,6 +40,7 @@ mod sdk_identity;
 mod sdk_leases;
 mod sdk_load;
 mod sdk_outage;
+mod sdk_rotation;
 mod secrets;
 mod starting_and_stopping;
 mod tasks;
