@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eap_types::{ErrorCode, ProblemBody};
 
-use crate::call::CallError;
+use crate::call::{BoxError, CallError};
 
 /// Why a call did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum ClientError {
         retry_after: Option<Duration>,
         /// What is wrong with the body of a successful answer.
         #[source]
-        source: Option<serde_json::Error>,
+        source: Option<BoxError>,
     },
     /// The address of the server cannot be used.
     #[error("the server's address {why}")]

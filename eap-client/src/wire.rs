@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::call::HttpCall;
+use crate::call::{BoxError, HttpCall};
 use crate::error::ClientError;
 
 /// How long a call may take when it waits for nothing but its answer.
@@ -169,7 +169,7 @@ impl Answer {
         if !self.status.is_success() {
             return Err(self.refusal());
         }
-        serde_json::from_slice(&self.body).map_err(|error| self.unreadable(Some(error)))
+        serde_json::from_slice(&self.body).map_err(|error| self.unreadable(Some(error.into())))
     }
 
     /// Reads a success as `T`, or as `None` when it has no body.
@@ -198,7 +198,7 @@ impl Answer {
         }
     }
 
-    fn unreadable(&self, source: Option<serde_json::Error>) -> ClientError {
+    fn unreadable(&self, source: Option<BoxError>) -> ClientError {
         ClientError::Unreadable { status: self.status.as_u16(), retry_after: self.retry_after, source }
     }
 }
