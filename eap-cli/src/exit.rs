@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use eap_agent_sdk::Error as AgentError;
 use eap_client::{CallError, ClientError};
-use eap_types::ErrorCode;
+use eap_types::{ErrorCode, ProblemBody};
 
 /// What the exit code says (docs/protocol.md section 5a).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Failure {
             ClientError::Call(_) | ClientError::Unreadable { status: 502..=504, .. } => {
                 Self::new(Exit::Unreachable, format!("no usable answer from {url}: {why}; try again"))
             }
-            _ => Self::new(Exit::Refused, format!("{}{}{}", refusal(error), details(error), advice(error))),
+            _ => Self::new(Exit::Refused, format!("{}{}", refusal(error), advice(error.code()))),
         }
     }
 
@@ -130,25 +130,26 @@ fn root(mut error: &(dyn StdError + 'static)) -> String {
 
 fn refusal(error: &ClientError) -> String {
     match error.problem() {
-        Some(problem) => {
-            let code = if problem.code.is_empty() { String::new() } else { format!(" {}", problem.code) };
-            format!("the server refused: {} ({}{code})", problem.detail.trim_end_matches('.'), problem.status)
-        }
+        Some(problem) => format!("the server refused: {}", told(problem)),
         None => format!("{}; is this an EAP server?", chain(error)),
     }
 }
 
-fn details(error: &ClientError) -> String {
-    let problems = error.problem().map_or(&[][..], |problem| &problem.details);
-    let listed: Vec<_> = problems.iter().map(|problem| format!("{} {}", problem.field, problem.message)).collect();
-    if listed.is_empty() { String::new() } else { format!(": {}", listed.join("; ")) }
+/// What the server says about something it refused, with every field it names.
+pub(crate) fn told(problem: &ProblemBody) -> String {
+    let code = if problem.code.is_empty() { String::new() } else { format!(" {}", problem.code) };
+    let said = format!("{} ({}{code})", problem.detail.trim_end_matches('.'), problem.status);
+    let listed: Vec<_> =
+        problem.details.iter().map(|problem| format!("{} {}", problem.field, problem.message)).collect();
+    if listed.is_empty() { said } else { format!("{said}: {}", listed.join("; ")) }
 }
 
-fn advice(error: &ClientError) -> &'static str {
-    match error.code() {
+fn advice(code: Option<ErrorCode>) -> &'static str {
+    match code {
         Some(ErrorCode::InvalidToken) => "; set EAP_OPERATOR_KEY to the server's operator key",
         Some(ErrorCode::RegistrationDenied) => "; set EAP_REGISTRATION_SECRET to the server's registration secret",
         Some(ErrorCode::TaskNotFound) => "; `eap task list` shows the tasks there are",
+        Some(ErrorCode::NotADeadLetter) => "; `eap dead list` shows the dead letters there are",
         Some(ErrorCode::AgentNotFound) => "; `eap agent list` shows the agents there are",
         Some(ErrorCode::PayloadTooLarge) => {
             "; send less, or raise capacity.submit_bytes in the --config of `eap serve`"

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod completions;
+mod dead;
 mod demo;
 mod exit;
 mod explain;
@@ -18,7 +20,7 @@ mod task;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure};
 
@@ -47,6 +49,9 @@ enum Command {
     #[command(subcommand)]
     Task(task::TaskCommand),
     Explain(explain::ExplainArgs),
+    /// Look at tasks that failed for good or died, do them again, or let them be.
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
     /// Make operator keys, list them, revoke them.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -55,6 +60,7 @@ enum Command {
     RegistrationSecret(key::RegistrationSecretCommand),
     Demo(demo::DemoArgs),
     Schema(schema::SchemaArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 fn main() -> ExitCode {
@@ -84,6 +90,10 @@ async fn run(command: Command) -> Result<Exit, Failure> {
             logging::start(logging::LogFormat::Text, "warn")?;
             explain::run(args).await
         }
+        Command::Dead(command) => {
+            logging::start(logging::LogFormat::Text, "warn")?;
+            dead::run(command).await
+        }
         Command::Key(command) => {
             logging::start(logging::LogFormat::Text, "warn")?;
             key::run(command).await
@@ -94,15 +104,16 @@ async fn run(command: Command) -> Result<Exit, Failure> {
         }
         Command::Demo(args) => demo::run(args).await,
         Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use super::*;
 
     #[test]
     fn the_options_do_not_contradict_each_other() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
     }
 }

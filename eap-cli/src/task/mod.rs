@@ -1,7 +1,8 @@
 //! `eap task`: submit tasks, follow them, cancel them.
 
+mod batch;
 mod follow;
-mod show;
+pub(crate) mod show;
 mod submit;
 mod wait;
 

@@ -82,7 +82,7 @@ fn has_only(value: &Value, names: &[&str]) -> bool {
 }
 
 /// A page of tasks.
-pub(super) fn tasks(page: &TaskPage) -> String {
+pub(crate) fn tasks(page: &TaskPage) -> String {
     if page.tasks.is_empty() {
         return "no tasks\n".to_owned();
     }

@@ -10,8 +10,8 @@ use eap_types::{
     Timestamp,
 };
 
-use super::show;
 use super::wait::{NOBODY_CAN, Wait, finished};
+use super::{batch, show};
 use crate::exit::{Exit, Failure, chain};
 use crate::output::{print, print_json, tell};
 use crate::server::{ServerArgs, new_id};
@@ -19,14 +19,38 @@ use crate::server::{ServerArgs, new_id};
 /// The longest input that is read, in bytes. The server has a limit of its own, usually lower.
 const MAX_INPUT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Submit a task.
+/// The options that say what one task is, or what becomes of it.
+const OF_ONE_TASK: [&str; 17] = [
+    "capabilities",
+    "task_type",
+    "input",
+    "input_file",
+    "json_input",
+    "context",
+    "labels",
+    "agent",
+    "preferred_agents",
+    "session",
+    "priority",
+    "timeout",
+    "max_attempts",
+    "run_at",
+    "expires_at",
+    "callback_url",
+    "wait",
+];
+
+/// Submit a task, or many.
 ///
 /// Prints the task's id; with --wait, the task and its result once it is over, and the id at once to standard error. An answer that was lost is asked for
 /// again: the task is submitted once, however often the call is made.
+///
+/// With --batch, prints one id a line, in the order of the file, and tells on standard error which tasks the server refused: exit code 3 if there are any,
+/// though the others are kept. A file in which anything is wrong is not submitted at all.
 #[derive(Args, Debug)]
 #[command(
-    group = ArgGroup::new("what").args(["capabilities", "task_type"]).required(true).multiple(true),
-    group = ArgGroup::new("work").args(["input", "input_file"]).required(true),
+    group = ArgGroup::new("what").args(["capabilities", "task_type", "batch"]).required(true).multiple(true),
+    group = ArgGroup::new("work").args(["input", "input_file", "batch"]).required(true),
     after_help = "Example: eap task submit --capability word_count --input-file README.md --wait"
 )]
 pub(crate) struct SubmitArgs {
@@ -45,6 +69,11 @@ pub(crate) struct SubmitArgs {
     /// File that holds the input, or - for standard input.
     #[arg(long, value_name = "FILE")]
     input_file: Option<PathBuf>,
+
+    /// File with many tasks, or - for standard input: one JSON object a line, or one JSON array of them, each as
+    /// `eap schema SubmitTask` has it, as in {"task_type": "word_count", "input_data": "some words"}.
+    #[arg(long, value_name = "FILE", conflicts_with_all = OF_ONE_TASK)]
+    batch: Option<PathBuf>,
 
     /// The input is JSON, and travels as such rather than as text.
     #[arg(long)]
@@ -115,7 +144,6 @@ pub(crate) struct SubmitArgs {
 
 /// Submits the task, and waits for it if that was asked for.
 pub(super) async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
-    let task = task_of(&args)?;
     let key = match &args.idempotency_key {
         Some(key) => key.clone(),
         None => new_id().parse().map_err(|error| Failure::usage(format!("no idempotency key: {error}")))?,
@@ -125,6 +153,10 @@ pub(super) async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
         Some(traceparent) => client.with_traceparent(traceparent),
         None => client,
     };
+    if let Some(path) = &args.batch {
+        return batch::submit(path, &args.server, &client, &key, args.json).await;
+    }
+    let task = task_of(&args)?;
     let submitted = args.server.repeat(|| client.submit(&task, Some(&key))).await?;
     if !args.wait.is_wanted() {
         if args.json {
@@ -181,7 +213,7 @@ fn task_of(args: &SubmitArgs) -> Result<SubmitTask, Failure> {
     Ok(task)
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     let (name, read) = if path == Path::new("-") {
         ("standard input".to_owned(), read_text(io::stdin().lock()))
     } else {

@@ -4,7 +4,11 @@
 mod support;
 
 mod agent_run;
+mod batch;
+mod completions;
+mod dead;
 mod demo;
 mod key;
+mod schema;
 mod serve;
 mod task;
