@@ -1,8 +1,12 @@
 //! What time brings: lapsed leases, time-outs, back-off, delayed starts, poison (A19–A23; G10, G13, G18).
 
+use std::sync::Arc;
+
+use eap_orchestrator::ManualClock;
+use eap_types::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Agent, Server, assert_shape, eventually, id_of};
+use crate::harness::{Agent, GatedStore, START, Server, Setup, assert_shape, eventually, id_of};
 
 const NOTHING: [Value; 0] = [];
 
@@ -49,6 +53,31 @@ async fn a_late_result_that_nobody_overtook_is_recorded() {
     assert_eq!(server.operator().outcomes(&id_of(&task)).await, ["completed"]);
     assert_eq!(server.operator().status(&id_of(&task)).await, "completed");
     assert_eq!(agent.take_up_to(1).await, NOTHING);
+}
+
+/// A21.
+#[tokio::test]
+async fn a_sweep_leaves_what_was_reported_or_renewed_after_it_read() {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(START)));
+    let store = GatedStore::with_clock(clock.clone());
+    let server = Setup::store(store.clone()).clock(clock).start().await;
+    let agent = server.agent("AGENT-A").await;
+    server.operator().submit(json!({})).await;
+    server.operator().submit(json!({})).await;
+    let (reported, renewed) = (agent.take().await, agent.take().await);
+    store.hold_sweeps();
+    server.advance(60);
+    store.until_a_sweep_holds(2).await;
+    agent.complete(&reported).await.expect(200);
+    let held = json!([{"task_id": renewed["task_id"], "lease_id": renewed["lease_id"]}]);
+    let kept = agent.beat(json!({"status": "healthy", "tasks": held})).await.expect(200);
+    store.release_sweep().await;
+
+    let (reported, renewed) = (id_of(&reported), id_of(&renewed));
+    assert_eq!(server.operator().status(&reported).await, "completed");
+    assert_eq!(server.operator().outcomes(&reported).await, ["completed"]);
+    assert_eq!(server.operator().status(&renewed).await, "leased", "{kept:?}");
+    assert_eq!(server.operator().outcomes(&renewed).await, ["open"]);
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::canary;
+
 /// What kind of network an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
@@ -18,7 +20,8 @@ pub(crate) enum Class {
 impl Class {
     /// The class of an address; one of IPv4 that is written as IPv6 (`::ffff:a.b.c.d`) is that of IPv4.
     pub(crate) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
+        let address = if canary::sings("mapped-not-unwrapped") { address } else { address.to_canonical() };
+        match address {
             IpAddr::V4(address) => of_v4(address),
             IpAddr::V6(address) => of_v6(address),
         }

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tracing::{debug, info, warn};
 
 use super::{Lifecycle, Share};
+use crate::canary;
 use crate::error::Error;
 use crate::store::{Change, Cutoffs, StoreError, Stored};
 
@@ -73,6 +74,8 @@ impl Lifecycle {
     /// The sweeper commits by revision too: a record that moved on is left to the next sweep (A21).
     async fn sweep_one(&self, stored: Stored<Task>, event: TaskEvent) -> Result<(), Error> {
         let id = stored.record.id();
+        let stored =
+            if canary::sings("sweeper-without-revision") { self.at_newest_revision(stored).await? } else { stored };
         match self.apply_to(stored, event, None).await {
             Ok(applied) => {
                 if has_just_timed_out(&applied.task) {
@@ -87,6 +90,12 @@ impl Lifecycle {
             Err(error @ (Error::Store(_) | Error::Busy { .. } | Error::Broken)) => Err(error),
             Err(_) => Ok(()),
         }
+    }
+
+    /// What was read, as if nobody had changed it since: the fault that A21 is about.
+    async fn at_newest_revision(&self, read: Stored<Task>) -> Result<Stored<Task>, Error> {
+        let newest = self.store.task(read.record.id()).await?;
+        Ok(Stored { revision: newest.map_or(read.revision, |newest| newest.revision), ..read })
     }
 
     /// Lets agents whose breaker has cooled down have their trial, if they wait for work.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::header::{HOST, USER_AGENT};
+use http::header::{HOST, LOCATION, USER_AGENT};
 use http::{HeaderValue, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
@@ -23,6 +23,7 @@ use url::Host;
 
 use super::names::{Names, SystemNames};
 use super::{CallLimits, OutboundCall, OutboundError};
+use crate::canary;
 use crate::guard::{Endpoint, Guard};
 use crate::store::BoxError;
 
@@ -101,8 +102,20 @@ impl OutboundCall for SocketCall {
         let connecting = timeout_at(last, self.connect(&endpoint)).await;
         let io = connecting.unwrap_or(Err(OutboundError::Timeout { connected: false }))?;
         let exchange = exchange(io, addressed(request, &endpoint)?, limits.answer);
-        timeout_at(last, exchange).await.unwrap_or(Err(OutboundError::Timeout { connected: true }))
+        let answer = timeout_at(last, exchange).await.unwrap_or(Err(OutboundError::Timeout { connected: true }))?;
+        if canary::sings("redirects-followed")
+            && let Some(next) = elsewhere(&answer)
+        {
+            return self.call(next, limits).await;
+        }
+        Ok(answer)
     }
+}
+
+/// The call that somebody who follows redirects would make next: the fault that T2 is about.
+fn elsewhere(answer: &http::Response<Bytes>) -> Option<http::Request<Bytes>> {
+    let location = answer.headers().get(LOCATION).filter(|_| answer.status().is_redirection())?;
+    http::Request::get(location.as_bytes()).body(Bytes::new()).ok()
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -4,28 +4,63 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use eap_core::{Agent, DueCallback, Task, Vitals};
-use eap_orchestrator::SystemClock;
 use eap_orchestrator::store::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
     IdempotencyScope, Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StoreError, StoreStats,
     Stored, TaskFilter,
 };
+use eap_orchestrator::{Clock, SystemClock};
 use eap_types::{AgentId, TaskId, Timestamp};
 use tokio::sync::watch;
 
-/// The memory store behind a gate for claims, and for commits that write tasks.
+use super::in_time;
+
+/// The memory store behind a gate for claims, and for commits that write tasks; and one behind which a sweep waits with
+/// what it has read.
 #[derive(Debug)]
 pub(crate) struct GatedStore {
     inner: MemoryStore,
     is_open: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
+    may_sweep: watch::Sender<bool>,
+    /// Reads of what is due so far, and how many tasks the newest of them found.
+    sweeps: watch::Sender<(u64, usize)>,
 }
 
 impl GatedStore {
     /// Open until it is closed.
     pub(crate) fn new() -> Arc<Self> {
-        let inner = MemoryStore::new(Arc::new(SystemClock::new()));
-        Arc::new(Self { inner, is_open: watch::Sender::new(true), waiting: watch::Sender::new(0) })
+        Self::with_clock(Arc::new(SystemClock::new()))
+    }
+
+    pub(crate) fn with_clock(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryStore::new(clock),
+            is_open: watch::Sender::new(true),
+            waiting: watch::Sender::new(0),
+            may_sweep: watch::Sender::new(true),
+            sweeps: watch::Sender::default(),
+        })
+    }
+
+    /// Lets the next sweep that finds something wait before it acts on it.
+    pub(crate) fn hold_sweeps(&self) {
+        self.may_sweep.send_replace(false);
+    }
+
+    /// Lets it go on, and waits until it has done what it meant to do.
+    pub(crate) async fn release_sweep(&self) {
+        let held = self.sweeps.borrow().0;
+        self.may_sweep.send_replace(true);
+        // A sweep acts on all it has read before it reads again.
+        in_time("the next sweep", self.sweeps.subscribe().wait_for(|(count, _)| *count > held))
+            .await
+            .expect("it lives");
+    }
+
+    /// Waits until a sweep is held, with as many tasks in its hands.
+    pub(crate) async fn until_a_sweep_holds(&self, tasks: usize) {
+        in_time("a sweep", self.sweeps.subscribe().wait_for(|(_, found)| *found == tasks)).await.expect("it lives");
     }
 
     pub(crate) fn close_gate(&self) {
@@ -75,7 +110,12 @@ impl Repository for GatedStore {
     }
 
     async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
-        self.inner.due(until, limit).await
+        let due = self.inner.due(until, limit).await?;
+        self.sweeps.send_modify(|(count, found)| (*count, *found) = (*count + 1, due.len()));
+        if !due.is_empty() {
+            let _ = self.may_sweep.subscribe().wait_for(|may| *may).await;
+        }
+        Ok(due)
     }
 
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
