@@ -33,6 +33,10 @@ use crate::report::Report;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
+/// As the `eap` command has it; both sides of every comparison do.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the orchestrator beside what the machine allows: JSON lines on standard output, a summary on standard error.
 #[derive(Debug, Parser)]
 #[command(name = "eap-benches")]
