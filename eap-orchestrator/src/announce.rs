@@ -4,13 +4,15 @@
 //! the other, which keeps the graph of modules free of cycles.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eap_core::{RoutingKey, Task, TaskSpec};
 use eap_types::{AgentId, TaskId};
 use tokio::sync::{Notify, watch};
 
-use crate::store::EventSeq;
+use crate::error::Error;
+use crate::store::{Ask, Claimed, EventSeq};
 
 /// What was committed, told to whoever waits.
 #[derive(Debug)]
@@ -20,6 +22,22 @@ pub(crate) struct Announcements {
     supplied: Notify,
     callback_due: Notify,
     readers: Mutex<HashMap<TaskId, Readers>>,
+    takers: Mutex<Option<Arc<dyn Takers>>>,
+}
+
+/// Those who wait for tasks, asked before a task is committed.
+pub(crate) trait Takers: fmt::Debug + Send + Sync {
+    /// Somebody who waits and could take `task` once it is there: no other task is brought to them meanwhile.
+    fn reserve(&self, task: &Task) -> Option<Box<dyn Taker>>;
+}
+
+/// Somebody who was reserved; dropped, they wait on.
+pub(crate) trait Taker: fmt::Debug + Send {
+    /// What to claim, in the transaction that writes the task.
+    fn asks(&self) -> Vec<Ask>;
+
+    /// They get what was claimed, or learn that the claim failed.
+    fn take(self: Box<Self>, claimed: Result<Vec<Claimed>, Error>);
 }
 
 /// Who waits for the end of one task.
@@ -67,7 +85,24 @@ impl Announcements {
             supplied: Notify::new(),
             callback_due: Notify::new(),
             readers: Mutex::default(),
+            takers: Mutex::default(),
         }
+    }
+
+    /// From now on, who waits for tasks may be reserved.
+    pub(crate) fn let_take(&self, takers: Arc<dyn Takers>) {
+        *lock(&self.takers) = Some(takers);
+    }
+
+    /// Nobody waits for tasks any more.
+    pub(crate) fn stop_taking(&self) {
+        *lock(&self.takers) = None;
+    }
+
+    /// Reserves somebody who could take `task`, which is about to be committed.
+    pub(crate) fn taker(&self, task: &Task) -> Option<Box<dyn Taker>> {
+        let takers = lock(&self.takers).clone()?;
+        if task.is_ready() { takers.reserve(task) } else { None }
     }
 
     /// The newest event's number, as it moves.

@@ -377,14 +377,14 @@ impl Orchestrator {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), and [`Error::Busy`] when too many ask at once.
+    /// As [`get`](Self::get).
     pub async fn explain(&self, operator: &Operator, id: TaskId) -> Result<TaskExplanation, Error> {
         let measured = self.lifecycle().measure(operator, id).await?;
         let agents = measured.agents();
         // Before the start there is nobody who could tell, and nobody waits.
         let waiting = match agents.is_empty() || !self.is_started() {
             true => HashSet::new(),
-            false => self.matchmaker().waiting(agents, measured.key().clone()).await?,
+            false => self.matchmaker().waiting(agents, measured.key()),
         };
         Ok(self.lifecycle().explanation(measured, &waiting))
     }

@@ -22,6 +22,7 @@ mod heartbeats;
 mod identity;
 mod in_process;
 mod keys;
+mod late_news;
 mod leases;
 mod loopback;
 mod metrics;

@@ -1,7 +1,7 @@
 //! `/metrics` tells the truth (I11; issue 3, acceptance 4), to those who may hear it.
 
 mod hour;
-mod page;
+pub(crate) mod page;
 mod truth;
 
 use std::sync::Arc;

@@ -18,6 +18,7 @@ mod sweep;
 mod views;
 mod work;
 
+use std::fmt;
 use std::sync::Arc;
 
 use eap_core::{BreakerTurn, Changed, Conclusion, RecordedResult, Refusal, Step, Task, TaskEvent};
@@ -45,7 +46,9 @@ use crate::metrics::{EventTally, Metrics};
 use crate::outbound::OutboundCall;
 #[cfg(feature = "outbound")]
 use crate::outbound::SocketCall;
-use crate::store::{Change, LateResultRow, Repository, ResultRow, StoreError, Stored, TaskWrite, events_of};
+use crate::store::{
+    Change, Decide, Demand, LateResultRow, Repository, ResultRow, StoreError, Stored, TaskWrite, events_of,
+};
 
 /// How often a decision is made anew because another writer was faster.
 const MAX_CONFLICTS: usize = 16;
@@ -58,7 +61,6 @@ async fn stand_aside(turn: usize) {
 }
 
 /// The lifecycle manager; shared by everything that reads or changes tasks and agents.
-#[derive(Debug)]
 pub(crate) struct Lifecycle {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Repository>,
@@ -77,8 +79,16 @@ pub(crate) struct Lifecycle {
     pub(crate) guard: Arc<Guard>,
     /// What calls them, unless this server calls nobody.
     pub(crate) outbound: Option<Arc<dyn OutboundCall>>,
+    /// Lets the core decide each lease.
+    decide: Arc<Decide>,
     writes: Arc<Semaphore>,
     failure: watch::Sender<Option<String>>,
+}
+
+impl fmt::Debug for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lifecycle").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 /// Which part of the write capacity a call may use.
@@ -111,11 +121,13 @@ impl Lifecycle {
         #[cfg(feature = "outbound")]
         let outbound = outbound.or_else(|| Some(Arc::new(SocketCall::new(Arc::clone(&guard)))));
         let writes = Arc::new(Semaphore::new(config.capacity.writes));
+        let decide = work::decider(config.tasks.clone(), Arc::clone(&entropy));
         Self {
             config,
             store,
             clock,
             entropy,
+            decide,
             keys,
             directory: Directory::default(),
             leases: LeaseBook::default(),
@@ -193,11 +205,7 @@ impl Lifecycle {
                     self.announcements.callback_became_due();
                 }
                 debug!(task.id = %task.id(), event = name, status = %task.status(), "task changed");
-                // Before anybody is told that the agent has room again.
-                if let Some(ended) = ended {
-                    self.judge(&ended, now);
-                }
-                self.announce(&task);
+                self.tell(&task, ended.as_ref(), now);
                 Ok(Applied { task, duplicate: false })
             }
             Ok(Step::Duplicate) => Ok(Applied { task, duplicate: true }),
@@ -209,6 +217,15 @@ impl Lifecycle {
                 Err(refusal.into())
             }
         }
+    }
+
+    /// Tells what a commit did to a task, and to the attempt that ended with it.
+    fn tell(&self, task: &Task, ended: Option<&Conclusion>, now: eap_types::Timestamp) {
+        // Before anybody is told that the agent has room again.
+        if let Some(ended) = ended {
+            self.judge(ended, now);
+        }
+        self.announce(task);
     }
 
     /// Takes the end of an attempt into its agent's track record.
@@ -256,6 +273,33 @@ impl Lifecycle {
         let events = events_of(task, &[note], now);
         self.commit(Change { late_results: vec![late], events, ..Change::default() }).await?;
         Ok(())
+    }
+
+    /// Commits a new task, and leases it in the same commit to somebody who waits for it. Says whether that went so;
+    /// who gets other tasks in its stead was announced.
+    async fn commit_new(&self, task: &Task, change: Change) -> Result<bool, StoreError> {
+        let Some(taker) = self.announcements.taker(task) else {
+            self.commit(change).await?;
+            return Ok(false);
+        };
+        let events = EventTally::of(&change.events);
+        let demand = Demand { asks: taker.asks() };
+        match self.store.commit_and_claim(change, demand, Arc::clone(&self.decide)).await {
+            Ok(claims) => {
+                self.metrics.events.count(&events);
+                self.announcements.committed(claims.head);
+                let claimed = self.claimed(claims);
+                let is_taken = claimed.iter().flat_map(|claimed| &claimed.tasks).any(|taken| taken.id() == task.id());
+                taker.take(Ok(claimed));
+                Ok(is_taken)
+            }
+            Err(error @ (StoreError::Conflict { .. } | StoreError::Duplicate { .. })) => Err(error),
+            Err(error) => {
+                // The lease may be written: with a repeat of its request, the taker finds out.
+                taker.take(Err(Error::Broken));
+                Err(self.noticed(error))
+            }
+        }
     }
 
     /// Commits, and tells those who wait for events.

@@ -144,8 +144,9 @@ impl Lifecycle {
             idempotency,
             ..Change::default()
         };
-        self.commit(change).await?;
-        self.announce(task);
+        if !self.commit_new(task, change).await? {
+            self.announce(task);
+        }
         Ok(())
     }
 

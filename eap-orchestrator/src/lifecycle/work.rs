@@ -16,9 +16,12 @@ use crate::trace;
 impl Lifecycle {
     /// Leases ready tasks to those who ask, one answer per ask, and announces what was taken.
     pub(crate) async fn claim(&self, asks: Vec<Ask>) -> Result<Vec<Claimed>, Error> {
-        let decide = decider(self.config.tasks.clone(), Arc::clone(&self.entropy));
-        let Claims { answers, head } =
-            self.store.claim(Demand { asks }, decide).await.map_err(|error| self.noticed(error))?;
+        let claims = self.store.claim(Demand { asks }, Arc::clone(&self.decide)).await;
+        Ok(self.claimed(claims.map_err(|error| self.noticed(error))?))
+    }
+
+    /// Announces what was claimed.
+    pub(super) fn claimed(&self, Claims { answers, head }: Claims) -> Vec<Claimed> {
         self.metrics.count_claims(&answers);
         let now = self.clock.now();
         for claimed in &answers {
@@ -33,7 +36,7 @@ impl Lifecycle {
         if answers.iter().any(|claimed| !claimed.tasks.is_empty() && !claimed.repeated) {
             self.announcements.committed(head);
         }
-        Ok(answers)
+        answers
     }
 
     /// What an agent is told of the tasks it was leased.
@@ -55,7 +58,7 @@ fn tell(task: &Task) {
 }
 
 /// Lets the core decide each lease, under a fresh id that rises with time.
-fn decider(policy: TaskPolicy, entropy: Arc<dyn Entropy>) -> Arc<Decide> {
+pub(super) fn decider(policy: TaskPolicy, entropy: Arc<dyn Entropy>) -> Arc<Decide> {
     Arc::new(move |task: &Task, ask: &Ask, now: Timestamp| -> Result<Changed, Refusal> {
         let event = TaskEvent::Assign {
             agent: ask.agent.id.clone(),

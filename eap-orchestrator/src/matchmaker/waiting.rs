@@ -22,9 +22,16 @@ pub(super) struct Poll {
     pub(super) reply: oneshot::Sender<Result<Handover, Error>>,
     /// Its place in the order of arrival, once it has waited; it keeps it when it was tried in vain.
     pub(super) number: Option<u64>,
+    /// It waits for what becomes of another of its agent's, which is on trial.
+    pub(super) is_postponed: bool,
 }
 
 impl Poll {
+    /// Whether a task of this key could go to it.
+    pub(super) fn is_concerned_by(&self, key: &RoutingKey) -> bool {
+        concerns(key, &self.ask)
+    }
+
     /// Answers with no tasks: the wait is over.
     pub(super) fn answer_empty(self) {
         let _ = self.reply.send(Ok(Handover::default()));
@@ -122,6 +129,12 @@ impl Waiting {
     pub(super) fn take_of(&mut self, agent: &AgentId) -> Vec<Poll> {
         let numbers: Vec<u64> = self.numbers_of(agent).collect();
         numbers.into_iter().filter_map(|number| self.take(number)).collect()
+    }
+
+    /// Takes out the longest waiting poll of an agent that was postponed.
+    pub(super) fn take_postponed(&mut self, agent: &AgentId) -> Option<Poll> {
+        let number = self.numbers_of(agent).find(|number| self.polls.get(number).is_some_and(|poll| poll.is_postponed));
+        self.take(number?)
     }
 
     /// What `judge` makes of the longest waiting polls that `key` concerns, of at most `limit` that it lets through.
@@ -257,7 +270,10 @@ pub(super) mod tests {
             task_types: None,
             lease: Duration::from_secs(60),
         };
-        (Poll { ask, deadline: Instant::now() + Duration::from_secs(5), reply, number: None }, answer)
+        (
+            Poll { ask, deadline: Instant::now() + Duration::from_secs(5), reply, number: None, is_postponed: false },
+            answer,
+        )
     }
 
     fn key(capability: &str) -> RoutingKey {

@@ -148,6 +148,11 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
     /// The cost does not grow with the number of tasks that are queued, delayed or final.
     async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Claims, StoreError>;
 
+    /// As [`commit`](Repository::commit) and then [`claim`](Repository::claim), in one transaction: a task that somebody
+    /// waits for is written and leased at once. A change that is refused fails the whole call.
+    async fn commit_and_claim(&self, change: Change, demand: Demand, decide: Arc<Decide>)
+    -> Result<Claims, StoreError>;
+
     /// Deletes what is older than the cut-offs, at most `limit` rows of a kind; call again while something goes.
     async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError>;
 

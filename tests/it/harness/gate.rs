@@ -25,6 +25,8 @@ pub(crate) struct GatedStore {
     may_sweep: watch::Sender<bool>,
     /// Reads of what is due so far, and how many tasks the newest of them found.
     sweeps: watch::Sender<(u64, usize)>,
+    keeps_answers: watch::Sender<bool>,
+    kept: watch::Sender<usize>,
 }
 
 impl GatedStore {
@@ -40,6 +42,8 @@ impl GatedStore {
             waiting: watch::Sender::new(0),
             may_sweep: watch::Sender::new(true),
             sweeps: watch::Sender::default(),
+            keeps_answers: watch::Sender::new(false),
+            kept: watch::Sender::new(0),
         })
     }
 
@@ -74,6 +78,20 @@ impl GatedStore {
     /// How many writes wait.
     pub(crate) fn waiting(&self) -> usize {
         *self.waiting.borrow()
+    }
+
+    /// From now on, claims are made, and their answers kept until further notice.
+    pub(crate) fn keep_answers(&self) {
+        self.keeps_answers.send_replace(true);
+    }
+
+    pub(crate) fn give_answers(&self) {
+        self.keeps_answers.send_replace(false);
+    }
+
+    /// How many answers are kept.
+    pub(crate) fn kept(&self) -> usize {
+        *self.kept.borrow()
     }
 
     async fn pass(&self) {
@@ -171,7 +189,23 @@ impl Repository for GatedStore {
 
     async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Claims, StoreError> {
         self.pass().await;
-        self.inner.claim(demand, decide).await
+        let claims = self.inner.claim(demand, decide).await;
+        if *self.keeps_answers.borrow() {
+            self.kept.send_modify(|count| *count += 1);
+            let _ = self.keeps_answers.subscribe().wait_for(|keeps| !keeps).await;
+            self.kept.send_modify(|count| *count -= 1);
+        }
+        claims
+    }
+
+    async fn commit_and_claim(
+        &self,
+        change: Change,
+        demand: Demand,
+        decide: Arc<Decide>,
+    ) -> Result<Claims, StoreError> {
+        self.pass().await;
+        self.inner.commit_and_claim(change, demand, decide).await
     }
 
     async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {

@@ -6,7 +6,7 @@ use crate::harness::{Answer, Server};
 
 /// The samples of a page, and the metrics they belong to.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// By name and labels as they are written, as in `eap_agents{state="online"}`.
     samples: BTreeMap<String, f64>,
     /// What each metric is.
@@ -15,7 +15,7 @@ pub(super) struct Page {
 
 impl Page {
     /// What the server tells its operator.
-    pub(super) async fn of(server: &Server) -> Self {
+    pub(crate) async fn of(server: &Server) -> Self {
         let call = server.operator().get("/metrics");
         let (status, content_type, text) = call.page().await;
         assert_eq!((status, content_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"), "{text}");
@@ -88,7 +88,7 @@ impl Page {
 
     /// The value of a sample, which has to be there.
     #[track_caller]
-    pub(super) fn get(&self, sample: &str) -> f64 {
+    pub(crate) fn get(&self, sample: &str) -> f64 {
         *self.samples.get(sample).unwrap_or_else(|| panic!("there is no {sample}"))
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use eap_core::{Chance, EndOfLease, Quote, Refusal, TaskEvent};
 use eap_types::{Priority, TaskId, TaskStatus};
 
-use super::harness::{Harness, LEASE, ids};
+use super::harness::{Harness, LEASE, assert_duplicate, ids, inserting};
 use super::samples;
 use crate::store::{Ask, Change, Decide, Demand, TaskWrite};
 
@@ -151,5 +151,35 @@ pub(super) async fn racing_claims_never_share_a_task(h: Harness) {
     assert_eq!(given.into_iter().collect::<BTreeSet<_>>(), tasks);
     for id in tasks {
         assert_eq!(h.stored(id).await.record.state.attempts.len(), 1);
+    }
+}
+
+pub(super) async fn a_task_is_written_and_claimed_in_one_call(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    let (older, task) = (h.submit("a").await, h.task("a", |_| {}));
+    let id = task.id();
+    let demand = |room| Demand { asks: vec![h.ask(&agent, room)] };
+    let both = h.store.commit_and_claim(inserting(task), demand(2), h.granting()).await;
+    let claims = both.expect("a new task is written");
+    assert_eq!(ids(&claims.answers[0]), [older, id], "the order is that of every claim");
+    assert_eq!(claims.head, h.store.head().await.expect("the head can be read"));
+    assert_eq!(h.stored(id).await.record.status(), TaskStatus::Leased);
+
+    let next = h.task("a", |_| {});
+    let id = next.id();
+    let both = h.store.commit_and_claim(inserting(next), demand(0), h.granting()).await;
+    assert!(both.expect("a new task is written").answers[0].tasks.is_empty());
+    assert_eq!(h.stored(id).await.record.status(), TaskStatus::Queued, "written though nobody took it");
+}
+
+pub(super) async fn a_change_that_is_refused_claims_nothing(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    let (task, other) = (h.task("a", |_| {}), h.submit("a").await);
+    h.commit(inserting(task.clone())).await;
+    let demand = Demand { asks: vec![h.ask(&agent, 2)] };
+    let both = h.store.commit_and_claim(inserting(task.clone()), demand, h.granting()).await;
+    assert_duplicate(&both);
+    for id in [task.id(), other] {
+        assert_eq!(h.stored(id).await.record.status(), TaskStatus::Queued);
     }
 }

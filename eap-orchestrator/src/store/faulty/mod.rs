@@ -324,6 +324,17 @@ impl Repository for FaultyStore {
         self.write(StoreCall::Claim, None, async move { inner.claim(demand, decide).await }).await
     }
 
+    async fn commit_and_claim(
+        &self,
+        change: Change,
+        demand: Demand,
+        decide: Arc<Decide>,
+    ) -> Result<Claims, StoreError> {
+        let (inner, updated) = (Arc::clone(&self.inner), updated_by(&change));
+        let both = async move { inner.commit_and_claim(change, demand, decide).await };
+        self.write(StoreCall::Commit, updated, both).await
+    }
+
     async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {
         let (inner, cutoffs) = (Arc::clone(&self.inner), *cutoffs);
         self.write(StoreCall::Purge, None, async move { inner.purge(&cutoffs, limit).await }).await

@@ -194,6 +194,20 @@ impl Repository for MemoryStore {
         Ok(Claims { answers, head: tables.head })
     }
 
+    async fn commit_and_claim(
+        &self,
+        change: Change,
+        demand: Demand,
+        decide: Arc<Decide>,
+    ) -> Result<Claims, StoreError> {
+        let (mut tables, now) = self.open()?;
+        self.shared.errors.count(tables.commit(change))?;
+        let answers = demand.asks.iter().map(|ask| tables.claim(ask, now, &*decide)).collect();
+        self.shared.commits.add(1);
+        self.shared.claims.add(1);
+        Ok(Claims { answers, head: tables.head })
+    }
+
     async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {
         Ok(self.open()?.0.purge(cutoffs, limit))
     }

@@ -332,6 +332,16 @@ impl Repository for SqliteStore {
         self.write(|reply| Request::Claim(demand, decide, reply)).await
     }
 
+    async fn commit_and_claim(
+        &self,
+        change: Change,
+        demand: Demand,
+        decide: Arc<Decide>,
+    ) -> Result<Claims, StoreError> {
+        let change = Box::new(Prepared::of(change)?);
+        self.write(|reply| Request::CommitAndClaim(change, demand, decide, reply)).await
+    }
+
     async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {
         let cutoffs = *cutoffs;
         self.write(|reply| Request::Purge(cutoffs, limit, reply)).await

@@ -51,7 +51,8 @@ impl Tally {
         for outcome in outcomes {
             match outcome {
                 Ok(Answer::Committed(_)) => commits += 1,
-                Ok(Answer::Claimed(claimed)) => {
+                Ok(Answer::Claimed(claimed) | Answer::CommittedAndClaimed(claimed)) => {
+                    commits += u64::from(matches!(outcome, Ok(Answer::CommittedAndClaimed(_))));
                     claims += 1;
                     let fresh = claimed.answers.iter().filter(|answer| !answer.repeated);
                     tasks += fresh.map(|answer| answer.tasks.len() as u64).sum::<u64>();

@@ -25,6 +25,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Request {
     Commit(Box<Prepared>, Reply<Committed>),
     Claim(Demand, Arc<Decide>, Reply<Claims>),
+    CommitAndClaim(Box<Prepared>, Demand, Arc<Decide>, Reply<Claims>),
     Purge(Cutoffs, usize, Reply<Purged>),
     Close,
 }
@@ -33,6 +34,7 @@ pub(super) enum Request {
 pub(super) enum Answer {
     Committed(Committed),
     Claimed(Claims),
+    CommittedAndClaimed(Claims),
     Purged(Purged),
 }
 
@@ -150,27 +152,31 @@ impl Writer {
         if self.ledger.behind.is_far() {
             self.ledger.catch_up()?;
         }
-        let mut outcomes: Vec<Option<Outcome>> = requests.iter().map(|_| None).collect();
-        for is_turn_of_claims in [false, true] {
-            for (request, outcome) in requests.iter().zip(&mut outcomes) {
-                if matches!(request, Request::Claim(..)) == is_turn_of_claims {
-                    *outcome = Some(self.carry_out_one(request)?);
+        let mut outcomes = requests.iter().map(|request| self.carry_out_one(request)).collect::<Result<Vec<_>, _>>()?;
+        for (request, outcome) in requests.iter().zip(&mut outcomes) {
+            match request {
+                Request::Claim(demand, decide, _) => {
+                    *outcome = Ok(Answer::Claimed(self.ledger.claim(demand, &**decide)?))
                 }
+                Request::CommitAndClaim(_, demand, decide, _) if outcome.is_ok() => {
+                    *outcome = Ok(Answer::CommittedAndClaimed(self.ledger.claim(demand, &**decide)?));
+                }
+                _ => {}
             }
         }
-        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Err(StoreError::Closed))).collect())
+        Ok(outcomes)
     }
 
+    /// Carries out what does not wait for the others.
     fn carry_out_one(&mut self, request: &Request) -> Result<Outcome, Fault> {
         Ok(match request {
-            Request::Commit(change, _) => match self.ledger.apply(change) {
+            Request::Commit(change, _) | Request::CommitAndClaim(change, ..) => match self.ledger.apply(change) {
                 Ok(committed) => Ok(Answer::Committed(committed)),
                 Err(Setback::Refused(error)) => Err(error),
                 Err(Setback::Broken(fault)) => return Err(fault),
             },
-            Request::Claim(demand, decide, _) => Ok(Answer::Claimed(self.ledger.claim(demand, &**decide)?)),
             Request::Purge(cutoffs, limit, _) => Ok(Answer::Purged(self.ledger.purge(cutoffs, *limit)?)),
-            Request::Close => Err(StoreError::Closed),
+            Request::Claim(..) | Request::Close => Err(StoreError::Closed),
         })
     }
 
@@ -205,7 +211,7 @@ impl Request {
     /// About how much it adds to the file.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Commit(change, _) => change.bytes,
+            Self::Commit(change, _) | Self::CommitAndClaim(change, ..) => change.bytes,
             Self::Claim(..) | Self::Purge(..) | Self::Close => 0,
         }
     }
@@ -214,12 +220,17 @@ impl Request {
         // An error of `send` says that nobody waits any more.
         match (self, outcome) {
             (Self::Commit(_, reply), Ok(Answer::Committed(committed))) => drop(reply.send(Ok(committed))),
-            (Self::Claim(_, _, reply), Ok(Answer::Claimed(claimed))) => drop(reply.send(Ok(claimed))),
+            (Self::Claim(_, _, reply), Ok(Answer::Claimed(claimed)))
+            | (Self::CommitAndClaim(_, _, _, reply), Ok(Answer::CommittedAndClaimed(claimed))) => {
+                drop(reply.send(Ok(claimed)));
+            }
             (Self::Purge(_, _, reply), Ok(Answer::Purged(purged))) => drop(reply.send(Ok(purged))),
             (Self::Commit(_, reply), Err(error)) => drop(reply.send(Err(error))),
-            (Self::Claim(_, _, reply), Err(error)) => drop(reply.send(Err(error))),
+            (Self::Claim(_, _, reply) | Self::CommitAndClaim(_, _, _, reply), Err(error)) => {
+                drop(reply.send(Err(error)));
+            }
             (Self::Purge(_, _, reply), Err(error)) => drop(reply.send(Err(error))),
-            (Self::Close | Self::Commit(..) | Self::Claim(..) | Self::Purge(..), _) => {}
+            (_, Ok(_)) | (Self::Close, Err(_)) => {}
         }
     }
 }
