@@ -2,10 +2,7 @@
 
 use axum::extract::Request;
 use axum::response::Response;
-use eap_types::{
-    FieldProblem, IncomingResults, ProgressReport, ReleaseRequest, ResultOutcome, ResultsReply, TaskResult, limits,
-};
-use futures_util::future::join_all;
+use eap_types::{IncomingResults, ProgressReport, ReleaseRequest, ResultOutcome, ResultsReply, TaskResult, limits};
 use http::StatusCode;
 
 use super::call::{AgentCall, json, with_request_id};
@@ -27,18 +24,23 @@ pub(super) async fn results(orchestrator: Orchestrator, request: Request) -> Res
     let limit = orchestrator.config().capacity.result_bytes;
     let id = super::request_id(&orchestrator, request.headers());
     let call: AgentCall<IncomingResults> = AgentCall::read(&orchestrator, request, |_| limit).await?;
-    let (lifecycle, agent) = (orchestrator.lifecycle(), &call.entry.agent);
-    let outcomes = call.body.entries.into_iter().map(async |entry: Result<TaskResult, Vec<FieldProblem>>| {
-        let recorded = match entry {
-            Ok(result) => lifecycle.record(agent, result.task_id, result).await,
-            Err(problems) => Err(Error::Invalid { problems }),
-        };
-        match recorded {
-            Ok(accepted) => ResultOutcome::Accepted(accepted),
-            Err(refusal) => ResultOutcome::Refused(ApiError::from(refusal).problem(&id)),
+    let refused = |refusal: Error| ResultOutcome::Refused(ApiError::from(refusal).problem(&id));
+    let (mut outcomes, mut results, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, entry) in call.body.entries.into_iter().enumerate() {
+        match entry {
+            Ok(result) => {
+                results.push(result);
+                places.push(place);
+                outcomes.push(None);
+            }
+            Err(problems) => outcomes.push(Some(refused(Error::Invalid { problems }))),
         }
-    });
-    let reply = ResultsReply::new(join_all(outcomes).await);
+    }
+    let recorded = orchestrator.lifecycle().record_all(&call.entry.agent, results).await?;
+    for (place, recorded) in places.into_iter().zip(recorded) {
+        outcomes[place] = Some(recorded.map_or_else(refused, ResultOutcome::Accepted));
+    }
+    let reply = ResultsReply::new(outcomes.into_iter().flatten());
     Ok(with_request_id(json(StatusCode::OK, &reply)?, &id))
 }
 

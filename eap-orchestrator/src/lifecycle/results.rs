@@ -1,18 +1,22 @@
 //! What agents report: results, progress, releases.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eap_core::{Agent, EndOfLease, Progress, Quote, Report, Standing, TaskEvent};
+use eap_core::{Agent, Conclusion, EndOfLease, Progress, Quote, Report, Standing, Step, Task, TaskEvent};
 use eap_types::{
     AgentId, FieldProblem, ProgressReply, ProgressReport, ReleaseRequest, Released, ResultAccepted, TaskId, TaskResult,
+    Timestamp,
 };
-use tracing::{Instrument as _, debug_span, field};
+use futures_util::future::join_all;
+use tracing::{Instrument as _, debug, debug_span, field};
 
 use super::views::millis;
-use super::{Applied, Lifecycle, Share};
+use super::{Applied, Lifecycle, Share, written};
 use crate::error::Error;
 use crate::metrics::Reported;
+use crate::store::{Change, Stored};
 use crate::trace;
 
 impl Lifecycle {
@@ -48,14 +52,77 @@ impl Lifecycle {
             let message = "The body names another task than the path.";
             return Err(Error::Invalid { problems: vec![FieldProblem::new("body.task_id", "value_error", message)] });
         }
-        let event = TaskEvent::Report {
-            agent: agent.id.clone(),
-            quote: Quote { lease_id: result.lease_id, attempt: result.attempt },
-            report: Report::of(&result),
-            chance: self.chance(),
-        };
+        let event = self.report(agent, &result);
         let this = Arc::clone(self);
         self.detached(Share::Running, async move { this.apply(id, &event, Some(&result)).await }).await
+    }
+
+    fn report(&self, agent: &Agent, result: &TaskResult) -> TaskEvent {
+        TaskEvent::Report {
+            agent: agent.id.clone(),
+            quote: Quote { lease_id: result.lease_id, attempt: result.attempt },
+            report: Report::of(result),
+            chance: self.chance(),
+        }
+    }
+
+    /// Records several results of one agent, each as [`record`](Self::record) does; those that are what one expects, the
+    /// first of a running attempt, in one commit. An error is that of all of them.
+    pub(crate) async fn record_all(
+        self: &Arc<Self>,
+        agent: &Arc<Agent>,
+        results: Vec<TaskResult>,
+    ) -> Result<Vec<Result<ResultAccepted, Error>>, Error> {
+        let (this, reporter) = (Arc::clone(self), Arc::clone(agent));
+        let together = self.detached(Share::Running, async move {
+            let recorded = this.record_together(&reporter, &results).await;
+            Ok((results, recorded))
+        });
+        let (results, recorded) = together.await?;
+        let answers = results.into_iter().zip(recorded).map(async |(result, is_recorded)| {
+            if is_recorded {
+                Ok(ResultAccepted::new(result.task_id, false))
+            } else {
+                self.record(agent, result.task_id, result).await
+            }
+        });
+        Ok(join_all(answers).await)
+    }
+
+    /// Records those of `results` that change their tasks, all in one commit, and says which. The others, and all of them
+    /// if another writer was faster, are for the caller to record one by one.
+    async fn record_together(&self, agent: &Agent, results: &[TaskResult]) -> Vec<bool> {
+        let mut together = Together::default();
+        for (index, result) in results.iter().enumerate() {
+            if !together.tasks.contains_key(&result.task_id)
+                && let Ok(Some(Stored { record, revision, now })) = self.store.task(result.task_id).await
+                && let Ok(Step::Changed(changed)) = record.apply(self.report(agent, result), now, &self.config.tasks)
+            {
+                let ended = Conclusion::of(&record, &changed.state);
+                let (task, change) = written(&record, revision, *changed, now, Some(result));
+                together.add(change);
+                together.tasks.insert(task.id(), (index, task, ended, now));
+            }
+        }
+        let mut recorded = vec![false; results.len()];
+        let has_callback = !together.change.callbacks.is_empty();
+        if self.commit(together.change).await.is_err() {
+            return recorded;
+        }
+        if has_callback {
+            self.announcements.callback_became_due();
+        }
+        for (index, task, ended, now) in together.tasks.into_values() {
+            let (trace_id, parent_id) = (field::Empty, field::Empty);
+            let attempt = results[index].attempt;
+            let span = debug_span!("result", task.id = %task.id(), agent.id = %agent.id, attempt, trace_id, parent_id);
+            trace::join_task(&span, &task);
+            span.in_scope(|| debug!(status = %task.status(), "result recorded"));
+            self.metrics.results.taken(Reported::of(&results[index]), false);
+            self.tell(&task, ended.as_ref(), now);
+            recorded[index] = true;
+        }
+        recorded
     }
 
     /// Says whether a task was ever assigned to an agent; to any other it does not exist.
@@ -121,5 +188,22 @@ impl Lifecycle {
         let this = Arc::clone(self);
         self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await?;
         Ok(())
+    }
+}
+
+/// What several results change, and what is told of it afterwards.
+#[derive(Default)]
+struct Together {
+    change: Change,
+    /// Where the result stands, the task as it will be, the attempt that ends, and when.
+    tasks: HashMap<TaskId, (usize, Task, Option<Conclusion>, Timestamp)>,
+}
+
+impl Together {
+    fn add(&mut self, Change { tasks, results, callbacks, events, .. }: Change) {
+        self.change.tasks.extend(tasks);
+        self.change.results.extend(results);
+        self.change.callbacks.extend(callbacks);
+        self.change.events.extend(events);
     }
 }
