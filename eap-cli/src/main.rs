@@ -5,6 +5,7 @@ mod agent;
 mod completions;
 mod dead;
 mod demo;
+mod events;
 mod exit;
 mod explain;
 mod key;
@@ -53,6 +54,7 @@ enum Command {
     #[command(subcommand)]
     Task(task::TaskCommand),
     Explain(explain::ExplainArgs),
+    Events(events::EventsArgs),
     /// Look at tasks that failed for good or died, do them again, or let them be.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -93,6 +95,10 @@ async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Explain(args) => {
             logging::start(logging::LogFormat::Text, "warn")?;
             explain::run(args).await
+        }
+        Command::Events(args) => {
+            logging::start(logging::LogFormat::Text, "warn")?;
+            events::run(args).await
         }
         Command::Dead(command) => {
             logging::start(logging::LogFormat::Text, "warn")?;

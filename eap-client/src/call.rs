@@ -25,6 +25,34 @@ pub trait HttpCall: fmt::Debug + Send + Sync {
     /// [`CallError::Connect`] and [`CallError::Setup`]: it did not.
     async fn call(&self, request: http::Request<Bytes>, deadline: Duration)
     -> Result<http::Response<Bytes>, CallError>;
+
+    /// Sends `request` and gives the answer once its head is there; the body comes piece by piece, for as long as there
+    /// is one. Only the stream of events needs it: an exchange that has only whole answers refuses, as here.
+    ///
+    /// `deadline` covers connecting, sending and waiting for the head.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`HttpCall::call`].
+    async fn open(
+        &self,
+        request: http::Request<Bytes>,
+        deadline: Duration,
+    ) -> Result<http::Response<Box<dyn AnswerBody>>, CallError> {
+        let _ = (request, deadline);
+        Err(CallError::Setup { source: "this exchange gives whole answers only".into() })
+    }
+}
+
+/// The body of an answer that goes on; dropping it closes the exchange.
+#[async_trait]
+pub trait AnswerBody: Send {
+    /// The next piece once there is one, `None` at the end. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke.
+    async fn piece(&mut self) -> Result<Option<Bytes>, CallError>;
 }
 
 /// Why a request got no whole answer.

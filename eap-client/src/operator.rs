@@ -280,6 +280,10 @@ impl OperatorClient {
         self.request(Method::GET, path::OPENAPI).send().await?.read()
     }
 
+    pub(crate) fn deadline(&self) -> Duration {
+        self.wire.deadline()
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> Request<'_> {
         let mut request = self.wire.request(method, &self.wire.under_base(path));
         if let Some(key) = &self.key {

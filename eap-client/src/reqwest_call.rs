@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
-use crate::call::{BoxError, CallError, HttpCall};
+use crate::call::{AnswerBody, BoxError, CallError, HttpCall};
 
 /// The longest answer that is read, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -49,9 +49,13 @@ impl ReqwestCall {
         Ok(Self { client })
     }
 
-    async fn exchange(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, CallError> {
+    async fn head(&self, request: http::Request<Bytes>) -> Result<reqwest::Response, CallError> {
         let request = reqwest::Request::try_from(request).map_err(|error| CallError::Setup { source: cause(error) })?;
-        let mut response = self.client.execute(request).await.map_err(classify)?;
+        self.client.execute(request).await.map_err(classify)
+    }
+
+    async fn exchange(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, CallError> {
+        let mut response = self.head(request).await?;
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(classify)? {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
@@ -74,6 +78,30 @@ impl HttpCall for ReqwestCall {
         deadline: Duration,
     ) -> Result<http::Response<Bytes>, CallError> {
         tokio::time::timeout(deadline, self.exchange(request)).await.unwrap_or(Err(CallError::Timeout { deadline }))
+    }
+
+    async fn open(
+        &self,
+        request: http::Request<Bytes>,
+        deadline: Duration,
+    ) -> Result<http::Response<Box<dyn AnswerBody>>, CallError> {
+        let head = tokio::time::timeout(deadline, self.head(request)).await;
+        let mut response = head.unwrap_or(Err(CallError::Timeout { deadline }))?;
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let mut answer = http::Response::new(Box::new(Pieces(response)) as Box<dyn AnswerBody>);
+        *answer.status_mut() = status;
+        *answer.headers_mut() = headers;
+        Ok(answer)
+    }
+}
+
+/// An answer whose body is read as it comes.
+struct Pieces(reqwest::Response);
+
+#[async_trait]
+impl AnswerBody for Pieces {
+    async fn piece(&mut self) -> Result<Option<Bytes>, CallError> {
+        self.0.chunk().await.map_err(classify)
     }
 }
 

@@ -4,18 +4,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use eap_types::{IdempotencyKey, ProblemBody, Secret, header};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::call::{BoxError, HttpCall};
+use crate::call::{AnswerBody, BoxError, CallError, HttpCall};
 use crate::error::ClientError;
 
 /// How long a call may take when it waits for nothing but its answer.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The longest refusal of a stream that is read, in bytes.
+const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
 /// What a call that waits on purpose gets on top of its wait.
 const WAIT_MARGIN: Duration = Duration::from_secs(10);
@@ -63,6 +66,11 @@ impl Wire {
     pub(crate) fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// How long a call may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// The address in its one spelling, without a `/` at the end.
@@ -145,15 +153,48 @@ impl Request<'_> {
     }
 
     pub(crate) async fn send(self) -> Result<Answer, ClientError> {
+        let (wire, deadline) = (self.wire, self.deadline);
+        let response = wire.http.call(self.put_together()?, deadline).await?;
+        let retry_after = retry_after(response.headers());
+        Ok(Answer { status: response.status(), retry_after, body: response.into_body() })
+    }
+
+    /// Sends it and gives the body as it comes, if it is of this media type.
+    pub(crate) async fn open(self, media_type: &str) -> Result<Box<dyn AnswerBody>, ClientError> {
+        let (wire, deadline) = (self.wire, self.deadline);
+        let response = wire.http.open(self.put_together()?, deadline).await?;
+        let (head, body) = response.into_parts();
+        let given = head.headers.get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
+        let is_asked_for = given.split(';').next().is_some_and(|given| given.trim().eq_ignore_ascii_case(media_type));
+        let mut answer = Answer { status: head.status, retry_after: retry_after(&head.headers), body: Bytes::new() };
+        if !head.status.is_success() {
+            let read = tokio::time::timeout(deadline, whole(body)).await;
+            answer.body = read.unwrap_or(Err(CallError::Timeout { deadline }))?;
+            return Err(answer.refusal());
+        }
+        if is_asked_for { Ok(body) } else { Err(answer.unreadable(None)) }
+    }
+
+    fn put_together(self) -> Result<http::Request<Bytes>, ClientError> {
         let mut request = http::Request::new(self.body);
         *request.method_mut() = self.method;
         *request.uri_mut() =
             self.url.parse().map_err(|_| ClientError::BaseUrl { why: "or a path of it is not a valid URI" })?;
         *request.headers_mut() = self.headers?;
-        let response = self.wire.http.call(request, self.deadline).await?;
-        let retry_after = retry_after(response.headers());
-        Ok(Answer { status: response.status(), retry_after, body: response.into_body() })
+        Ok(request)
     }
+}
+
+/// The body of a refusal, which is short.
+async fn whole(mut body: Box<dyn AnswerBody>) -> Result<Bytes, CallError> {
+    let mut read = BytesMut::new();
+    while let Some(piece) = body.piece().await? {
+        if read.len() + piece.len() > MAX_REFUSAL_BYTES {
+            return Err(CallError::TooLarge { limit: MAX_REFUSAL_BYTES });
+        }
+        read.extend_from_slice(&piece);
+    }
+    Ok(read.freeze())
 }
 
 /// The whole answer to a request.

@@ -33,6 +33,8 @@ pub(crate) enum Look {
     Events(Vec<Event>),
     /// Events after the cursor are gone, or it is of another store. What follows begins with the oldest one kept.
     Reset { oldest: EventSeq },
+    /// All there is was seen, for the first time.
+    Level,
 }
 
 /// The events of one tenant after some number, in order, without end.
@@ -47,6 +49,8 @@ pub struct Events {
     cursor: EventSeq,
     /// Whether the store was asked if it still has all after the first cursor.
     is_checked: bool,
+    /// Whether all there was has been seen once.
+    was_level: bool,
     head: watch::Receiver<EventSeq>,
     read: VecDeque<Event>,
 }
@@ -54,7 +58,16 @@ pub struct Events {
 impl Events {
     pub(crate) fn after(lifecycle: Arc<Lifecycle>, tenant: TenantId, after: EventSeq, filter: EventFilter) -> Self {
         let head = lifecycle.announcements.head();
-        Self { lifecycle, tenant, filter, cursor: after, is_checked: false, head, read: VecDeque::new() }
+        Self {
+            lifecycle,
+            tenant,
+            filter,
+            cursor: after,
+            is_checked: false,
+            was_level: false,
+            head,
+            read: VecDeque::new(),
+        }
     }
 
     /// The next event, once there is one. Dropping the future loses nothing.
@@ -99,6 +112,10 @@ impl Events {
             self.is_checked = true;
             let Some(last) = page.last() else {
                 self.cursor = self.cursor.max(head);
+                if !self.was_level {
+                    self.was_level = true;
+                    return Ok(Look::Level);
+                }
                 tokio::select! {
                     changed = self.head.changed() => changed.map_err(|_| Error::Draining)?,
                     () = self.lifecycle.stop.cancelled() => return Err(Error::Draining),

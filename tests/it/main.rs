@@ -11,6 +11,7 @@ mod bad_query;
 mod batch;
 mod by_the_clock;
 mod callbacks;
+mod client;
 mod contract;
 mod dead_letters;
 mod events;

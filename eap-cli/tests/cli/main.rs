@@ -8,6 +8,7 @@ mod batch;
 mod completions;
 mod dead;
 mod demo;
+mod events;
 mod key;
 mod schema;
 mod serve;

@@ -1,7 +1,7 @@
 //! The built `eap` command as tests use it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -89,23 +89,49 @@ fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).expect("ids are small"))
 }
 
+/// The lines of a pipe, as they come.
+fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    thread::spawn(move || BufReader::new(pipe).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    lines
+}
+
 /// A command that runs until it is stopped; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
+    printed: Option<Receiver<String>>,
 }
 
 impl Running {
     /// Starts it.
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("eap starts");
-        let stderr = BufReader::new(child.stderr.take().expect("it was asked for"));
-        let (sender, lines) = channel();
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, lines, seen: Vec::new() }
+        Self::spawn(command.stdout(Stdio::null()))
+    }
+
+    /// Starts it, and reads what it prints.
+    pub(crate) fn start_to_read(command: &mut Command) -> Self {
+        let mut running = Self::spawn(command.stdout(Stdio::piped()));
+        running.printed = running.child.stdout.take().map(lines_of);
+        running
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("eap starts");
+        let lines = lines_of(child.stderr.take().expect("it was asked for"));
+        Self { child, lines, seen: Vec::new(), printed: None }
+    }
+
+    /// The next line on standard output.
+    #[track_caller]
+    pub(crate) fn printed(&mut self) -> String {
+        let printed = self.printed.as_ref().expect("it was started to be read");
+        match printed.recv_timeout(DEADLINE) {
+            Ok(line) => line,
+            Err(_) => panic!("it prints nothing more: {:#?}", self.log()),
+        }
     }
 
     /// Waits for a line on standard error that starts with `start`, and gives the rest of it.
@@ -135,6 +161,11 @@ impl Running {
     pub(crate) fn log(&mut self) -> String {
         self.seen.extend(self.lines.try_iter());
         self.seen.join("\n")
+    }
+
+    /// The same if there is one soon.
+    pub(crate) fn try_printed(&mut self) -> Option<String> {
+        self.printed.as_ref()?.recv_timeout(Duration::from_millis(200)).ok()
     }
 
     /// Sends a signal.

@@ -100,6 +100,9 @@ impl Watcher {
                     write_event(&mut text, before, EventsReset::KIND, &EventsReset::new(oldest.0));
                     self.told = Some(before);
                 }
+                // Whoever wants no more than there is now learns that this was it, however much of it is for others.
+                Ok(Ok(Look::Level)) if self.told != Some(self.events.cursor()) => self.tell_place(&mut text),
+                Ok(Ok(Look::Level)) => {}
                 Ok(Err(Error::Draining)) => return None,
                 Ok(Err(error)) => {
                     // The client comes back and goes on where this ends.

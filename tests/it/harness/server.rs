@@ -106,8 +106,13 @@ impl Setup {
 
     /// Serves on a free port of loopback.
     pub(crate) async fn start(self) -> Server {
+        self.start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// Serves where another server was.
+    pub(crate) async fn start_at(self, address: SocketAddr) -> Server {
         let (orchestrator, clock, dir) = self.build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let listener = TcpListener::bind(address).await.expect("the port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let served = orchestrator.clone();
