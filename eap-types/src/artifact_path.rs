@@ -13,7 +13,8 @@ checked_text! {
     /// It has 1 to 512 bytes in the Unicode form NFC; no part is empty, `.` or `..`; there is no
     /// drive letter, backslash or control character (PROTOCOL.md section 2). Another form than NFC
     /// is refused, not changed, so that a path is the same bytes on both sides.
-    ArtifactPath, "artifact path", read_artifact_path, { "minLength": 1, "maxLength": 512 }
+    ArtifactPath, "artifact path", read_artifact_path,
+    { "minLength": 1, "maxLength": 512, "pattern": "^[^/\\\\\\u0000-\\u001f\\u007f-\\u009f]+(/[^/\\\\\\u0000-\\u001f\\u007f-\\u009f]+)*$" }
 }
 
 fn read_artifact_path(text: &str) -> Result<Cow<'_, str>, &'static str> {

@@ -10,7 +10,8 @@ checked_text! {
     /// white space at either end.
     ///
     /// Several may live under one name, which is how they are replaced: create another, hand it out, revoke the older.
-    CredentialName, "name", read_name, { "minLength": 1, "maxLength": 100 }
+    CredentialName, "name", read_name,
+    { "minLength": 1, "maxLength": 100, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$" }
 }
 
 words! {

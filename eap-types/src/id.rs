@@ -134,24 +134,27 @@ checked_text! {
     /// Agents of other platforms bring ids of their own (PROTOCOL.md section 5a). An id stands in
     /// paths, so it holds no `/` and no control character, no white space at either end, and is
     /// neither `.` nor `..`, which URL parsers take out.
-    AgentId, "agent id", read_agent_id, { "minLength": 1, "maxLength": 128 }
+    AgentId, "agent id", read_agent_id,
+    { "minLength": 1, "maxLength": 128, "pattern": "^[^/\\u0000-\\u001f\\u007f-\\u009f]+$" }
 }
 checked_text! {
     /// Names one request, for logs and for asking the same thing again: 1 to 128 visible ASCII
     /// characters.
-    RequestId, "request id", read_short_ascii, { "minLength": 1, "maxLength": 128 }
+    RequestId, "request id", read_short_ascii, { "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" }
 }
 checked_text! {
     /// Tells two copies of an agent with the same name apart: 1 to 128 visible characters.
-    InstanceId, "instance id", read_instance_id, { "minLength": 1, "maxLength": 128 }
+    InstanceId, "instance id", read_instance_id,
+    { "minLength": 1, "maxLength": 128, "pattern": "^[^ \\u0000-\\u001f\\u007f-\\u009f]+$" }
 }
 checked_text! {
     /// Makes a repeated request the same request: 1 to 255 visible ASCII characters.
-    IdempotencyKey, "idempotency key", read_idempotency_key, { "minLength": 1, "maxLength": 255 }
+    IdempotencyKey, "idempotency key", read_idempotency_key,
+    { "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" }
 }
 checked_text! {
     /// Names one directive until the agent acknowledges it: 1 to 128 visible ASCII characters.
-    DirectiveId, "directive id", read_short_ascii, { "minLength": 1, "maxLength": 128 }
+    DirectiveId, "directive id", read_short_ascii, { "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" }
 }
 
 impl AgentId {

@@ -48,6 +48,7 @@ words! {
 pub struct Registration {
     /// The protocol the agent speaks; only the major version, which must be 1, decides (ADR 001). Default `"1.0"`.
     #[serde(default = "protocol_version")]
+    #[schemars(regex(pattern = r"^1(\.|$)"))]
     pub protocol_version: String,
     /// Name shown to people, as in `AGENT-EXT-PYTHON-01` (ADR 001).
     pub name: AgentName,

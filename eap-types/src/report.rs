@@ -33,7 +33,8 @@ impl ResultAccepted {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ResultBatch {
-    /// The results; each is judged on its own.
+    /// The results, at most 1000; each is judged on its own.
+    #[schemars(length(max = 1000))]
     pub results: Vec<TaskResult>,
 }
 

@@ -36,6 +36,7 @@ impl Form {
     pub(crate) fn shape(self, schema: &mut Schema) {
         let Some(schema) = schema.as_object_mut() else { return };
         plain_description(schema);
+        end_unsigned(schema);
         match self {
             Self::Taken => take_null_as_absent(schema),
             Self::Written => {
@@ -49,6 +50,13 @@ impl Form {
                 share_members(schema);
             }
         }
+    }
+}
+
+/// Says where a number of 32 bits ends; `format` alone is a word that no validator has to know.
+fn end_unsigned(schema: &mut Map<String, Value>) {
+    if schema.get("format").is_some_and(|format| format == "uint32") {
+        schema.entry("maximum").or_insert_with(|| json!(u32::MAX));
     }
 }
 
