@@ -126,7 +126,7 @@ impl Desk {
         }
         self.serve(&mut state, polls);
         for (key, ready) in ready {
-            self.begin_placing(&mut state, key, ready, news);
+            self.begin_placing(&mut state, key, &ready, news);
         }
         self.count(&state);
     }
@@ -195,8 +195,8 @@ impl Desk {
     }
 
     /// Brings ready tasks of one key, of which `news` told, to those who wait.
-    fn begin_placing(self: &Arc<Self>, state: &mut State, key: RoutingKey, ready: Ready, news: u64) {
-        let takers = self.takers(state, &key, ready.count as usize, ready.count, &preferences(&ready));
+    fn begin_placing(self: &Arc<Self>, state: &mut State, key: RoutingKey, ready: &Ready, news: u64) {
+        let takers = self.takers(state, &key, ready.count as usize, ready.count, &preferences(ready));
         if takers.is_empty() {
             state.leave_unplaced(key, ready.count, news);
             return;
@@ -329,7 +329,7 @@ impl Desk {
         }
         self.serve(&mut state, again);
         for (key, Unplaced { tasks, news }) in keys {
-            self.begin_placing(&mut state, key, Ready { count: tasks, preferring: Vec::new() }, news);
+            self.begin_placing(&mut state, key, &Ready { count: tasks, preferring: Vec::new() }, news);
         }
         state.forget_old_news();
         self.count(&state);

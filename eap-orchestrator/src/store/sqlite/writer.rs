@@ -156,7 +156,7 @@ impl Writer {
         for (request, outcome) in requests.iter().zip(&mut outcomes) {
             match request {
                 Request::Claim(demand, decide, _) => {
-                    *outcome = Ok(Answer::Claimed(self.ledger.claim(demand, &**decide)?))
+                    *outcome = Ok(Answer::Claimed(self.ledger.claim(demand, &**decide)?));
                 }
                 Request::CommitAndClaim(_, demand, decide, _) if outcome.is_ok() => {
                     *outcome = Ok(Answer::CommittedAndClaimed(self.ledger.claim(demand, &**decide)?));
