@@ -5,7 +5,7 @@ use eap_client::{ClientError, EventStream, OperatorClient, Told};
 use eap_types::{AgentId, EventQuery, EventView, EventsReset, TaskId};
 use serde_json::json;
 
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure, root};
 use crate::output::{Reader, beginning, harmless, one_line, print_to_reader, tell};
 use crate::server::ServerArgs;
 use crate::stop;
@@ -98,7 +98,7 @@ async fn open(args: &EventsArgs) -> Result<(EventStream, Option<u64>), Failure> 
     let events = events.with_on_outage(move |outage| match outage {
         Some(error) if !is_told => {
             is_told = true;
-            let why = one_line(&chain(error));
+            let why = one_line(&root(error));
             tell(&format!("eap: the connection is lost ({why}); trying again\n"));
         }
         Some(_) => {}
@@ -144,7 +144,7 @@ fn line(told: &Told, json: bool) -> String {
 }
 
 fn of_event(event: &EventView) -> String {
-    let mut text = format!("{:<8} {:<24} {:<20}", event.seq, event.at.to_string(), one_line(&event.kind));
+    let mut text = format!("{:<8} {:<27} {:<20}", event.seq, event.at.to_string(), one_line(&event.kind));
     if let Some(task) = event.task_id {
         text.push_str(&format!(" {task}"));
     }
@@ -176,7 +176,7 @@ mod tests {
         let told = Told::Event(event);
         assert_eq!(
             line(&told, false),
-            "4712     1970-01-01T00:00:00Z     task.failed          01956e3c-7f60-7000-8000-000000000001 attempt 2 by \
+            "4712     1970-01-01T00:00:00Z        task.failed          01956e3c-7f60-7000-8000-000000000001 attempt 2 by \
              a-1 {\"message\": \"no such file\"}\n"
         );
         assert_eq!(line(&told, true).lines().count(), 1);

@@ -121,7 +121,7 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
 }
 
 /// The first cause of all, in its own words.
-fn root(mut error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn root(mut error: &(dyn StdError + 'static)) -> String {
     while let Some(cause) = error.source() {
         error = cause;
     }

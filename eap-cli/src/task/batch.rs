@@ -14,6 +14,8 @@ use crate::server::ServerArgs;
 
 /// How many wrong tasks of a file are told of one by one.
 const MAX_TOLD: usize = 20;
+/// What a file has to look like.
+const FORM: &str = "it must hold one JSON object a line, or one JSON array of objects";
 /// What a batch has around its tasks, in bytes, and more.
 const AROUND: usize = 64;
 
@@ -56,6 +58,9 @@ pub(super) async fn submit(
         print_json(&SubmitBatchReply::new(outcomes))?;
     }
     if let Some(failure) = failure {
+        if submitted == 0 && failure.exit == Exit::Refused {
+            return Err(failure);
+        }
         let advice = format!(
             "{submitted} of {} tasks are submitted for sure; the same call with --idempotency-key {key} goes on and \
              does none of them twice",
@@ -127,14 +132,14 @@ fn entries(text: &str, name: &str) -> Result<Vec<Entry>, Failure> {
         return Ok(entries);
     }
     let are = if count == 1 { "the task".to_owned() } else { format!("{wrong} of {count} tasks") };
-    Err(Failure::usage(format!("{are} in {name} cannot be read; nothing was submitted")))
+    Err(Failure::usage(format!("{are} in {name} cannot be read; nothing was submitted")).and(FORM))
 }
 
 /// A problem in the words of a file, which has no body.
 fn why(error: &DecodeError) -> String {
     match error {
         DecodeError::Malformed { message } => format!("not a JSON object: {message}"),
-        error => error.to_string().replace("body.", "").replace("body ", "the task "),
+        error => error.to_string().replace("body.", "").replace("body: ", "").replace("body ", "the task "),
     }
 }
 

@@ -85,10 +85,17 @@ fn a_file_with_anything_wrong_in_it_is_not_submitted_at_all() {
     assert!(told[0].starts_with("eap: line 2: not a JSON object: "), "{ended:?}");
     assert!(told[1].starts_with("eap: line 3: ") && told[1].contains("priority"), "{ended:?}");
     assert!(told[1].contains("max_attempts") && !told[1].contains("body."), "{ended:?}");
-    assert_eq!(told[2..], ["eap: 2 of 4 tasks in standard input cannot be read; nothing was submitted"]);
+    assert_eq!(
+        told[2..],
+        [
+            "eap: 2 of 4 tasks in standard input cannot be read; nothing was submitted; it must hold one JSON object a line, or one JSON array of objects"
+        ]
+    );
     for none in ["", "[]", "[{", "garbage", "{\"tasks\": []}", "7"] {
         assert!(submit(&server, &[], none).expect(2).stdout.is_empty(), "{none}");
     }
+    let list = submit(&server, &[], "[1]").expect(2);
+    assert!(list.stderr.starts_with("eap: task 1: expected an object"), "{list:?}");
     // Not all of a long list of problems is told.
     let many = submit(&server, &[], &"garbage\n".repeat(500)).expect(2);
     assert!(many.stderr.lines().count() < 30 && many.stderr.contains("500 of 500"), "{many:?}");
@@ -111,4 +118,8 @@ fn a_batch_is_no_single_task() {
     .expect(4);
     assert!(ended.stderr.contains("0 of 1 tasks") && ended.stderr.contains("--idempotency-key"), "{ended:?}");
     assert!(ended.stdout.is_empty(), "{ended:?}");
+    // A refusal of everything needs no advice on what was left out.
+    let server = Server::start(&[], &[("EAP_OPERATOR_KEY", "the-operator-key-of-this-test")]);
+    let ended = submit(&server, &[], "{\"task_type\": \"work\", \"input_data\": \"x\"}").expect(3);
+    assert!(!ended.stderr.contains("--idempotency-key") && ended.stderr.lines().count() == 1, "{ended:?}");
 }
