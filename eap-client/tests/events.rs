@@ -235,8 +235,9 @@ async fn dropping_a_call_loses_nothing() {
     };
     let http = Script::with([Opens::Stream(slow(1..4)), Opens::Not, Opens::Stream(slow(4..7))]);
     let mut stream = http.stream(EventQuery::new().with_after(0)).await.unwrap();
-    let mut ids = Vec::new();
+    let (mut ids, started) = (Vec::new(), Instant::now());
     while ids.len() < 6 {
+        assert!(started.elapsed().as_secs() < 60, "it comes to no end: {ids:?}");
         if let Ok(told) = timeout(Duration::from_millis(70), stream.next()).await {
             ids.push(seq(told.unwrap()));
         }
@@ -282,6 +283,24 @@ async fn an_outage_is_an_error_after_a_while_and_the_next_call_tries_again() {
     // A server that is there again is found at once.
     http.more([Opens::Stream(vec![events([2]), Piece::Breaks]), Opens::Not, Opens::Stream(vec![events([3])])]);
     assert_eq!(take(&mut stream, 2).await, [2, 3], "the next outage is a new one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_connections_that_come_to_nothing_make_the_pauses_grow() {
+    let pauses = async |connection: Vec<Piece>| {
+        let length: Duration =
+            connection.iter().map(|piece| if let Piece::Wait(length) = piece { *length } else { Duration::ZERO }).sum();
+        let opens = (0..8).map(|_| Opens::Stream(connection.clone())).chain([Opens::Stream(vec![events([99])])]);
+        let http = Script::with(opens);
+        let mut stream = http.stream(EventQuery::new().with_after(1)).await.unwrap();
+        while seq(stream.next().await.unwrap()) != 99 {}
+        let times = http.times();
+        times.windows(2).map(|pair| pair[1] - pair[0] - length).max().unwrap()
+    };
+    let short = Duration::from_millis(202);
+    assert!(pauses(vec![begins_at(1), events([2])]).await <= short, "each told something");
+    assert!(pauses(vec![begins_at(1), Piece::Wait(Duration::from_secs(11))]).await <= short, "each held for long");
+    assert!(pauses(vec![begins_at(1)]).await > Duration::from_secs(5), "each ended at once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -403,6 +422,7 @@ async fn a_server_that_never_answers_is_given_up() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let client = OperatorClient::new(&url, Arc::new(ReqwestCall::new().unwrap())).unwrap();
     let client = client.with_deadline(Duration::from_millis(100));
-    let error = client.events(EventQuery::new()).await.unwrap_err();
+    let opened = timeout(Duration::from_secs(10), client.events(EventQuery::new())).await;
+    let error = opened.expect("its own deadline is much shorter").unwrap_err();
     assert!(matches!(error, ClientError::Call(CallError::Timeout { .. })), "{error:?}");
 }

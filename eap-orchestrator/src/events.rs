@@ -145,3 +145,50 @@ impl Events {
             && (kinds.is_empty() || kinds.contains(&event.kind))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use eap_types::{JsonObject, Timestamp};
+
+    use super::*;
+    use crate::auth::Operator;
+    use crate::config::Access;
+    use crate::orchestrator::Orchestrator;
+    use crate::store::{Change, Cutoffs, EventKind, NewEvent};
+
+    #[tokio::test]
+    async fn a_watcher_that_a_purge_overtakes_is_told_once() {
+        // Not started: nobody else purges what is this old.
+        let orchestrator = Orchestrator::builder_in_memory().access(Access::Open).build().unwrap();
+        let (store, operator) = (Arc::clone(&orchestrator.lifecycle().store), Operator::host());
+        for (second, count) in [(1, 400), (2, 200)] {
+            let event = NewEvent {
+                tenant: operator.tenant,
+                at: Timestamp::from_seconds(second),
+                kind: EventKind::AgentDraining,
+                task: None,
+                agent: None,
+                attempt: None,
+                detail: JsonObject::default(),
+            };
+            store.commit(Change { events: vec![event; count], ..Change::default() }).await.unwrap();
+        }
+        let mut events = orchestrator.watch(&operator, EventSeq(0), EventFilter::default());
+        let read = events.look().await.unwrap();
+        assert!(matches!(&read, Look::Events(read) if read.len() == PAGE), "{read:?}");
+        let past = Timestamp::MIN;
+        let cutoffs = Cutoffs {
+            tasks: past,
+            events: Timestamp::from_seconds(2),
+            late_results: past,
+            idempotency_keys: past,
+            agents: past,
+            credentials: past,
+        };
+        store.purge(&cutoffs, 1_000).await.unwrap();
+        let told = events.look().await.unwrap();
+        assert!(matches!(told, Look::Reset { oldest: EventSeq(401) }), "{told:?}");
+        let read = events.look().await.unwrap();
+        assert!(matches!(&read, Look::Events(read) if read.len() == 200), "{read:?}");
+    }
+}

@@ -1,8 +1,13 @@
 //! Tasks that failed for good or died, and what operators do about them (A22).
 
+use std::future::IntoFuture as _;
+
+use eap_orchestrator::{Access, Orchestrator};
 use serde_json::{Value, json};
 
-use crate::harness::{Agent, Answer, Operator, Server, Setup, assert_shape, eventually, id_of, task_shape};
+use crate::harness::{
+    Agent, Answer, Api, Operator, Server, Setup, assert_shape, eventually, id_of, in_time, registration, task_shape,
+};
 
 const LETTERS: &str = "/api/v1/dead-letters";
 const UNKNOWN: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
@@ -246,4 +251,39 @@ async fn a_requeue_survives_a_restart_and_its_letter_is_purged_first() {
     requeue(&operator, &id).await.problem(404, "TASK_NOT_FOUND");
     let kept = operator.task(&new).await;
     assert_eq!((&kept["status"], &kept["requeued_from"]), (&json!("queued"), &json!(id)));
+}
+
+#[tokio::test]
+async fn a_requeued_task_goes_to_an_agent_that_waits_for_one() {
+    let server = Server::start().await;
+    let (operator, agent) = (server.operator(), server.agent("AGENT-A").await);
+    let id = failed(&server, &agent, json!({})).await;
+    let body = json!({"request_id": UNKNOWN, "max_tasks": 1, "wait_seconds": 60});
+    let poll = server.park(&agent, "/tasks/lease", Some(body)).await;
+    let new = id_of(&requeue(&operator, &id).await.expect(201));
+    let reply = in_time("the poll is answered", poll).await.expect("it does not panic").expect(200);
+    assert_eq!(id_of(&reply["tasks"][0]), new);
+}
+
+#[tokio::test]
+async fn the_new_task_stands_under_the_prefix_of_the_host() {
+    let orchestrator = Orchestrator::builder_in_memory().access(Access::Open).build().expect("it is complete");
+    let running = orchestrator.start().await.expect("it starts");
+    let app = axum::Router::new().nest("/inner/eap", orchestrator.router());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let host = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let serving = tokio::spawn(axum::serve(listener, app).into_future());
+
+    let api = Api::at(format!("{host}/inner/eap"));
+    let operator = Operator::new(api.clone());
+    let register = api.post("/api/v1/agents/external/register").json(&registration("AGENT-A", json!({})));
+    let agent = Agent::of(api, register.send().await.expect(201));
+    let id = operator.submit(json!({})).await;
+    agent.fail(&agent.take().await, json!({"retryable": false})).await.expect(200);
+    let answer = requeue(&operator, &id).await;
+    let location = answer.header("location").expect("it says where the new task is").to_owned();
+    let new = answer.expect(201);
+    assert_eq!(id_of(&Api::at(host).get(&location).send().await.expect(200)), id_of(&new));
+    serving.abort();
+    drop(running);
 }
