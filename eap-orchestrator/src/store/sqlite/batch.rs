@@ -42,12 +42,6 @@ impl Ledger {
     }
 
     fn check_tasks(&self, change: &Prepared) -> Result<Vec<TaskTarget>, Setback> {
-        if let [task] = &change.tasks[..]
-            && matches!(task.write, PreparedTaskWrite::Insert { .. })
-        {
-            // Its insertion is the first write of the change, and finds out by itself whether the id is new.
-            return Ok(vec![TaskTarget::New]);
-        }
         let mut seen = HashSet::new();
         let check = |task: &PreparedTask| {
             let is_first = change.tasks.len() == 1 || seen.insert(task.task.id());
@@ -119,7 +113,7 @@ impl Ledger {
             let is_first = change.results.len() == 1 || seen.insert(row.task);
             let is_recorded = match self.seq_within(row.task, change, tasks)? {
                 None => false,
-                Some(seq) => self.connection.prepare_cached("SELECT 1 FROM result WHERE seq = ?1")?.exists([seq])?,
+                Some(seq) => self.has_result(seq)?,
             };
             if is_recorded || !is_first {
                 return Err(duplicate(RecordRef::Task(row.task)));
@@ -174,14 +168,11 @@ impl Ledger {
         Ok(statement.exists(params![row.scope.principal, row.scope.route, row.scope.key])?)
     }
 
-    fn write(&mut self, change: &Prepared, tasks: &[TaskTarget], agents: &[AgentTarget]) -> Result<(), Setback> {
-        // Tasks first: until one is written, the change may still be refused.
+    fn write(&mut self, change: &Prepared, tasks: &[TaskTarget], agents: &[AgentTarget]) -> Result<(), Fault> {
         for (write, target) in change.tasks.iter().zip(tasks) {
             match (&write.write, target) {
                 (PreparedTaskWrite::Insert { spec }, _) => {
-                    if !self.insert_task(&write.task, spec, &write.state)? {
-                        return Err(duplicate(RecordRef::Task(write.task.id())));
-                    }
+                    self.insert_task(&write.task, spec, &write.state)?;
                 }
                 (_, TaskTarget::Stored(before)) => self.update_task(before, &write.task, &write.state)?,
                 (PreparedTaskWrite::Update { .. }, TaskTarget::New) => {}
@@ -206,7 +197,7 @@ impl Ledger {
         if let Some(pulse) = change.pulse {
             self.write_meta("pulse", pulse.as_micros())?;
         }
-        Ok(self.insert_events(&change.events)?)
+        self.insert_events(&change.events)
     }
 
     fn write_agent(&mut self, write: &PreparedAgent, target: &AgentTarget) -> Result<(), Fault> {
@@ -252,15 +243,13 @@ impl Ledger {
         Ok(())
     }
 
-    fn write_results(&self, change: &Prepared) -> Result<(), Fault> {
+    fn write_results(&mut self, change: &Prepared) -> Result<(), Fault> {
+        for row in &change.results {
+            self.insert_result(row)?;
+        }
         let seq_of = |id: TaskId| -> Result<i64, Fault> {
             self.seq_of(id)?.ok_or_else(|| Fault::nonsense("a task that was there a moment ago is gone"))
         };
-        for row in &change.results {
-            self.connection
-                .prepare_cached("INSERT INTO result (seq, attempt, recorded_at, result) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![seq_of(row.task)?, row.attempt, row.recorded_at, row.text])?;
-        }
         for row in &change.late_results {
             self.connection
                 .prepare_cached(

@@ -9,9 +9,9 @@ use eap_types::{AgentId, TenantId};
 use rusqlite::{Connection, params};
 
 use super::fault::Fault;
+use super::journal::EventRow;
 use super::ledger::Ledger;
 use super::rows::word;
-use crate::store::{EventKind, NewEvent};
 
 /// How far behind they are at most, in events: so many are looked at by who reads.
 const DISTANCE: usize = 4_096;
@@ -47,11 +47,11 @@ impl Behind {
         Ok(Self(entries))
     }
 
-    /// Takes note of an event of the task with number `task`.
-    pub(super) fn note(&mut self, task: i64, number: i64, event: &NewEvent) {
-        let is_lease = event.kind == EventKind::Task(NoteKind::Leased);
-        let holder = event.agent.as_ref().filter(|_| is_lease).map(|agent| (event.tenant, agent.clone()));
-        self.0.push(Entry { task, event: number, holder });
+    /// Takes note of an event of a task.
+    pub(super) fn note(&mut self, event: &EventRow) {
+        if let Some(task) = event.task_seq {
+            self.0.push(Entry { task, event: event.number, holder: event.holder() });
+        }
     }
 
     /// Whether it is time to catch up.
@@ -76,7 +76,10 @@ impl Ledger {
         for ((tenant, agent), task) in held {
             insert.execute(params![tenant.as_bytes(), agent.as_str(), task])?;
         }
-        self.write_meta("indexed", self.head_number())
+        match entries.iter().map(|entry| entry.event).max() {
+            Some(newest) => self.write_meta("indexed", newest),
+            None => Ok(()),
+        }
     }
 }
 
@@ -163,6 +166,8 @@ mod tests {
     fn write(ledger: &mut Ledger, change: Change) {
         ledger.begin().unwrap();
         assert!(ledger.apply(&Prepared::of(change).unwrap()).is_ok());
+        ledger.settle().unwrap();
+        ledger.write_down().unwrap();
         ledger.commit().unwrap();
     }
 

@@ -9,6 +9,7 @@ use eap_types::{RequestId, Timestamp};
 use rusqlite::{Connection, Params, params};
 
 use super::fault::Fault;
+use super::journal::{Journal, Place};
 use super::ledger::Ledger;
 use super::rows::{StateText, number, stored_task};
 use crate::canary;
@@ -30,12 +31,11 @@ pub(super) const CLAIMED_BEFORE: &str = "SELECT t.rev, s.spec, t.state \
      FROM task t INDEXED BY task_held JOIN task_spec s ON s.seq = t.seq \
      WHERE t.holder = ?1 AND t.request_id = ?2 ORDER BY t.priority, t.seq";
 
-/// Where a ready task stands: its priority and its number.
-type Place = (i64, i64);
-
-/// A walk over the ready tasks of one route, in order.
+/// A walk over the ready tasks of one route, in order: those of the tables and those of the journal.
 struct Walk {
     route: i64,
+    /// The place of the last task that came from the journal.
+    young: Option<Place>,
     page: VecDeque<Place>,
     last: Option<Place>,
     is_at_end: bool,
@@ -43,10 +43,10 @@ struct Walk {
 
 impl Walk {
     fn new(route: i64) -> Self {
-        Self { route, page: VecDeque::new(), last: None, is_at_end: false }
+        Self { route, young: None, page: VecDeque::new(), last: None, is_at_end: false }
     }
 
-    fn next(&mut self, connection: &Connection, page: i64) -> Result<Option<Place>, Fault> {
+    fn next(&mut self, connection: &Connection, journal: &Journal, page: i64) -> Result<Option<Place>, Fault> {
         if self.page.is_empty() && !self.is_at_end {
             let route = self.route;
             if let Some((priority, seq)) = self.last {
@@ -59,6 +59,11 @@ impl Walk {
                 self.is_at_end = (self.page.len() as i64) < page;
             }
             self.last = self.page.back().copied();
+        }
+        let young = journal.next_ready(self.route, self.young);
+        if young.is_some_and(|young| self.page.front().is_none_or(|old| young < *old)) {
+            self.young = young;
+            return Ok(young);
         }
         Ok(self.page.pop_front())
     }
@@ -83,7 +88,7 @@ impl Ledger {
 
     fn serve(&mut self, ask: &Ask, now: Timestamp, decide: &Decide) -> Result<Claimed, Fault> {
         let agent = &ask.agent;
-        let holder = self.holders.of(&self.connection, &agent.id)?;
+        let holder = self.holders.of(&self.connection, &self.journal, &agent.id)?;
         if holder.epoch != Some(number(agent.epoch)) {
             return Ok(Claimed::default());
         }
@@ -102,7 +107,8 @@ impl Ledger {
         Ok(Claimed { tasks, repeated: false })
     }
 
-    fn claimed_before(&self, ask: &Ask, request: &RequestId, now: Timestamp) -> Result<Vec<Task>, Fault> {
+    fn claimed_before(&mut self, ask: &Ask, request: &RequestId, now: Timestamp) -> Result<Vec<Task>, Fault> {
+        self.settle()?;
         let mut statement = self.connection.prepare_cached(CLAIMED_BEFORE)?;
         let mut rows = statement.query([ask.agent.id.as_str(), request.as_str()])?;
         let mut tasks = Vec::new();
@@ -129,7 +135,7 @@ impl Ledger {
         let mut walks: Vec<Walk> = routes.into_iter().map(Walk::new).collect();
         let mut heads: BinaryHeap<Reverse<(Place, usize)>> = BinaryHeap::new();
         for (index, walk) in walks.iter_mut().enumerate() {
-            match walk.next(&self.connection, page)? {
+            match walk.next(&self.connection, &self.journal, page)? {
                 Some(place) => heads.push(Reverse((place, index))),
                 None => self.routes.cool(walk.route),
             }
@@ -150,7 +156,7 @@ impl Ledger {
                 }
             }
             // Refused tasks are passed over: from here on, whole pages.
-            if let Some(place) = walks[index].next(&self.connection, PAGE)? {
+            if let Some(place) = walks[index].next(&self.connection, &self.journal, PAGE)? {
                 heads.push(Reverse((place, index)));
             }
         }

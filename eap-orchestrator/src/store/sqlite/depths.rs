@@ -7,6 +7,7 @@ use eap_types::{TenantId, Timestamp};
 use rusqlite::{Connection, Row};
 
 use super::fault::Fault;
+use super::read::Moment;
 use super::rows::{count, json, word};
 use crate::store::{Depth, Depths, ReadyDepth};
 
@@ -28,13 +29,13 @@ const SINCE: &str = "SELECT json_quote(json_extract(spec, '$.created_at')), json
 
 pub(super) fn depths(connection: &Connection) -> Result<Depths, Fault> {
     // One transaction, so that no task is counted twice or not at all on its way from one list to the next.
-    let moment = connection.unchecked_transaction()?;
+    let moment = Moment::begin(connection)?;
     let depths = Depths {
         ready: ready(connection)?,
         delayed: by_type(connection, DELAYED)?,
         leased: by_type(connection, HELD)?,
     };
-    moment.finish()?;
+    drop(moment);
     Ok(depths)
 }
 

@@ -47,6 +47,11 @@ impl Fault {
         Self::nonsense("a read panicked")
     }
 
+    /// Whether there was no room.
+    pub(super) fn is_full(&self) -> bool {
+        self.kind == FaultKind::Full
+    }
+
     /// Whether the file can no longer be trusted, so that nothing may be written to it again.
     pub(super) fn is_fatal(&self) -> bool {
         self.kind == FaultKind::Failed

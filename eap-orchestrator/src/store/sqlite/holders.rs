@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use eap_core::Task;
 use eap_types::{AgentId, RequestId};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::fault::Fault;
+use super::journal::Journal;
 
 /// How many agents are remembered; beyond it, all are looked up anew.
 const MAX_AGENTS: usize = 16_384;
@@ -40,12 +42,12 @@ pub(super) struct Holders(HashMap<AgentId, Holder>);
 
 impl Holders {
     /// What is known of an agent, looked up if need be.
-    pub(super) fn of(&mut self, connection: &Connection, agent: &AgentId) -> Result<&Holder, Fault> {
+    pub(super) fn of(&mut self, connection: &Connection, journal: &Journal, agent: &AgentId) -> Result<&Holder, Fault> {
         if !self.0.contains_key(agent) {
             if self.0.len() >= MAX_AGENTS {
                 self.0.clear();
             }
-            self.0.insert(agent.clone(), look_up(connection, agent)?);
+            self.0.insert(agent.clone(), look_up(connection, journal, agent)?);
         }
         Ok(&self.0[agent])
     }
@@ -68,7 +70,12 @@ impl Holders {
     }
 }
 
-fn look_up(connection: &Connection, agent: &AgentId) -> Result<Holder, Fault> {
+/// The request that claimed a task for its holder.
+pub(super) fn request_of(task: &Task) -> Option<&str> {
+    task.lease().and_then(|lease| lease.request_id.as_ref()).map(RequestId::as_str)
+}
+
+fn look_up(connection: &Connection, journal: &Journal, agent: &AgentId) -> Result<Holder, Fault> {
     let epoch = connection.prepare_cached(EPOCH)?.query_row([agent.as_str()], |row| row.get(0)).optional()?;
     let mut statement = connection.prepare_cached(HELD)?;
     let mut rows = statement.query([agent.as_str()])?;
@@ -76,5 +83,6 @@ fn look_up(connection: &Connection, agent: &AgentId) -> Result<Holder, Fault> {
     while let Some(row) = rows.next()? {
         held.insert(row.get(0)?, row.get(1)?);
     }
+    held.extend(journal.held_by(agent).map(|(seq, task)| (seq, request_of(task).map(str::to_owned))));
     Ok(Holder { epoch, held })
 }

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use eap_core::{Task, TaskSpec};
-use eap_types::{AgentId, RequestId, TaskId};
+use eap_types::{AgentId, TaskId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::behind::Behind;
 use super::fault::Fault;
-use super::holders::Holders;
-use super::recent::{Known, Recent};
+use super::holders::{Holders, request_of};
+use super::journal::{EventRow, Journal, MAX_SPEC, Moving, Share};
+use super::recent::{Kept, Known, Recent};
 use super::routes::Routes;
-use super::rows::{StateColumns, StateText, stored_task};
+use super::rows::{PreparedResult, StateColumns, StateText, stored_task};
 use crate::canary;
 use crate::clock::Clock;
 use crate::store::{EventSeq, NewEvent, Revision, Stored};
@@ -28,7 +29,8 @@ const STORED: &str =
 const INSERT_SPEC: &str = "INSERT INTO task_spec (seq, spec) VALUES (?1, ?2)";
 const INSERT_TASK: &str = "INSERT INTO task (seq, rev, id, tenant, task_type, priority, status, route, due_at, holder, \
      request_id, ended_at, last_agent, state) \
-     VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+const INSERT_RESULT: &str = "INSERT INTO result (seq, attempt, recorded_at, result) VALUES (?1, ?2, ?3, ?4)";
 
 const INSERT_EVENT: &str = "INSERT INTO event (seq, tenant, at, kind, task, agent, attempt, detail) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -64,6 +66,7 @@ pub(super) struct Ledger {
     written: HashMap<TaskId, Known>,
     fresh: FreshTasks,
     pub(super) behind: Behind,
+    pub(super) journal: Journal,
     last_task: i64,
     last_event: i64,
 }
@@ -105,6 +108,7 @@ impl Ledger {
             written: HashMap::new(),
             fresh: FreshTasks::default(),
             behind: Behind::default(),
+            journal: Journal::default(),
             last_task: 0,
             last_event: 0,
         };
@@ -126,6 +130,10 @@ impl Ledger {
         self.written.clear();
         self.behind = Behind::load(&self.connection)?;
         self.routes = Routes::load(&self.connection)?;
+        let (routes, connection) = (&mut self.routes, &self.connection);
+        self.journal = Journal::load(connection, |key| routes.join(connection, &key.canonical(), key))?;
+        self.last_task = self.last_task.max(self.journal.last_task().unwrap_or(0));
+        self.last_event = self.last_event.max(self.journal.last_event().unwrap_or(0));
         Ok(())
     }
 
@@ -135,6 +143,11 @@ impl Ledger {
         }
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
+    }
+
+    /// Writes down what the open transaction has done; the last thing before its commit.
+    pub(super) fn write_down(&mut self) -> Result<(), Fault> {
+        self.journal.write(&self.connection)
     }
 
     pub(super) fn commit(&mut self) -> Result<(), Fault> {
@@ -160,14 +173,12 @@ impl Ledger {
         EventSeq(self.last_event.unsigned_abs())
     }
 
-    pub(super) fn head_number(&self) -> i64 {
-        self.last_event
-    }
-
     /// Writes down the numbers that a purge may be about to take the rows of.
     pub(super) fn keep_numbers(&self) -> Result<(), Fault> {
         self.write_meta("last_task", self.last_task)?;
-        self.write_meta("last_event", self.last_event)
+        // The events of the journal are not among the rows.
+        let last_event = self.journal.first_event().map_or(self.last_event, |first| first - 1);
+        self.write_meta("last_event", last_event)
     }
 
     pub(super) fn write_meta(&self, key: &str, value: i64) -> Result<(), Fault> {
@@ -179,7 +190,7 @@ impl Ledger {
 
     /// A task as the open transaction has it, if it is remembered.
     pub(super) fn known(&self, id: TaskId) -> Option<Known> {
-        self.written.get(&id).cloned().or_else(|| self.recent.get(id))
+        self.written.get(&id).or_else(|| self.journal.by_id(id)).cloned().or_else(|| self.recent.get(id))
     }
 
     /// The same, read where it is not remembered.
@@ -191,7 +202,7 @@ impl Ledger {
         let mut rows = statement.query([id.as_bytes()])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let Stored { record, revision, .. } = stored_task(row, 0, self.clock.now())?;
-        Ok(Some(Known { seq: row.get(3)?, revision, task: Arc::new(record) }))
+        Ok(Some(Known { seq: row.get(3)?, revision, task: Arc::new(record), result: None }))
     }
 
     /// The number under which a task is stored.
@@ -203,14 +214,33 @@ impl Ledger {
         Ok(statement.query_row([id.as_bytes()], |row| row.get(0)).optional()?)
     }
 
-    /// Writes a new task under the next number; says whether its id was new, without which nothing is written.
-    pub(super) fn insert_task(&mut self, task: &Arc<Task>, spec: &str, state: &StateText) -> Result<bool, Fault> {
+    /// Writes a new task under the next number; its id is new.
+    pub(super) fn insert_task(&mut self, task: &Arc<Task>, spec: &str, state: &StateText) -> Result<(), Fault> {
         let seq = self.last_task + 1;
         let route = self.route_of(task, state)?;
+        let known = Known { seq, revision: Revision(1), task: Arc::clone(task), result: None };
+        if spec.len() <= MAX_SPEC {
+            self.journal.insert(known.clone(), spec, &state.text, route);
+        } else {
+            self.write_task(&known, spec, &state.text, route)?;
+            if route.is_some() {
+                self.fresh.put(seq, Arc::clone(task));
+            }
+        }
+        self.last_task = seq;
+        self.pass(seq, None, task);
+        self.written.insert(task.id(), known);
+        Ok(())
+    }
+
+    /// Writes a task that is in no table yet, as it now is.
+    fn write_task(&self, known: &Known, spec: &str, state: &str, route: Option<i64>) -> Result<(), Fault> {
+        let (seq, task) = (known.seq, &known.task);
         let TaskSpec { id, routing, priority, .. } = &*task.spec;
         let columns = StateColumns::of(task);
-        let inserted = self.connection.prepare_cached(INSERT_TASK)?.execute(params![
+        self.connection.prepare_cached(INSERT_TASK)?.execute(params![
             seq,
+            known.revision.0.cast_signed(),
             id.as_bytes(),
             routing.tenant.as_bytes(),
             routing.task_type.as_str(),
@@ -222,28 +252,118 @@ impl Ledger {
             columns.request,
             columns.ended_at,
             columns.last_agent,
-            state.text,
+            state,
         ])?;
-        if inserted == 0 {
-            return Ok(false);
-        }
         self.connection.prepare_cached(INSERT_SPEC)?.execute(params![seq, spec])?;
         self.list_letter(seq, false, task)?;
-        self.last_task = seq;
-        if route.is_some() {
-            self.fresh.put(seq, Arc::clone(task));
+        if let Some(kept) = &known.result {
+            self.write_result(seq, kept)?;
         }
-        self.pass(seq, None, task);
-        self.written.insert(task.id(), Known { seq, revision: Revision(1), task: Arc::clone(task) });
-        Ok(true)
+        Ok(())
+    }
+
+    fn write_result(&self, seq: i64, Kept { attempt, recorded_at, text }: &Kept) -> Result<(), Fault> {
+        self.connection.prepare_cached(INSERT_RESULT)?.execute(params![seq, attempt, recorded_at, text])?;
+        Ok(())
+    }
+
+    /// Writes the result of a task that has none.
+    pub(super) fn insert_result(&mut self, PreparedResult { task, kept }: &PreparedResult) -> Result<(), Fault> {
+        let seq = self.seq_of(*task)?.ok_or_else(|| Fault::nonsense("a task that was there a moment ago is gone"))?;
+        if !self.journal.record(seq, kept) {
+            self.write_result(seq, kept)?;
+        }
+        if let Some(known) = self.written.get_mut(task) {
+            known.result = Some(Arc::clone(kept));
+        }
+        Ok(())
+    }
+
+    /// Whether the task with this number has a result.
+    pub(super) fn has_result(&self, seq: i64) -> Result<bool, Fault> {
+        match self.journal.by_number(seq) {
+            Some(known) => Ok(known.result.is_some()),
+            None => Ok(self.connection.prepare_cached("SELECT 1 FROM result WHERE seq = ?1")?.exists([seq])?),
+        }
+    }
+
+    /// Moves everything that is in the journal into the tables.
+    pub(super) fn settle(&mut self) -> Result<(), Fault> {
+        self.move_on(Share::Everything)
+    }
+
+    /// Moves on what is due.
+    pub(super) fn tidy(&mut self) -> Result<(), Fault> {
+        if let Some(share) = self.journal.due() {
+            let was_read_back = self.journal.is_strange();
+            self.move_on(share)?;
+            if was_read_back {
+                // Now every event has its task beside it.
+                self.behind = Behind::load(&self.connection)?;
+            }
+        }
+        if self.behind.is_far() {
+            self.catch_up()?;
+        }
+        Ok(())
+    }
+
+    /// Moves a share of what is in the journal into the tables.
+    pub(super) fn move_on(&mut self, share: Share) -> Result<(), Fault> {
+        if self.journal.is_empty() {
+            return Ok(());
+        }
+        let Moving { tasks, events } = self.journal.take(&self.connection, share)?;
+        for (_, young) in &tasks {
+            self.write_task(&young.known, &young.spec, &young.state, young.route)?;
+        }
+        let mut statement = self.connection.prepare_cached(INSERT_EVENT)?;
+        for event in &events {
+            statement.execute(params![
+                event.number,
+                event.tenant.as_bytes(),
+                event.at,
+                event.kind,
+                event.task.as_ref().map(TaskId::as_bytes),
+                event.agent.as_ref().map(AgentId::as_str),
+                event.attempt,
+                event.detail,
+            ])?;
+            self.behind.note(event);
+        }
+        Ok(())
     }
 
     /// Writes the new state of a task that stands at `before`.
     pub(super) fn update_task(&mut self, before: &Known, task: &Arc<Task>, state: &StateText) -> Result<(), Fault> {
         let seq = before.seq;
-        self.fresh.remove(seq);
         let route = self.route_of(task, state)?;
-        let (old, new, text) = (StateColumns::of(&before.task), StateColumns::of(task), &state.text);
+        let spec = &before.task.spec;
+        let known = Known {
+            seq,
+            revision: Revision(before.revision.0 + 1),
+            // The spec that was inserted is never written again, whatever an update brings.
+            task: if Arc::ptr_eq(spec, &task.spec) {
+                Arc::clone(task)
+            } else {
+                Arc::new(Task { spec: Arc::clone(spec), state: task.state.clone() })
+            },
+            result: before.result.clone(),
+        };
+        if self.journal.contains(seq) {
+            self.journal.update(known.clone(), &state.text, route);
+        } else {
+            self.write_state(before, task, &state.text, route)?;
+        }
+        self.pass(seq, Some(&before.task), task);
+        self.written.insert(task.id(), known);
+        Ok(())
+    }
+
+    fn write_state(&mut self, before: &Known, task: &Task, text: &str, route: Option<i64>) -> Result<(), Fault> {
+        let seq = before.seq;
+        self.fresh.remove(seq);
+        let (old, new) = (StateColumns::of(&before.task), StateColumns::of(task));
         let is_same_holder = (old.status, old.holder, old.request) == (new.status, new.holder, new.request);
         if new.holder.is_some() && is_same_holder {
             self.connection.prepare_cached(RENEW_STATE)?.execute(params![seq, new.due_at, text])?;
@@ -258,18 +378,7 @@ impl Ledger {
             let StateColumns { status, due_at, holder, request, ended_at, last_agent } = new;
             statement.execute(params![seq, status, route, due_at, holder, request, ended_at, last_agent, text])?;
         }
-        self.list_letter(seq, before.task.is_dead_letter(), task)?;
-        self.pass(seq, Some(&before.task), task);
-        let revision = Revision(before.revision.0 + 1);
-        let spec = &before.task.spec;
-        let task = if Arc::ptr_eq(spec, &task.spec) {
-            Arc::clone(task)
-        } else {
-            // The one that was inserted is never written again, whatever an update brings.
-            Arc::new(Task { spec: Arc::clone(spec), state: task.state.clone() })
-        };
-        self.written.insert(task.id(), Known { seq, revision, task });
-        Ok(())
+        self.list_letter(seq, before.task.is_dead_letter(), task)
     }
 
     /// Puts a task on the list of dead letters, or takes it off, where that changes.
@@ -284,7 +393,7 @@ impl Ledger {
     /// Keeps in step what agents hold.
     fn pass(&mut self, seq: i64, before: Option<&Task>, after: &Task) {
         let from = before.and_then(Task::lease).map(|lease| &lease.agent);
-        let to = after.lease().map(|lease| (&lease.agent, lease.request_id.as_ref().map(RequestId::as_str)));
+        let to = after.lease().map(|lease| (&lease.agent, request_of(after)));
         self.holders.pass(seq, from, to);
     }
 
@@ -295,6 +404,9 @@ impl Ledger {
 
     /// A task that is about to be claimed.
     pub(super) fn ready_task(&self, seq: i64) -> Result<Known, Fault> {
+        if let Some(known) = self.journal.by_number(seq) {
+            return Ok(known.clone());
+        }
         if let Some(known) = self.fresh.tasks.get(&seq).and_then(|(task, _)| self.known(task.id())) {
             return Ok(known);
         }
@@ -303,7 +415,7 @@ impl Ledger {
         let mut rows = statement.query([seq])?;
         let row = rows.next()?.ok_or_else(|| Fault::nonsense("a ready task has no record"))?;
         let Stored { record, revision, .. } = stored_task(row, 0, self.clock.now())?;
-        Ok(Known { seq, revision, task: Arc::new(record) })
+        Ok(Known { seq, revision, task: Arc::new(record), result: None })
     }
 
     /// Tasks are gone for good.
@@ -312,29 +424,12 @@ impl Ledger {
         self.written.retain(|id, _| !ids.contains(id));
     }
 
-    /// Numbers and writes events.
+    /// Numbers events and writes them down.
     pub(super) fn insert_events(&mut self, events: &[NewEvent]) -> Result<(), Fault> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        let mut statement = self.connection.prepare_cached(INSERT_EVENT)?;
         for event in events {
             self.last_event += 1;
-            statement.execute(params![
-                self.last_event,
-                event.tenant.as_bytes(),
-                event.at.as_micros(),
-                event.kind.as_str(),
-                event.task.as_ref().map(TaskId::as_bytes),
-                event.agent.as_ref().map(AgentId::as_str),
-                event.attempt,
-                (!event.detail.is_empty()).then(|| event.detail.as_str()),
-            ])?;
-            if let Some(id) = event.task
-                && let Some(task) = self.seq_of(id)?
-            {
-                self.behind.note(task, self.last_event, event);
-            }
+            let task = event.task.map(|id| self.seq_of(id)).transpose()?.flatten();
+            self.journal.tell(EventRow::of(self.last_event, event, task));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! company. Other threads read, each with a connection of its own, and one moves the log into the file.
 //! What a claim costs is the reading of the index of ready tasks, whatever else is stored.
 
+mod aside;
 mod batch;
 mod behind;
 mod callbacks;
@@ -14,10 +15,12 @@ mod credentials;
 mod depths;
 mod fault;
 mod holders;
+mod journal;
 mod ledger;
 mod lock;
 mod migrations;
 mod open;
+mod pages;
 #[cfg(test)]
 mod plans;
 mod purge;
@@ -33,8 +36,9 @@ mod writer;
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use async_trait::async_trait;
@@ -45,6 +49,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use self::checkpoint::Checkpointer;
 use self::fault::Fault;
+use self::journal::Share;
 use self::ledger::Ledger;
 use self::open::Database;
 use self::queue::Queue;
@@ -103,7 +108,8 @@ impl SqliteOptions {
 /// Dropping the store lets its threads finish what they were handed and then give the file free;
 /// [`close`](Repository::close) does the same and waits for it.
 pub struct SqliteStore {
-    path: PathBuf,
+    path: Arc<Path>,
+    vfs: Option<Arc<str>>,
     clock: Arc<dyn Clock>,
     writes: Queue,
     readers: Readers,
@@ -152,14 +158,15 @@ impl SqliteStore {
     }
 
     fn over(database: Database, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let Database { lock, path, writer, checkpointer, readers } = database;
+        let Database { lock, path, vfs, writer, checkpointer, readers } = database;
         let shared = Arc::new(Shared::default());
         let recent = Arc::new(Recent::default());
         let ledger = Ledger::load(writer, Arc::clone(&clock), Arc::clone(&recent))?;
+        shared.tell(&ledger);
         let (log, checkpointer) = Checkpointer::new(checkpointer, Arc::clone(&shared));
         let (readers, reading) = Readers::new(readers);
         let (writes, requests) = Queue::new();
-        let writer = Writer { requests, ledger, log, shared: Arc::clone(&shared) };
+        let writer = Writer { requests, ledger, log, is_cramped: false, shared: Arc::clone(&shared) };
         let (alive, ended) = mpsc::channel(1);
         // The lock is held until the last thread let go of its connection.
         let held = Held { _lock: Arc::new(lock), _alive: alive };
@@ -174,14 +181,23 @@ impl SqliteStore {
         for reader in reading {
             held.spawn("eap-sqlite-read", move || reader.run())?;
         }
-        Ok(Self { path, clock, writes, readers, recent, shared, ended: Mutex::new(ended) })
+        Ok(Self {
+            path: Arc::from(path),
+            vfs: vfs.map(Arc::from),
+            clock,
+            writes,
+            readers,
+            recent,
+            shared,
+            ended: Mutex::new(ended),
+        })
     }
 
     /// What was done since it was opened, and how large its files are.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let length = |path: &Path| path.metadata().ok().map(|file| file.len());
-        let mut log = self.path.clone().into_os_string();
+        let mut log = self.path.as_os_str().to_owned();
         log.push("-wal");
         StoreStats {
             waiting: self.writes.waiting(),
@@ -192,11 +208,35 @@ impl SqliteStore {
         }
     }
 
+    /// Reads what stands in the tables and not in the journal.
     async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.shared.tally.errors.count(self.readers.read(query).await)
+    }
+
+    /// Reads when at least this share of what is stored can be found, with the time at which a reader takes it up.
+    async fn read_all<T: Send + 'static>(
+        &self,
+        share: Share,
+        query: impl FnOnce(&Connection, Timestamp) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if !self.shared.is_unsettled.load(Ordering::Acquire) {
+            return self.read_now(query).await;
+        }
+        match self.written(|reply| Request::Settle(share, reply)).await {
+            Ok(()) => self.read_now(query).await,
+            // Nothing can be written; if the reads are over, too, they say so.
+            Err(_) => {
+                let (path, vfs, clock) = (Arc::clone(&self.path), self.vfs.clone(), Arc::clone(&self.clock));
+                let query = move |_: &Connection| {
+                    let now = clock.now();
+                    aside::read(&path, vfs.as_deref(), Arc::clone(&clock), |all| query(all, now))
+                };
+                self.read(query).await
+            }
+        }
     }
 
     /// Reads with the time at which a reader takes it up: however long it waited, what is told is not older.
@@ -249,33 +289,41 @@ impl Repository for SqliteStore {
         if let Some(stored) = self.recent.read(id, || self.clock.now()) {
             return Ok(Some(stored));
         }
-        self.read_now(move |connection, now| read::task(connection, id, now)).await
+        self.read_all(Share::Everything, move |connection, now| read::task(connection, id, now)).await
     }
 
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
-        self.read(move |connection| read::result(connection, id)).await
+        if let Some(known) = self.recent.get(id)
+            && let Some(kept) = known.result
+        {
+            return Ok(Some(kept.row(id)?));
+        }
+        self.read_all(Share::Everything, move |connection, _| read::result(connection, id)).await
     }
 
     async fn late_results(&self, id: TaskId) -> Result<Vec<LateResultRow>, StoreError> {
-        self.read(move |connection| read::late_results(connection, id)).await
+        self.read_all(Share::Everything, move |connection, _| read::late_results(connection, id)).await
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError> {
         let filter = filter.clone();
-        self.read_now(move |connection, now| read::tasks(connection, &filter, now)).await
+        self.read_all(Share::Everything, move |connection, now| read::tasks(connection, &filter, now)).await
     }
 
     async fn leases(&self, agent: &AgentId) -> Result<Vec<Stored<Task>>, StoreError> {
         let agent = agent.clone();
-        self.read_now(move |connection, now| read::leases(connection, &agent, now)).await
+        self.read_all(Share::Everything, move |connection, now| read::leases(connection, &agent, now)).await
     }
 
     async fn leased(&self, after: Option<TaskId>, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
-        self.read_now(move |connection, now| read::leased(connection, after, limit, now)).await
+        self.read_all(Share::Everything, move |connection, now| read::leased(connection, after, limit, now)).await
     }
 
     async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
-        self.read_now(move |connection, now| read::due(connection, until, limit, now)).await
+        if !self.shared.may_be_due(until) {
+            return self.read_now(move |connection, now| read::due(connection, until, limit, now)).await;
+        }
+        self.read_all(Share::Everything, move |connection, now| read::due(connection, until, limit, now)).await
     }
 
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
@@ -292,15 +340,16 @@ impl Repository for SqliteStore {
     }
 
     async fn events(&self, after: EventSeq, task: Option<TaskId>, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.read(move |connection| read::events(connection, after, task, limit)).await
+        let share = if task.is_some() { Share::Everything } else { Share::Done };
+        self.read_all(share, move |connection, _| read::events(connection, after, task, limit)).await
     }
 
     async fn oldest_event(&self) -> Result<Option<EventSeq>, StoreError> {
-        self.readers.read(read::oldest_event).await
+        self.read_all(Share::Done, |connection, _| read::oldest_event(connection)).await
     }
 
     async fn head(&self) -> Result<EventSeq, StoreError> {
-        self.read(read::head).await
+        self.read_all(Share::Done, |connection, _| read::head(connection)).await
     }
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -316,7 +365,7 @@ impl Repository for SqliteStore {
     }
 
     async fn depths(&self) -> Result<Depths, StoreError> {
-        self.read(depths::depths).await
+        self.read_all(Share::Everything, |connection, _| depths::depths(connection)).await
     }
 
     fn stats(&self) -> StoreStats {

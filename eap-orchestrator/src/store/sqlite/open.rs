@@ -32,6 +32,8 @@ pub(super) struct Database {
     /// `None` on a file system that is not the operating system's.
     pub(super) lock: Option<FileLock>,
     pub(super) path: PathBuf,
+    /// The name of that other file system.
+    pub(super) vfs: Option<String>,
     pub(super) writer: Connection,
     pub(super) checkpointer: Connection,
     pub(super) readers: Vec<Connection>,
@@ -73,7 +75,7 @@ impl Database {
         let checkpointer = connect(&path, vfs, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         set_durable(&checkpointer)?;
         let readers = (0..options.readers.max(1)).map(|_| connect_reader(&path, vfs)).collect::<Result<_, _>>()?;
-        Ok(Self { lock, path, writer, checkpointer, readers })
+        Ok(Self { lock, path, vfs: vfs.map(str::to_owned), writer, checkpointer, readers })
     }
 }
 
@@ -119,7 +121,7 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     }
 }
 
-fn connect(path: &Path, vfs: Option<&str>, access: OpenFlags) -> Result<Connection, Fault> {
+pub(super) fn connect(path: &Path, vfs: Option<&str>, access: OpenFlags) -> Result<Connection, Fault> {
     // No mutex: each connection belongs to one thread at a time.
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = match vfs {

@@ -31,10 +31,18 @@ const GONE_AGENTS: &str = "SELECT a.seq, a.id FROM agent a JOIN vitals v ON v.se
 impl Ledger {
     /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys, agents, credentials and routes
     /// each.
-    pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, Fault> {
+    ///
+    /// Where there is `no_room` for what is in the journal to move, only what is old makes some.
+    pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize, no_room: bool) -> Result<Purged, Fault> {
+        if no_room {
+            // No row may tell of a task that goes.
+            self.journal.rewrite(&self.connection)?;
+        } else {
+            self.settle()?;
+            // What goes is found by these tables, and goes from them.
+            self.catch_up()?;
+        }
         self.keep_numbers()?;
-        // What goes is found by these tables, and goes from them.
-        self.catch_up()?;
         let mut purged = Purged::default();
         self.purge_tasks(cutoffs.tasks, limit, &mut purged)?;
         let old = [
@@ -45,10 +53,15 @@ impl Ledger {
         for (sql, cutoff) in old {
             purged.rows += self.delete(sql, params![cutoff.as_micros(), rows_at_most(limit)])?;
         }
-        self.purge_agents(cutoffs.agents, limit, &mut purged)?;
+        if self.journal.is_empty() {
+            // Else an agent may hold what is there, or a task wait on a route.
+            self.purge_agents(cutoffs.agents, limit, &mut purged)?;
+        }
         purged.credentials = self.purge_credentials(cutoffs.credentials, limit)?;
         purged.rows += purged.credentials.len() as u64;
-        purged.rows += self.routes.forget_empty(&self.connection, limit)?;
+        if self.journal.is_empty() {
+            purged.rows += self.routes.forget_empty(&self.connection, limit)?;
+        }
         Ok(purged)
     }
 

@@ -58,6 +58,23 @@ pub(super) fn all<T, P: Params>(
     Ok(records)
 }
 
+/// Lets several queries see the same moment, within a transaction or without one.
+pub(super) struct Moment<'c>(&'c Connection);
+
+impl<'c> Moment<'c> {
+    pub(super) fn begin(connection: &'c Connection) -> Result<Self, Fault> {
+        connection.prepare_cached("SAVEPOINT moment")?.execute([])?;
+        Ok(Self(connection))
+    }
+}
+
+impl Drop for Moment<'_> {
+    fn drop(&mut self) {
+        // There is nothing to write that could fail.
+        let _ = self.0.execute_batch("RELEASE moment");
+    }
+}
+
 fn one<T, P: Params>(
     connection: &Connection,
     sql: &str,
@@ -161,11 +178,11 @@ pub(super) fn tasks(connection: &Connection, filter: &TaskFilter, now: Timestamp
         return walk(connection, filter, Walk::All, 0, now);
     }
     // One transaction, so that no task is between the two.
-    let moment = connection.unchecked_transaction()?;
+    let moment = Moment::begin(connection)?;
     let indexed = indexed(connection)?;
     let mut tasks = walk(connection, filter, Walk::OfAgent, indexed, now)?;
     tasks.extend(walk(connection, filter, Walk::NewestOfAgent, indexed, now)?);
-    moment.finish()?;
+    drop(moment);
     tasks.sort_by_key(|(number, _)| Reverse(*number));
     // Leased to it before and again.
     tasks.dedup_by_key(|(number, _)| *number);
@@ -265,12 +282,12 @@ pub(super) fn events(
     let (after, limit) = (number(after.0), rows_at_most(limit));
     let Some(task) = task else { return all(connection, EVENTS, params![after, limit], event) };
     // One transaction, so that no event is between the two.
-    let moment = connection.unchecked_transaction()?;
+    let moment = Moment::begin(connection)?;
     let newest = after.max(indexed(connection)?);
     let mut events = all(connection, EVENTS_OF_TASK, params![after, limit, task.as_bytes()], event)?;
     let room = limit - events.len() as i64;
     events.extend(all(connection, NEWEST_OF_TASK, params![newest, room, task.as_bytes()], event)?);
-    moment.finish()?;
+    drop(moment);
     Ok(events)
 }
 

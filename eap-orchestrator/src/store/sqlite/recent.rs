@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use eap_core::Task;
 use eap_types::{TaskId, Timestamp};
 
+use super::fault::Fault;
 use super::rows::number;
-use crate::store::{Revision, Stored};
+use crate::store::{ResultRow, Revision, Stored};
 
 /// How many tasks a generation holds, and how many bytes of inputs and contexts. There are two of them.
 const MAX_TASKS: usize = 8_192;
@@ -22,6 +23,24 @@ pub(super) struct Known {
     pub(super) seq: i64,
     pub(super) revision: Revision,
     pub(super) task: Arc<Task>,
+    /// Its result, if it was recorded lately.
+    pub(super) result: Option<Arc<Kept>>,
+}
+
+/// A result as it is kept.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) attempt: u32,
+    pub(super) recorded_at: i64,
+    pub(super) text: String,
+}
+
+impl Kept {
+    /// The result as a reader is told it.
+    pub(super) fn row(&self, task: TaskId) -> Result<ResultRow, Fault> {
+        let recorded_at = Timestamp::from_micros(self.recorded_at);
+        Ok(ResultRow { task, attempt: self.attempt, recorded_at, result: serde_json::from_str(&self.text)? })
+    }
 }
 
 impl Known {
@@ -59,7 +78,8 @@ impl Recent {
     pub(super) fn publish(&self, written: impl Iterator<Item = (TaskId, Known)>) {
         let mut generations = self.lock();
         for (id, known) in written {
-            generations.bytes += known.task.spec.payload_bytes();
+            generations.bytes +=
+                known.task.spec.payload_bytes() + known.result.as_ref().map_or(0, |kept| kept.text.len());
             generations.young.insert(id, known);
             if generations.young.len() >= MAX_TASKS || generations.bytes >= MAX_BYTES {
                 generations.old = std::mem::take(&mut generations.young);
@@ -118,7 +138,7 @@ mod tests {
             requeued_from: None,
             callback_url: None,
         };
-        (id, Known { seq: number.into(), revision: Revision(1), task: Arc::new(Task::submitted(spec)) })
+        (id, Known { seq: number.into(), revision: Revision(1), task: Arc::new(Task::submitted(spec)), result: None })
     }
 
     #[test]

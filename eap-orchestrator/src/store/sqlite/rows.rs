@@ -8,6 +8,7 @@ use eap_types::{AgentId, CredentialId, IdError, JsonObject, RequestId, TaskId, T
 use rusqlite::Row;
 
 use super::fault::Fault;
+use super::recent::Kept;
 use crate::store::{
     AgentWrite, CallbackWrite, Change, CredentialWrite, Event, EventSeq, IdempotencyKeyRow, LateResultRow, NewEvent,
     Revision, Stored, TaskWrite,
@@ -72,9 +73,7 @@ pub(super) struct PreparedVitals {
 #[derive(Debug)]
 pub(super) struct PreparedResult {
     pub(super) task: TaskId,
-    pub(super) attempt: u32,
-    pub(super) recorded_at: i64,
-    pub(super) text: String,
+    pub(super) kept: Arc<Kept>,
 }
 
 #[derive(Debug)]
@@ -138,7 +137,8 @@ impl Prepared {
         let (credentials, last_used) = (change.credentials, change.last_used);
         let result = |task, attempt, recorded_at: Timestamp, result| -> Result<_, Fault> {
             let text = serde_json::to_string(&result)?;
-            Ok(PreparedResult { task, attempt, recorded_at: recorded_at.as_micros(), text })
+            let kept = Kept { attempt, recorded_at: recorded_at.as_micros(), text };
+            Ok(PreparedResult { task, kept: Arc::new(kept) })
         };
         let late = |row: LateResultRow| -> Result<_, Fault> {
             let text = serde_json::to_string(&row.result)?;
@@ -178,7 +178,7 @@ impl Prepared {
             spec + task.state.text.len()
         });
         let agents = self.agents.iter().map(|agent| agent.record.len());
-        let results = self.results.iter().map(|row| row.text.len());
+        let results = self.results.iter().map(|row| row.kept.text.len());
         let late = self.late_results.iter().map(|row| row.text.len());
         let vitals = self.vitals.iter().map(|(_, vitals)| vitals.text.len());
         let credentials = self.credentials.iter().map(|credential| credential.record.len());

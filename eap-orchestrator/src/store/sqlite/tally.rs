@@ -57,7 +57,7 @@ impl Tally {
                     let fresh = claimed.answers.iter().filter(|answer| !answer.repeated);
                     tasks += fresh.map(|answer| answer.tasks.len() as u64).sum::<u64>();
                 }
-                Ok(Answer::Purged(_)) | Err(_) => {}
+                Ok(Answer::Purged(_) | Answer::Settled) | Err(_) => {}
             }
         }
         self.commits.add(commits);

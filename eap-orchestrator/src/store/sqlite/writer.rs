@@ -1,20 +1,23 @@
 //! The one thread that writes, and its group commit.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use eap_types::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::{LogGauge, checkpoint};
 use super::fault::{Fault, Setback};
+use super::journal::Share;
 use super::ledger::Ledger;
 use super::queue::Queued;
 use super::rows::Prepared;
 use super::tally::Tally;
 use crate::store::{Claims, Committed, Cutoffs, Decide, Demand, Purged, StoreError};
 
-/// How many requests share a transaction, and about how many bytes, at most.
+/// How many tasks are written in one transaction, and about how many bytes, at most, unless one request alone has more.
+/// Were there no bound, large batches would all wait for one another, and the callers' side would stand still meanwhile.
 const MAX_BATCH: usize = 512;
 const MAX_BATCH_BYTES: usize = 8 << 20;
 
@@ -27,6 +30,8 @@ pub(super) enum Request {
     Claim(Demand, Arc<Decide>, Reply<Claims>),
     CommitAndClaim(Box<Prepared>, Demand, Arc<Decide>, Reply<Claims>),
     Purge(Cutoffs, usize, Reply<Purged>),
+    /// So much into the tables, where readers find it.
+    Settle(Share, Reply<()>),
     Close,
 }
 
@@ -36,6 +41,7 @@ pub(super) enum Answer {
     Claimed(Claims),
     CommittedAndClaimed(Claims),
     Purged(Purged),
+    Settled,
 }
 
 pub(super) type Outcome = Result<Answer, StoreError>;
@@ -47,10 +53,26 @@ pub(super) struct Shared {
     pub(super) failure: OnceLock<Fault>,
     /// The writer should move the rest of the log, so that it starts over.
     pub(super) log_is_long: AtomicBool,
+    /// Something is in the journal that readers do not find.
+    pub(super) is_unsettled: AtomicBool,
+    /// No task in the journal is due before, in microseconds.
+    next_due: AtomicI64,
     pub(super) tally: Tally,
 }
 
 impl Shared {
+    /// Tells readers what is in the journal.
+    pub(super) fn tell(&self, ledger: &Ledger) {
+        let next_due = ledger.journal.next_due().map_or(i64::MAX, Timestamp::as_micros);
+        self.next_due.store(next_due, Ordering::Release);
+        self.is_unsettled.store(!ledger.journal.is_empty(), Ordering::Release);
+    }
+
+    /// Whether a task in the journal may be due at `until`.
+    pub(super) fn may_be_due(&self, until: Timestamp) -> bool {
+        self.is_unsettled.load(Ordering::Acquire) && self.next_due.load(Ordering::Acquire) <= until.as_micros()
+    }
+
     pub(super) fn fail(&self, fault: Fault) {
         tracing::error!(?fault, "storage has failed, nothing more will be written");
         // The first failure stays: what follows may only be its consequence.
@@ -63,6 +85,8 @@ pub(super) struct Writer {
     pub(super) requests: mpsc::Receiver<Queued>,
     pub(super) ledger: Ledger,
     pub(super) log: LogGauge,
+    /// There was no room when something was last written.
+    pub(super) is_cramped: bool,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -79,23 +103,28 @@ impl Writer {
     pub(super) fn run(mut self) {
         while let Some(first) = self.requests.blocking_recv() {
             let mut batch = Vec::new();
-            let mut bytes = 0;
+            let (mut tasks, mut bytes) = (0, 0);
             let mut next = Some(first);
             while let Some(Queued { request, .. }) = next {
                 match request {
                     // What was sent before is still in the queue and still served.
                     Request::Close => self.requests.close(),
                     request => {
+                        tasks += request.tasks();
                         bytes += request.bytes();
                         batch.push(request);
                     }
                 }
-                let has_room = batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES;
+                let has_room = tasks < MAX_BATCH && bytes < MAX_BATCH_BYTES;
                 next = if has_room { self.requests.try_recv().ok() } else { None };
             }
             if !batch.is_empty() {
                 self.serve(batch);
             }
+        }
+        if !self.ledger.journal.is_empty() {
+            let (reply, _) = oneshot::channel();
+            self.serve(vec![Request::Settle(Share::Everything, reply)]);
         }
         if self.shared.failure.get().is_none()
             && let Err(error) = self.ledger.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
@@ -109,8 +138,10 @@ impl Writer {
         let changes = self.ledger.connection.total_changes();
         let outcomes = match self.transact(&batch) {
             Ok(outcomes) => outcomes,
-            // One request may be to blame: each gets a transaction of its own.
-            Err(Broken::Undone(fault)) if batch.len() > 1 && fault.may_be_of_one_request() => {
+            // One request may be to blame, or may make room: each gets a transaction of its own.
+            Err(Broken::Undone(fault))
+                if batch.len() > 1 && (fault.may_be_of_one_request() || batch.iter().any(Request::is_purge)) =>
+            {
                 let alone = |request| self.transact(std::slice::from_ref(request));
                 batch.iter().map(alone).flat_map(|outcomes| outcomes.unwrap_or_else(|broken| broken.to(1))).collect()
             }
@@ -135,6 +166,7 @@ impl Writer {
             Ok(outcomes) => outcomes,
             Err(fault) => {
                 self.undo(&fault);
+                self.is_cramped = fault.is_full();
                 return Err(Broken::Undone(fault));
             }
         };
@@ -143,14 +175,17 @@ impl Writer {
             self.undo(&fault);
             return Err(Broken::Unknown(fault));
         }
+        self.is_cramped &= requests.iter().all(Request::is_purge);
+        self.shared.tell(&self.ledger);
         self.shared.tally.count(&outcomes, began, written);
         Ok(outcomes)
     }
 
     /// Claims come last: a task that is submitted in the same batch finds the agent that waits for it.
     fn carry_out(&mut self, requests: &[Request]) -> Result<Vec<Outcome>, Fault> {
-        if self.ledger.behind.is_far() {
-            self.ledger.catch_up()?;
+        let makes_room = requests.iter().all(Request::is_purge);
+        if !(self.is_cramped && makes_room) {
+            self.ledger.tidy()?;
         }
         let mut outcomes = requests.iter().map(|request| self.carry_out_one(request)).collect::<Result<Vec<_>, _>>()?;
         for (request, outcome) in requests.iter().zip(&mut outcomes) {
@@ -164,6 +199,7 @@ impl Writer {
                 _ => {}
             }
         }
+        self.ledger.write_down()?;
         Ok(outcomes)
     }
 
@@ -175,7 +211,13 @@ impl Writer {
                 Err(Setback::Refused(error)) => Err(error),
                 Err(Setback::Broken(fault)) => return Err(fault),
             },
-            Request::Purge(cutoffs, limit, _) => Ok(Answer::Purged(self.ledger.purge(cutoffs, *limit)?)),
+            Request::Purge(cutoffs, limit, _) => {
+                Ok(Answer::Purged(self.ledger.purge(cutoffs, *limit, self.is_cramped)?))
+            }
+            Request::Settle(share, _) => {
+                self.ledger.move_on(*share)?;
+                Ok(Answer::Settled)
+            }
             Request::Claim(..) | Request::Close => Err(StoreError::Closed),
         })
     }
@@ -186,6 +228,8 @@ impl Writer {
         } else if let Err(fault) = self.ledger.rollback() {
             // What is in memory no longer tells what is on disk.
             self.shared.fail(fault);
+        } else {
+            self.shared.tell(&self.ledger);
         }
     }
 
@@ -212,8 +256,24 @@ impl Request {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Commit(change, _) | Self::CommitAndClaim(change, ..) => change.bytes,
-            Self::Claim(..) | Self::Purge(..) | Self::Close => 0,
+            Self::Claim(..) | Self::Purge(..) | Self::Settle(..) | Self::Close => 0,
         }
+    }
+
+    /// How many tasks it writes at most, and at least one.
+    fn tasks(&self) -> usize {
+        let claimed = |demand: &Demand| demand.asks.iter().map(|ask| ask.max_tasks as usize).sum::<usize>();
+        let tasks = match self {
+            Self::Commit(change, _) => change.tasks.len(),
+            Self::Claim(demand, ..) => claimed(demand),
+            Self::CommitAndClaim(change, demand, ..) => change.tasks.len() + claimed(demand),
+            Self::Purge(..) | Self::Settle(..) | Self::Close => 1,
+        };
+        tasks.max(1)
+    }
+
+    fn is_purge(&self) -> bool {
+        matches!(self, Self::Purge(..))
     }
 
     fn answer(self, outcome: Outcome) {
@@ -225,6 +285,8 @@ impl Request {
                 drop(reply.send(Ok(claimed)));
             }
             (Self::Purge(_, _, reply), Ok(Answer::Purged(purged))) => drop(reply.send(Ok(purged))),
+            (Self::Settle(_, reply), Ok(Answer::Settled)) => drop(reply.send(Ok(()))),
+            (Self::Settle(_, reply), Err(error)) => drop(reply.send(Err(error))),
             (Self::Commit(_, reply), Err(error)) => drop(reply.send(Err(error))),
             (Self::Claim(_, _, reply) | Self::CommitAndClaim(_, _, _, reply), Err(error)) => {
                 drop(reply.send(Err(error)));
@@ -242,7 +304,7 @@ mod tests {
     use eap_core::{Agent, RoutingKey, Standing, Task, TaskEvent, TaskPolicy, TaskSpec, Vitals};
     use eap_types::{
         AgentId, AgentType, Capabilities, Capability, JsonObject, Labels, LeaseId, Priority, SessionId, TaskId,
-        TenantId, Timestamp,
+        TenantId,
     };
 
     use super::*;
@@ -261,7 +323,7 @@ mod tests {
         let shared = Arc::new(Shared::default());
         let (log, _) = Checkpointer::new(database.checkpointer, Arc::clone(&shared));
         let ledger = Ledger::load(database.writer, Arc::new(ManualClock::at(NOW)), Arc::default()).unwrap();
-        (folder, Writer { requests: mpsc::channel(1).1, ledger, log, shared })
+        (folder, Writer { requests: mpsc::channel(1).1, ledger, log, is_cramped: false, shared })
     }
 
     fn task(number: u8) -> Task {
@@ -363,6 +425,7 @@ mod tests {
     fn a_request_that_breaks_its_batch_leaves_the_others_alone() {
         let (_folder, mut writer) = writer();
         writer.serve(vec![register().0, submit(1).0]);
+        writer.serve(vec![Request::Settle(Share::Everything, oneshot::channel().0)]);
         writer.ledger.connection.execute_batch("UPDATE task_spec SET spec = '{}'").unwrap();
         // So that the claim reads what is stored.
         writer.ledger.rollback().unwrap();
@@ -380,7 +443,7 @@ mod tests {
         // No commit can succeed, as on a disk that fills up at the last moment.
         let deferred = "PRAGMA foreign_keys = ON; CREATE TABLE parent (id INTEGER PRIMARY KEY);
              CREATE TABLE child (id INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
-             CREATE TRIGGER orphan AFTER INSERT ON task BEGIN INSERT INTO child VALUES (7); END;";
+             CREATE TRIGGER orphan AFTER INSERT ON journal BEGIN INSERT INTO child VALUES (7); END;";
         writer.ledger.connection.execute_batch(deferred).unwrap();
         let ((first, mut one), (second, mut two)) = (submit(1), submit(2));
         writer.serve(vec![first, second]);
