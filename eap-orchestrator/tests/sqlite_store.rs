@@ -10,8 +10,8 @@ use std::time::Duration;
 use eap_core::{Agent, RoutingKey, Standing, Task, TaskEvent, TaskPolicy, TaskSpec, Vitals};
 use eap_orchestrator::store::{
     AgentWrite, Ask, Change, Claimed, Committed, Cutoffs, Decide, Demand, EventKind, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, IdempotentTarget, NewEvent, Repository, ResultRow, SqliteOptions, SqliteStore, StoreError,
-    Stored, TaskFilter, TaskWrite,
+    IdempotencyScope, IdempotentTarget, Insertion, NewEvent, Repository, ResultRow, SqliteOptions, SqliteStore,
+    StoreError, Stored, TaskFilter, TaskWrite,
 };
 use eap_orchestrator::{Clock, ManualClock};
 use eap_types::{
@@ -386,6 +386,49 @@ async fn a_full_disk_is_told_reads_go_on_and_writes_resume() {
     store.commit(inserting(bench.large_task(2_000, 64 << 10))).await.unwrap();
     let events = store.events(EventSeq(0), None, 1000).await.unwrap();
     assert_eq!(events.iter().map(|event| event.seq.0).collect::<Vec<_>>(), [stored.len() as u64 + 2]);
+}
+
+/// Of tasks so small that they are in the journal when the room ends.
+#[tokio::test]
+async fn on_a_full_disk_young_tasks_are_read_and_a_purge_makes_room_for_them() {
+    let bench = Bench::new();
+    let store = bench.open_with(SqliteOptions::default().with_max_bytes(1 << 20)).unwrap();
+    let mut old = Vec::new();
+    for number in 0..60 {
+        let task = bench.large_task(number, 4 << 10);
+        old.push(task.id());
+        store.commit(inserting(task)).await.unwrap();
+        cancel(&store, old[number as usize]).await;
+    }
+    assert_eq!(store.tasks(&everything()).await.unwrap().len(), old.len(), "all are in the tables now");
+    bench.clock.advance(Duration::from_secs(1));
+    let cutoffs = all_before(bench.clock.now());
+    let mut young = Vec::new();
+    loop {
+        let task = bench.large_task(1_000 + u32::try_from(young.len()).unwrap(), 4 << 10);
+        let id = task.id();
+        match store.commit(inserting(task)).await {
+            Ok(_) => young.push(id),
+            Err(StoreError::Full { .. }) => break,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(young.len() > 20, "{}", young.len());
+    let listed = store.tasks(&everything()).await.unwrap();
+    assert_eq!(listed.len(), old.len() + young.len());
+    let newest = store.task(young[young.len() - 1]).await.unwrap().unwrap();
+    assert_eq!(listed[0].1.record, newest.record);
+    assert_eq!(store.events(EventSeq(0), Some(young[0]), 9).await.unwrap().len(), 1);
+
+    assert_eq!(store.purge(&cutoffs, 1000).await.unwrap().tasks, old);
+    store.commit(inserting(bench.task(2_000))).await.unwrap();
+    let ids = |page: Vec<(Insertion, Stored<Task>)>| -> Vec<TaskId> {
+        page.into_iter().rev().map(|(_, stored)| stored.record.id()).collect()
+    };
+    young.push(bench.task(2_000).id());
+    assert_eq!(ids(store.tasks(&everything()).await.unwrap()), young);
+    store.close().await.unwrap();
+    assert_eq!(ids(bench.open().tasks(&everything()).await.unwrap()), young, "and none came back");
 }
 
 #[tokio::test]
