@@ -97,7 +97,7 @@ fn bar_chart(title: &str, bars: &[(String, Spread)]) -> Option<String> {
             &format!(r##"<line x1="{middle:.1}" y1="{least:.1}" x2="{middle:.1}" y2="{most:.1}" stroke="#222"/>"##),
         );
         text(&mut svg, middle, most - 6.0, "middle", &short(spread.median));
-        for (row, word) in label.split(' ').enumerate() {
+        for (row, word) in label.split([' ', '_']).enumerate() {
             text(&mut svg, middle, HEIGHT - BOTTOM + 18.0 + 15.0 * row as f64, "middle", word);
         }
     }

@@ -57,6 +57,28 @@ async fn a_task_that_somebody_waits_for_is_leased_by_the_commit_that_writes_it()
     assert_eq!(task_of(polling).await, id);
 }
 
+/// As after a restart, when all agents are back at the same moment.
+#[tokio::test]
+async fn who_asks_while_many_do_stands_at_the_door_and_is_not_sent_away() {
+    let store = GatedStore::new();
+    let server = Setup::store(store.clone()).start().await;
+    let agent = server.agent("AGENT-A").await;
+    store.close_gate();
+    let polls: Vec<_> = (0..1_100)
+        .map(|number| {
+            let agent = agent.clone();
+            tokio::spawn(async move {
+                agent.lease(json!({"request_id": format!("r{number}"), "wait_seconds": 0})).await.status
+            })
+        })
+        .collect();
+    eventually("as many are out as may be", async || (store.waiting() == 1_024).then_some(())).await;
+    store.open_gate();
+    for poll in polls {
+        assert_eq!(poll.await.expect("a poll does not panic"), 204);
+    }
+}
+
 fn poll(agent: &Agent) -> JoinHandle<Answer> {
     let agent = agent.clone();
     tokio::spawn(async move { agent.lease(json!({"request_id": "r", "wait_seconds": 20})).await })

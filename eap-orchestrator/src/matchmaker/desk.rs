@@ -5,7 +5,7 @@
 //! the number of the last one before it was sent, and a poll that comes back with nothing looks again if there was news
 //! for it since.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use eap_core::{Allowance, Rating, RoutingKey, Task, room_for_work};
@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::lifecycle::Lifecycle;
 use crate::store::{Ask, Claimed};
 
-/// How many polls may be out at once; the next one is told to come again.
+/// How many polls may be out at once; the next one stands at the door until others are back.
 const MAX_OUT: usize = 1_024;
 /// How many asks one claim carries.
 const ASKS_PER_CLAIM: usize = 256;
@@ -42,6 +42,8 @@ pub(super) struct Desk {
 #[derive(Debug)]
 struct State {
     waiting: Waiting,
+    /// New polls for which there are too many out, in order of arrival.
+    door: VecDeque<Poll>,
     /// The number of the newest news.
     news: u64,
     /// How many claims that are out were sent after which news.
@@ -84,6 +86,7 @@ impl Desk {
         let capacity = &lifecycle.config.capacity;
         let state = State {
             waiting: Waiting::new(capacity.polls, capacity.polls_per_agent),
+            door: VecDeque::new(),
             news: 0,
             out: BTreeMap::new(),
             out_of: HashMap::new(),
@@ -100,15 +103,19 @@ impl Desk {
         if state.is_closed {
             drop(state);
             let _ = poll.reply.send(Err(Error::Draining));
-        } else if state.polls_out >= MAX_OUT {
-            drop(state);
-            let _ = poll.reply.send(Err(Error::Busy { reason: "too many agents ask at once" }));
-        } else {
-            if let Some(request_id) = &poll.ask.request_id {
-                state.waiting.replace(request_id, &poll.ask.agent.id);
-            }
+            return;
+        }
+        if let Some(request_id) = &poll.ask.request_id {
+            state.waiting.replace(request_id, &poll.ask.agent.id);
+        }
+        if state.polls_out < MAX_OUT {
             self.serve(&mut state, vec![poll]);
             self.count(&state);
+        } else if state.door.len() + state.waiting.len() < self.lifecycle.config.capacity.polls {
+            state.door.push_back(poll);
+        } else {
+            drop(state);
+            let _ = poll.reply.send(Err(Error::Busy { reason: "too many agents ask at once" }));
         }
     }
 
@@ -144,6 +151,7 @@ impl Desk {
         let mut state = lock(&self.state);
         state.is_closed = true;
         state.waiting.drain().for_each(Poll::answer_empty);
+        state.door.drain(..).for_each(Poll::answer_empty);
         self.lifecycle.metrics.polls.waiting.set(0);
     }
 
@@ -327,6 +335,8 @@ impl Desk {
             self.park(&mut state, poll);
             again.extend(state.waiting.take_postponed(&agent));
         }
+        let room = MAX_OUT.saturating_sub(state.polls_out + again.len()).min(state.door.len());
+        again.extend(state.door.drain(..room));
         self.serve(&mut state, again);
         for (key, Unplaced { tasks, news }) in keys {
             self.begin_placing(&mut state, key, &Ready { count: tasks, preferring: Vec::new() }, news);

@@ -339,7 +339,8 @@ impl Journal {
         self.tasks = staying;
         let first_row = self.first_row().unwrap_or(i64::MAX);
         connection.prepare_cached("DELETE FROM journal WHERE seq < ?1")?.execute([first_row])?;
-        if everything {
+        if self.tasks.is_empty() {
+            // Nothing here, nothing written: a row that is left would tell of tasks that may be purged before it goes.
             self.page = Page::default();
         }
         self.over = 0;
@@ -540,6 +541,25 @@ mod tests {
         let status = |task: &Task| ledger.stored(task.id()).unwrap().unwrap().task.status();
         let statuses = [&queued, &leased, &over].map(status);
         assert_eq!(statuses, [TaskStatus::Queued, TaskStatus::Completed, TaskStatus::Completed]);
+    }
+
+    #[test]
+    fn once_nothing_is_here_no_row_is_left_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = open(folder.path());
+        let task = submit(&mut ledger, 1);
+        ledger.begin().unwrap();
+        // It is over and moves in the transaction that tells of it.
+        let cancelled = task.apply(TaskEvent::Cancel { reason: None }, NOW, &TaskPolicy::default()).unwrap();
+        let state = cancelled.changed().unwrap().state;
+        let update = TaskWrite::Update { task: Task { spec: Arc::clone(&task.spec), state }, revision: Revision(1) };
+        let change = Prepared::of(Change { tasks: vec![update], ..Change::default() }).unwrap();
+        assert!(ledger.apply(&change).is_ok());
+        ledger.move_on(Share::Done).unwrap();
+        ledger.write_down().unwrap();
+        ledger.commit().unwrap();
+        assert!(ledger.journal.is_empty());
+        assert_eq!(["task", "journal"].map(|table| count(&ledger, table)), [1, 0]);
     }
 
     #[test]
