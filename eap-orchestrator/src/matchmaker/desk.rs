@@ -73,6 +73,17 @@ struct Unplaced {
 /// A poll that asks for so many tasks.
 type Asking = (Poll, u32);
 
+/// What a claim brought.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// The keys of what was leased.
+    leased: Vec<RoutingKey>,
+    /// The polls that got nothing.
+    empty_handed: Vec<Poll>,
+    /// One of them could have taken more, and there was nothing more.
+    is_exhausted: bool,
+}
+
 /// Polls that were sent off with a claim.
 #[derive(Debug)]
 struct Sent {
@@ -185,8 +196,8 @@ impl Desk {
             let desk = Arc::clone(self);
             self.lifecycle.under_way.spawn(async move {
                 let news = sent.news;
-                let (_, empty_handed) = desk.claim(sent.polls).await;
-                desk.came_back(empty_handed, news);
+                let outcome = desk.claim(sent.polls).await;
+                desk.came_back(outcome.empty_handed, news);
             });
         }
     }
@@ -219,9 +230,13 @@ impl Desk {
         let mut passed_over = Vec::new();
         while let Some(takers) = next.take() {
             tried += takers.len();
-            let (placed, refused) = self.claim(takers).await;
-            left = left.saturating_sub(placed.iter().filter(|placed| **placed == key).count() as u32);
-            passed_over.extend(refused);
+            let Outcome { leased, empty_handed, is_exhausted } = self.claim(takers).await;
+            left = left.saturating_sub(leased.iter().filter(|leased| **leased == key).count() as u32);
+            passed_over.extend(empty_handed);
+            if is_exhausted {
+                // Others were faster: there is nothing left to place, and no use in asking everybody.
+                break;
+            }
             let mut state = lock(&self.state);
             if left > 0 {
                 // Twice as many each time: one taker is the rule, a queue of unwilling ones must not take for ever.
@@ -262,22 +277,21 @@ impl Desk {
         taken
     }
 
-    /// One claim for these polls: those who got something are answered. Returns the keys of what was leased, and the
-    /// polls that got nothing.
-    async fn claim(&self, polls: Vec<Asking>) -> (Vec<RoutingKey>, Vec<Poll>) {
+    /// One claim for these polls: those who got something are answered.
+    async fn claim(&self, polls: Vec<Asking>) -> Outcome {
         let (polls, gone): (Vec<Asking>, Vec<Asking>) =
             polls.into_iter().partition(|(poll, _)| !poll.reply.is_closed());
         self.are_back(gone.iter().map(|(poll, _)| poll));
         if polls.is_empty() {
-            return (Vec::new(), Vec::new());
+            return Outcome::default();
         }
         let claimed = self.lifecycle.claim(asks(&polls)).await;
         self.hand_out(polls, claimed)
     }
 
     /// Answers those who got something, or all of them with why the claim failed.
-    fn hand_out(&self, polls: Vec<Asking>, claimed: Result<Vec<Claimed>, Error>) -> (Vec<RoutingKey>, Vec<Poll>) {
-        let (mut leased, mut empty_handed, mut served) = (Vec::new(), Vec::new(), Vec::new());
+    fn hand_out(&self, polls: Vec<Asking>, claimed: Result<Vec<Claimed>, Error>) -> Outcome {
+        let (mut outcome, mut served) = (Outcome::default(), Vec::new());
         match claimed {
             Err(error) => {
                 warn!(%error, "a claim failed");
@@ -285,10 +299,11 @@ impl Desk {
             }
             Ok(claimed) => {
                 for ((poll, _), claimed) in polls.into_iter().zip(claimed) {
+                    outcome.is_exhausted |= claimed.is_exhausted;
                     if claimed.tasks.is_empty() {
-                        empty_handed.push(poll);
+                        outcome.empty_handed.push(poll);
                     } else {
-                        leased.extend(claimed.tasks.iter().map(|task| task.spec.routing.clone()));
+                        outcome.leased.extend(claimed.tasks.iter().map(|task| task.spec.routing.clone()));
                         served.push((poll, Some(claimed)));
                     }
                 }
@@ -298,7 +313,7 @@ impl Desk {
         for (Poll { ask, reply, .. }, claimed) in served {
             let answer = match claimed {
                 None => Err(Error::Busy { reason: "work cannot be handed out now" }),
-                Some(Claimed { tasks, repeated }) => {
+                Some(Claimed { tasks, repeated, .. }) => {
                     debug!(agent.id = %ask.agent.id, tasks = tasks.len(), repeated, "tasks leased");
                     let give_back = ask.request_id.is_none().then(|| (Arc::clone(&self.lifecycle), ask.agent));
                     Ok(Handover::new(tasks, give_back))
@@ -307,7 +322,7 @@ impl Desk {
             // If nobody is there to take it, the handover knows what to do.
             let _ = reply.send(answer);
         }
-        (leased, empty_handed)
+        outcome
     }
 
     fn are_back<'p>(&self, polls: impl Iterator<Item = &'p Poll>) {
@@ -440,8 +455,8 @@ impl Taker for Reserved {
 
     fn take(mut self: Box<Self>, claimed: Result<Vec<Claimed>, Error>) {
         if let Some(Sent { polls, news }) = self.sent.take() {
-            let (_, empty_handed) = self.desk.hand_out(polls, claimed);
-            self.desk.came_back(empty_handed, news);
+            let outcome = self.desk.hand_out(polls, claimed);
+            self.desk.came_back(outcome.empty_handed, news);
         }
     }
 }

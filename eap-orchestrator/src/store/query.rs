@@ -85,6 +85,9 @@ pub struct Claimed {
     pub tasks: Vec<Task>,
     /// Whether they were claimed before by the same request.
     pub repeated: bool,
+    /// Whether nothing is left that is ready and that the ask could take: there was room for more, and nothing was
+    /// refused. `false` may also say that it is not known.
+    pub is_exhausted: bool,
 }
 
 /// What one claim did.

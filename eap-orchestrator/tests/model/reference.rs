@@ -180,7 +180,7 @@ impl Reference {
         let of_request = |task: &Task| task.lease().is_some_and(|lease| lease.request_id == ask.request_id);
         let again: Vec<Task> = held.iter().filter(|task| of_request(task)).cloned().collect();
         if ask.request_id.is_some() && !again.is_empty() {
-            return Claimed { tasks: again, repeated: true };
+            return Claimed { tasks: again, repeated: true, is_exhausted: false };
         }
         let room = (ask.max_tasks as usize).min((agent.max_concurrent_tasks as usize).saturating_sub(held.len()));
         let is_wanted = |task: &Task| {
@@ -192,18 +192,22 @@ impl Reference {
         let mut wanted: Vec<Task> = self.tasks.iter().map(|kept| kept.record.clone()).filter(is_wanted).collect();
         // The order of insertion stays within a priority: the sort is stable.
         wanted.sort_by_key(|task| task.spec.priority);
-        let mut tasks = Vec::new();
+        let (mut tasks, mut is_any_refused) = (Vec::new(), false);
         for task in wanted {
             if tasks.len() == room {
                 break;
             }
-            let Ok(changed) = decide(&task, ask, now) else { continue };
+            let Ok(changed) = decide(&task, ask, now) else {
+                is_any_refused = true;
+                continue;
+            };
             let task = Task { spec: task.spec, state: changed.state };
             self.update(&task);
             self.tell(&events_of(&task, &changed.notes, now));
             tasks.push(task);
         }
-        Claimed { tasks, repeated: false }
+        let is_exhausted = tasks.len() < room && !is_any_refused;
+        Claimed { tasks, repeated: false, is_exhausted }
     }
 
     /// The tasks that an agent holds.

@@ -206,6 +206,7 @@ impl<'a> Sequence<'a> {
                 assert_eq!(claims.answers.len(), due.len(), "one answer per ask");
                 for (mut claimed, mut due) in claims.answers.into_iter().zip(due) {
                     assert_eq!(claimed.repeated, due.repeated, "whether it was claimed before: {claimed:?}");
+                    assert_eq!(claimed.is_exhausted, due.is_exhausted, "whether anything is left: {claimed:?}");
                     if due.repeated {
                         self.seen.repeated += 1;
                         // In which order they come again is not said.

@@ -154,6 +154,20 @@ pub(super) async fn racing_claims_never_share_a_task(h: Harness) {
     }
 }
 
+pub(super) async fn a_claim_says_when_nothing_is_left(h: Harness) {
+    let (agent, other) = (h.register(&["a", "c"]).await, h.register(&["b"]).await);
+    submit_all(&h, &[("a", 2), ("b", 2), ("c", 2)]).await;
+    assert!(!h.claim(h.ask(&agent, 1)).await.is_exhausted, "there is one more");
+    assert!(!h.claim(h.ask(&agent, 1)).await.is_exhausted, "its room is filled");
+    assert!(!h.claim(h.ask(&agent, 0)).await.is_exhausted, "it has no room");
+    let none = h.claim(h.ask(&agent, 1)).await;
+    assert!(none.tasks.is_empty() && none.is_exhausted, "what is left is not for it");
+    let refusing: Arc<Decide> = Arc::new(|_, _, _| Err(Refusal::NotReady));
+    let claims = h.store.claim(Demand { asks: vec![h.ask(&other, 1)] }, refusing).await.expect("a claim succeeds");
+    assert!(!claims.answers[0].is_exhausted, "one was refused");
+    assert!(h.claim(h.ask(&other, 2)).await.is_exhausted, "it could have taken two");
+}
+
 pub(super) async fn a_task_is_written_and_claimed_in_one_call(h: Harness) {
     let agent = h.register(&["a"]).await;
     let (older, task) = (h.submit("a").await, h.task("a", |_| {}));

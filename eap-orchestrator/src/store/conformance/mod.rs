@@ -182,6 +182,7 @@ macro_rules! __store_conformance {
             claim_order::a_claim_is_written_whole,
             claim_order::a_claim_tells_the_newest_events_number,
             claim_order::racing_claims_never_share_a_task,
+            claim_order::a_claim_says_when_nothing_is_left,
             claim_order::a_task_is_written_and_claimed_in_one_call,
             claim_order::a_change_that_is_refused_claims_nothing,
             claim_room::a_claim_fills_the_room_and_no_more,

@@ -20,12 +20,13 @@ impl Tables {
         }
         let before = self.claimed_before(ask);
         if !before.is_empty() {
-            return Claimed { tasks: before, repeated: true };
+            return Claimed { tasks: before, repeated: true, is_exhausted: false };
         }
         let held = u32::try_from(self.count_held_by(&agent.id)).unwrap_or(u32::MAX);
         let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(held));
         let mut tasks = Vec::new();
-        for (task, changed) in self.decided(ask, agent, room, now, decide) {
+        let (decided, is_exhausted) = self.decided(ask, agent, room, now, decide);
+        for (task, changed) in decided {
             let task = Task { spec: task.spec, state: changed.state };
             for event in events_of(&task, &changed.notes, now) {
                 self.append_event(event);
@@ -33,7 +34,7 @@ impl Tables {
             self.update_task(task.clone());
             tasks.push(task);
         }
-        Claimed { tasks, repeated: false }
+        Claimed { tasks, repeated: false, is_exhausted }
     }
 
     /// The tasks that the same request claimed and that its agent still holds.
@@ -46,10 +47,18 @@ impl Tables {
         same.cloned().collect()
     }
 
-    /// What `decide` grants until the room is filled, taken from all queues at once in their common order.
+    /// What `decide` grants until the room is filled, taken from all queues at once in their common order; and whether
+    /// there is nothing else.
     ///
     /// Looks at the heads of the queues alone, so that what waits behind them costs nothing.
-    fn decided(&self, ask: &Ask, agent: &Agent, room: u32, now: Timestamp, decide: &Decide) -> Vec<(Task, Changed)> {
+    fn decided(
+        &self,
+        ask: &Ask,
+        agent: &Agent,
+        room: u32,
+        now: Timestamp,
+        decide: &Decide,
+    ) -> (Vec<(Task, Changed)>, bool) {
         let is_wanted = |task_type| ask.task_types.as_ref().is_none_or(|types| BTreeSet::contains(types, task_type));
         let mut queues: Vec<_> = self
             .queues(agent.tenant)
@@ -60,7 +69,7 @@ impl Tables {
         for (index, queue) in queues.iter_mut().enumerate() {
             heads.extend(queue.next().map(|(priority, number)| Reverse((*priority, *number, index))));
         }
-        let (mut granted, mut bytes) = (Vec::new(), 0);
+        let (mut granted, mut bytes, mut is_any_refused) = (Vec::new(), 0, false);
         while granted.len() < room as usize
             && bytes < MAX_CLAIM_BYTES
             && let Some(Reverse((_, number, index))) = heads.pop()
@@ -69,9 +78,12 @@ impl Tables {
             if let Ok(changed) = decide(task, ask, now) {
                 bytes += task.spec.payload_bytes();
                 granted.push((task.clone(), changed));
+            } else {
+                is_any_refused = true;
             }
             heads.extend(queues[index].next().map(|(priority, number)| Reverse((*priority, *number, index))));
         }
-        granted
+        let is_exhausted = heads.is_empty() && granted.len() < room as usize && !is_any_refused;
+        (granted, is_exhausted)
     }
 }

@@ -97,14 +97,14 @@ impl Ledger {
             && !canary::sings("request-id-ignored")
             && holder.has_claimed_by(request)
         {
-            return Ok(Claimed { tasks: self.claimed_before(ask, request, now)?, repeated: true });
+            let tasks = self.claimed_before(ask, request, now)?;
+            return Ok(Claimed { tasks, repeated: true, is_exhausted: false });
         }
         let routes = self.routes.open_to(agent, ask.task_types.as_ref());
         if routes.is_empty() {
-            return Ok(Claimed::default());
+            return Ok(Claimed { is_exhausted: room > 0, ..Claimed::default() });
         }
-        let tasks = self.take(ask, routes, room as usize, now, decide)?;
-        Ok(Claimed { tasks, repeated: false })
+        self.take(ask, routes, room as usize, now, decide)
     }
 
     fn claimed_before(&mut self, ask: &Ask, request: &RequestId, now: Timestamp) -> Result<Vec<Task>, Fault> {
@@ -126,10 +126,10 @@ impl Ledger {
         room: usize,
         now: Timestamp,
         decide: &Decide,
-    ) -> Result<Vec<Task>, Fault> {
+    ) -> Result<Claimed, Fault> {
         let mut taken = Vec::new();
         if room == 0 {
-            return Ok(taken);
+            return Ok(Claimed::default());
         }
         let page = i64::try_from(room).map_or(PAGE, |room| room.min(PAGE));
         let mut walks: Vec<Walk> = routes.into_iter().map(Walk::new).collect();
@@ -140,7 +140,7 @@ impl Ledger {
                 None => self.routes.cool(walk.route),
             }
         }
-        let mut bytes = 0;
+        let (mut bytes, mut is_any_refused) = (0, false);
         while bytes < MAX_CLAIM_BYTES
             && let Some(Reverse(((_, seq), index))) = heads.pop()
         {
@@ -154,12 +154,15 @@ impl Ledger {
                 if taken.len() == room {
                     break;
                 }
+            } else {
+                is_any_refused = true;
             }
             // Refused tasks are passed over: from here on, whole pages.
             if let Some(place) = walks[index].next(&self.connection, &self.journal, PAGE)? {
                 heads.push(Reverse((place, index)));
             }
         }
-        Ok(taken)
+        let is_exhausted = heads.is_empty() && taken.len() < room && !is_any_refused;
+        Ok(Claimed { tasks: taken, repeated: false, is_exhausted })
     }
 }
