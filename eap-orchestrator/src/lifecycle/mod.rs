@@ -293,7 +293,10 @@ impl Lifecycle {
                 taker.take(Ok(claimed));
                 Ok(is_taken)
             }
-            Err(error @ (StoreError::Conflict { .. } | StoreError::Duplicate { .. })) => Err(error),
+            // Nothing was written: the taker waits on.
+            Err(error @ (StoreError::Conflict { .. } | StoreError::Duplicate { .. } | StoreError::Full { .. })) => {
+                Err(error)
+            }
             Err(error) => {
                 // The lease may be written: with a repeat of its request, the taker finds out.
                 taker.take(Err(Error::Broken));

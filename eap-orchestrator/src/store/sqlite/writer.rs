@@ -173,6 +173,8 @@ impl Writer {
         let written = Instant::now();
         if let Err(fault) = self.ledger.commit() {
             self.undo(&fault);
+            // What a commit has no room for, a purge has to make room for.
+            self.is_cramped = fault.is_full();
             return Err(Broken::Unknown(fault));
         }
         self.is_cramped &= requests.iter().all(Request::is_purge);
