@@ -8,8 +8,8 @@ use eap_core::NoteKind;
 use eap_types::{AgentId, TenantId};
 use rusqlite::{Connection, params};
 
+use super::event_row::EventRow;
 use super::fault::Fault;
-use super::journal::EventRow;
 use super::ledger::Ledger;
 use super::rows::word;
 
@@ -95,8 +95,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use eap_core::{Note, RoutingKey, Task, TaskEvent, TaskPolicy, TaskSpec};
-    use eap_types::{JsonObject, LeaseId, Priority, SessionId, TaskId, Timestamp};
+    use eap_core::{Note, Task, TaskEvent, TaskPolicy};
+    use eap_types::{LeaseId, TaskId, Timestamp};
 
     use super::*;
     use crate::clock::ManualClock;
@@ -104,6 +104,7 @@ mod tests {
     use crate::store::sqlite::open::Database;
     use crate::store::sqlite::read;
     use crate::store::sqlite::rows::Prepared;
+    use crate::store::sqlite::sample::submitted;
     use crate::store::{Change, EventSeq, Revision, TaskFilter, TaskWrite, events_of};
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -116,34 +117,13 @@ mod tests {
         (folder, ledger, reader)
     }
 
-    fn submitted(number: u8) -> Task {
-        Task::submitted(TaskSpec {
-            id: TaskId::v7(NOW, [number; 10]),
-            routing: RoutingKey::of_type(TenantId::default(), "sum".parse().unwrap()),
-            session_id: SessionId::v7(NOW, [number; 10]),
-            input: String::new(),
-            context: JsonObject::default(),
-            requirements: Vec::new(),
-            priority: Priority::default(),
-            timeout: Duration::from_secs(3600),
-            max_attempts: 3,
-            run_at: None,
-            expires_at: None,
-            created_at: NOW,
-            traceparent: None,
-            requeued_from: None,
-            callback_url: None,
-            preferred_agents: Default::default(),
-        })
-    }
-
     fn agent() -> AgentId {
         "a".parse().unwrap()
     }
 
     /// Submits a task and leases it, in two transactions.
     fn run(ledger: &mut Ledger, number: u8) -> TaskId {
-        let task = submitted(number);
+        let task = submitted(number, NOW);
         let note = Note { kind: NoteKind::Submitted, attempt: None, agent: None, message: None };
         let events = events_of(&task, &[note], NOW);
         write(ledger, Change { tasks: vec![TaskWrite::Insert(task.clone())], events, ..Change::default() });

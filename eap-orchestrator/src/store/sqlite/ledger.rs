@@ -8,9 +8,10 @@ use eap_types::{AgentId, TaskId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::behind::Behind;
+use super::event_row::EventRow;
 use super::fault::Fault;
 use super::holders::{Holders, request_of};
-use super::journal::{EventRow, Journal, MAX_SPEC, Moving, Share};
+use super::journal::{Journal, MAX_SPEC, Moving, Share};
 use super::recent::{Kept, Known, Recent};
 use super::routes::Routes;
 use super::rows::{PreparedResult, StateColumns, StateText, stored_task};

@@ -13,6 +13,7 @@ mod checkpoint;
 mod claim;
 mod credentials;
 mod depths;
+mod event_row;
 mod fault;
 mod holders;
 mod journal;
@@ -30,6 +31,8 @@ mod readers;
 mod recent;
 mod routes;
 mod rows;
+#[cfg(test)]
+mod sample;
 mod tally;
 mod writer;
 

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use eap_types::{AgentId, TaskId, TenantId};
 
+use super::event_row::EventRow;
 use super::fault::Fault;
-use super::journal::EventRow;
 use super::recent::Kept;
 use crate::store::Revision;
 

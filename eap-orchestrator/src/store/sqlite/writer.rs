@@ -303,17 +303,15 @@ impl Request {
 mod tests {
     use std::time::Duration;
 
-    use eap_core::{Agent, RoutingKey, Standing, Task, TaskEvent, TaskPolicy, TaskSpec, Vitals};
-    use eap_types::{
-        AgentId, AgentType, Capabilities, Capability, JsonObject, Labels, LeaseId, Priority, SessionId, TaskId,
-        TenantId,
-    };
+    use eap_core::{Agent, Standing, Task, TaskEvent, TaskPolicy, Vitals};
+    use eap_types::{AgentId, AgentType, Capabilities, Capability, JsonObject, Labels, LeaseId, TenantId};
 
     use super::*;
     use crate::clock::ManualClock;
     use crate::store::sqlite::SqliteOptions;
     use crate::store::sqlite::checkpoint::Checkpointer;
     use crate::store::sqlite::open::Database;
+    use crate::store::sqlite::sample::submitted;
     use crate::store::{AgentWrite, Ask, Change, TaskWrite};
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
@@ -329,24 +327,7 @@ mod tests {
     }
 
     fn task(number: u8) -> Task {
-        Task::submitted(TaskSpec {
-            id: TaskId::v7(NOW, [number; 10]),
-            routing: RoutingKey::of_type(TenantId::default(), "translate".parse().unwrap()),
-            session_id: SessionId::v7(NOW, [number; 10]),
-            input: String::new(),
-            context: JsonObject::default(),
-            preferred_agents: Default::default(),
-            requirements: Vec::new(),
-            priority: Priority::default(),
-            timeout: Duration::from_secs(3600),
-            max_attempts: 3,
-            run_at: None,
-            expires_at: None,
-            created_at: NOW,
-            traceparent: None,
-            requeued_from: None,
-            callback_url: None,
-        })
+        submitted(number, NOW)
     }
 
     fn agent() -> Agent {
