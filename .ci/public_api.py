@@ -15,10 +15,12 @@ ALLOWED = {
     # Reading, writing and describing payloads is what the crate is for; a JSON Schema is given as a JSON value.
     "eap_types": {"serde_core", "serde_json", "schemars"},
     "eap_core": {"serde_core"},
-    # Requests and replies of `HttpCall`, which hosts and simulations implement.
-    "eap_client": {"http", "bytes"},
-    # What a handler takes and gives, a JSON value among it; its cancellation; tokio's channel to watch an agent.
-    "eap_agent_sdk": {"serde_core", "serde_json", "tokio", "tokio_util"},
+    # Requests and replies of `HttpCall`, which hosts and simulations implement; tokio's traits of a connection for the one
+    # that a WebSocket takes over.
+    "eap_client": {"http", "bytes", "tokio"},
+    # What a handler takes and gives, a JSON value and the schema of its input among it; its cancellation; tokio's
+    # channel to watch an agent; and the router that a pushed agent is mounted with.
+    "eap_agent_sdk": {"serde_core", "serde_json", "schemars", "tokio", "tokio_util", "axum"},
     # The router of a host, its listener, the calls it may make itself, and configuration from files.
     "eap_orchestrator": {"axum", "serde_core", "http", "bytes"},
 }

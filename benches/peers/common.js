@@ -7,9 +7,8 @@ import { join } from "node:path";
 
 /** A task's input, as long as the one that the orchestrator is given. */
 export const INPUT = "quick brown fox jumps over the lazy dog and goes on through the forest until evening";
-/** Tasks of the throughput run, and those that warm up. */
-export const TASKS = Number(process.env.TASKS ?? 40_000);
-export const WARM_UP = Math.floor(TASKS / 10);
+/** How long throughput is measured, after a second that warms up. */
+export const SECONDS = Number(process.env.SECONDS ?? 5);
 /** Tasks of the latency run, and how many a second. */
 export const SLOW_TASKS = Number(process.env.SLOW_TASKS ?? 160);
 export const RATE = 20;
@@ -67,18 +66,25 @@ export async function measure(name, durable, version, { submit, onTask }, concur
   });
 
   let sent = 0;
-  let begin;
+  let stopping = false;
   const submitter = async () => {
-    while (sent < WARM_UP + TASKS) {
+    while (!stopping) {
       sent += 1;
       await submit(INPUT);
-      if (begin === undefined && done >= WARM_UP) begin = { at: performance.now(), done };
       while (sent - done > 1_000) await sleep(1);
     }
   };
-  await Promise.all(Array.from({ length: concurrency }, submitter));
-  while (done < WARM_UP + TASKS) await sleep(1);
-  const tasksPerSecond = Math.round((done - begin.done) / ((performance.now() - begin.at) / 1000));
+  const submitters = Promise.all(Array.from({ length: concurrency }, submitter));
+  // A submit that fails ends the measurement.
+  const orFailed = (wait) => Promise.race([wait, submitters.then(() => wait)]);
+  await orFailed(sleep(1_000));
+  const [began, before] = [performance.now(), done];
+  await orFailed(sleep(SECONDS * 1_000));
+  const tasks = done - before;
+  const tasksPerSecond = Math.round(tasks / ((performance.now() - began) / 1_000));
+  stopping = true;
+  await submitters;
+  while (done < sent) await sleep(1);
 
   const latencies = [];
   started = (text) => latencies.push(performance.now() - Number(text));
@@ -91,8 +97,11 @@ export async function measure(name, durable, version, { submit, onTask }, concur
   while (latencies.length < SLOW_TASKS) await sleep(5);
   latencies.sort((a, b) => a - b);
   const at = (share) => Number(latencies[Math.floor((latencies.length - 1) * share)].toFixed(2));
-  console.log(JSON.stringify({
-    measure: "peer", side: name, durable, version, tasks: TASKS, tasks_per_second: tasksPerSecond,
-    start_ms: { p50: at(0.5), p99: at(0.99) },
-  }));
+  print(name, durable, version, { tasks, tasks_per_second: tasksPerSecond, start_ms: { p50: at(0.5), p99: at(0.99) } });
+}
+
+/** One peer's JSON line; `durable` is whether an acknowledged task is on the disk. */
+export function print(side, durable, version, shown) {
+  const run = Number(process.env.RUN ?? 1);
+  console.log(JSON.stringify({ measure: "peer", side, run, durable, version, ...shown }));
 }

@@ -1,27 +1,10 @@
-// graphile-worker on a private PostgreSQL with its defaults: fsync and synchronous_commit are on.
-import { execFileSync } from "node:child_process";
-import { chownSync, readFileSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+// graphile-worker on a private PostgreSQL.
+import { readFileSync } from "node:fs";
 import { run, makeWorkerUtils } from "graphile-worker";
-import { freePort, measure, serve, temporaryFolder } from "./common.js";
+import { measure } from "./common.js";
+import { postgres } from "./postgres.js";
 
-const version = readdirSync("/usr/lib/postgresql").sort().at(-1);
-const bin = `/usr/lib/postgresql/${version}/bin`;
-const port = await freePort();
-const folder = temporaryFolder();
-const data = join(folder, "data");
-// PostgreSQL does not run as root.
-let user = {};
-if (process.getuid() === 0) {
-  const id = (flag) => Number(execFileSync("id", [flag, "postgres"]));
-  user = { uid: id("-u"), gid: id("-g") };
-  chownSync(folder, user.uid, user.gid);
-}
-execFileSync(join(bin, "initdb"), ["-D", data, "-U", "bench", "--auth=trust"], { ...user, cwd: folder });
-const end = await serve(join(bin, "postgres"), ["-D", data, "-p", String(port), "-h", "127.0.0.1", "-k", folder], port, {
-  ...user, cwd: folder, stdio: "ignore",
-});
-const connectionString = `postgres://bench@127.0.0.1:${port}/postgres`;
+const { url: connectionString, end } = await postgres();
 const settings = { connectionString, maxPoolSize: 32, logger: undefined };
 const utils = await makeWorkerUtils(settings);
 await utils.migrate();

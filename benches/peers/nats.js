@@ -1,10 +1,12 @@
-// NATS JetStream: a work queue on disk with acks confirmed by the server. It calls fsync every two minutes by default.
+// NATS JetStream: a work queue on disk, `nats.js confirmed|unconfirmed`, whether a task is over once the server has confirmed
+// its ack or once the ack was sent. The server calls fsync every two minutes.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "@nats-io/transport-node";
 import { AckPolicy, RetentionPolicy, StorageType, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { freePort, measure, serve, temporaryFolder } from "./common.js";
 
+const confirmed = process.argv[2] !== "unconfirmed";
 const port = await freePort();
 const folder = temporaryFolder();
 const configuration = join(folder, "nats.conf");
@@ -18,15 +20,16 @@ const consumer = await jetstream(receiver).consumers.get("bench", "worker");
 const messages = await consumer.consume({ max_messages: 1_000 });
 let handler = () => {};
 (async () => {
-  // A task is over once its ack is confirmed; its latency has that in it.
+  // Where acks are confirmed, a task's latency has its ack in it.
   for await (const message of messages) {
     const text = message.string();
-    message.ackAck().then(() => handler(text));
+    if (confirmed) message.ackAck().then(() => handler(text));
+    else (message.ack(), handler(text));
   }
 })();
 const publisher = jetstream(sender);
 const { version } = JSON.parse(readFileSync(new URL("node_modules/@nats-io/jetstream/package.json", import.meta.url)));
-await measure("nats_jetstream_acks_confirmed", false, version, {
+await measure(`nats_acks_${confirmed ? "confirmed" : "unconfirmed"}`, false, version, {
   submit: (text) => publisher.publish("bench", text),
   onTask: (given) => { handler = given; },
 }, 256);

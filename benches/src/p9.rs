@@ -1,4 +1,4 @@
-//! P9: what a task costs as agents grow; and, since they all wait there anyway, P7's memory of a parked poll.
+//! P9: what a task costs as agents grow.
 //!
 //! The rate is the same for all sizes and does not depend on the answers, so that as many tasks share a commit.
 
@@ -58,10 +58,8 @@ pub(crate) async fn measure(common: &Common, report: &mut Report) -> Result<(), 
     let (fewest, most) = (name(sizes[0]), name(sizes[sizes.len() - 1]));
     let grown = |member| report.spread("P9", &most, member).over(report.spread("P9", &fewest, member));
     let (cpu, bytes) = (grown("server_cpu_us_per_task"), grown("written_bytes_per_task"));
-    let parked = report.spread("P9", &most, "rss_kib_per_waiting_agent");
     report.floor(Floor::at_most("P9", "CPU a task, most agents / fewest", 1.5, cpu));
     report.floor(Floor::at_most("P9", "bytes a task, most agents / fewest", 1.5, bytes));
-    report.floor(Floor::at_most("P7", "KiB per agent with a parked poll", 25.0, parked));
     Ok(())
 }
 

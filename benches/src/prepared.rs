@@ -56,7 +56,7 @@ impl Contents {
             let mut change = Change::default();
             for number in begin..(begin + PER_COMMIT).min(all) {
                 let task = Task::submitted(spec(number, now)?);
-                let note = Note { kind: NoteKind::Submitted, attempt: None, agent: None, message: None };
+                let note = Note::of(NoteKind::Submitted);
                 change.events.extend(events_of(&task, &[note], now));
                 if number < self.finished {
                     finish(task, number, now, &mut change)?;

@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use eap_types::socket::SUBPROTOCOL;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::BoxError;
 use crate::connection::Connection;
 use crate::host::{OPERATOR_KEY, REGISTRATION_SECRET};
 
@@ -139,6 +143,15 @@ impl Agent {
     /// A heartbeat with nothing to renew, as the protocol shows it.
     pub(crate) fn heartbeat(&self) -> Vec<u8> {
         post(&format!("{}/heartbeat", self.base), &self.header, HEARTBEAT)
+    }
+
+    /// What opens the agent's WebSocket.
+    pub(crate) fn socket_request(&self, server: SocketAddr) -> Result<http::Request<()>, BoxError> {
+        let mut request = format!("ws://{server}{}/ws", self.base).into_client_request()?;
+        let (name, value) = self.header.trim_end().split_once(": ").ok_or("the header has no value")?;
+        request.headers_mut().insert(http::HeaderName::from_bytes(name.as_bytes())?, value.parse()?);
+        request.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse()?);
+        Ok(request)
     }
 
     /// The report that one task is done.

@@ -16,6 +16,10 @@ use crate::heart::{self, HeartParts};
 use crate::report::Report;
 use crate::shared::Shared;
 
+/// How long connections may take to end once the agent has.
+#[cfg(feature = "push")]
+const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// An agent that is put together and does not run yet.
 ///
 /// ```no_run
@@ -33,6 +37,9 @@ use crate::shared::Shared;
 pub struct Agent {
     pub(crate) driver: DriverParts,
     pub(crate) heart: HeartParts,
+    /// Where tasks are pushed to, if the agent listens itself.
+    #[cfg(feature = "push")]
+    pub(crate) listener: Option<std::net::TcpListener>,
 }
 
 /// How an agent is doing.
@@ -84,12 +91,22 @@ impl Agent {
         handle.join().await
     }
 
+    /// What the orchestrator calls: `POST /task`, `GET /health` and `DELETE /task/{task_id}`, to be mounted where the URL of
+    /// [`Push::mounted`](crate::Push::mounted) leads. It answers once the agent runs.
+    #[cfg(feature = "push")]
+    pub fn router(&self) -> axum::Router {
+        crate::push::router(self.driver.shared.clone())
+    }
+
     /// Starts the agent in the background.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
     pub fn start(self) -> AgentHandle {
+        #[cfg(feature = "push")]
+        let Self { driver, heart, listener } = self;
+        #[cfg(not(feature = "push"))]
         let Self { driver, heart } = self;
         let (shared, stop) = (driver.shared.clone(), driver.stop.clone());
         let task = match heart::spawn(heart) {
@@ -97,7 +114,12 @@ impl Agent {
                 let at_end = ShowsEnd(shared.clone());
                 tokio::spawn(async move {
                     let _at_end = at_end;
-                    Driver::new(driver, end).run().await
+                    #[cfg(feature = "push")]
+                    let endpoint = Endpoint::open(listener, &driver.shared);
+                    let outcome = Driver::new(driver, end).run().await;
+                    #[cfg(feature = "push")]
+                    endpoint.close().await;
+                    outcome
                 })
             }
             Err(error) => {
@@ -106,6 +128,44 @@ impl Agent {
             }
         };
         AgentHandle { task, shared, stop }
+    }
+}
+
+/// The agent's own listener, while the agent runs.
+#[cfg(feature = "push")]
+struct Endpoint {
+    serving: Option<JoinHandle<()>>,
+    stop: CancellationToken,
+}
+
+#[cfg(feature = "push")]
+impl Endpoint {
+    fn open(listener: Option<std::net::TcpListener>, shared: &Arc<Shared>) -> Self {
+        let stop = CancellationToken::new();
+        let (shared, stopped) = (shared.clone(), stop.clone());
+        let serving =
+            listener.map(|listener| tokio::spawn(crate::push::serve(listener, shared, stopped.cancelled_owned())));
+        Self { serving, stop }
+    }
+
+    /// Lets answers that are being written out, for a moment.
+    async fn close(mut self) {
+        self.stop.cancel();
+        if let Some(mut serving) = self.serving.take()
+            && tokio::time::timeout(LAST_ANSWERS, &mut serving).await.is_err()
+        {
+            serving.abort();
+        }
+    }
+}
+
+#[cfg(feature = "push")]
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // Also when the agent's own task is dropped halfway.
+        if let Some(serving) = &self.serving {
+            serving.abort();
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Describing an agent, and checking all of the description at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -12,6 +12,9 @@ use eap_types::{
     AgentName, AgentType, Capabilities, Capability, Feature, InstanceId, JsonObject, Labels, RawJson, Registration,
     Secret, TaskType, Timestamp, limits,
 };
+#[cfg(any(feature = "push", feature = "websocket"))]
+use eap_types::{Features, TransportKind};
+use schemars::{JsonSchema, schema_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -32,10 +35,15 @@ use crate::leases::Leases;
 use crate::outbox::Outbox;
 use crate::outbox_file::OutboxFile;
 use crate::pull::Pull;
+#[cfg(feature = "push")]
+use crate::push::Pushed;
 use crate::registrar::Papers;
 use crate::report::Refused;
 use crate::session::LeaseRules;
 use crate::shared::Shared;
+#[cfg(feature = "websocket")]
+use crate::socket::Socketed;
+use crate::transport::Transport;
 
 const MAX_VERSION_CHARS: usize = 64;
 const OUTAGE_GRACE: Duration = Duration::from_secs(600);
@@ -51,6 +59,7 @@ pub struct AgentBuilder {
     url: String,
     name: String,
     handlers: Vec<(String, Arc<dyn Handler>)>,
+    task_schemas: Vec<(String, Value)>,
     capabilities: Vec<String>,
     labels: Vec<(String, String)>,
     version: Option<String>,
@@ -64,6 +73,10 @@ pub struct AgentBuilder {
     drain_grace: Duration,
     fence_locally: bool,
     poll_wait: Duration,
+    #[cfg(feature = "push")]
+    push: Option<crate::push::Push>,
+    #[cfg(feature = "websocket")]
+    websocket: bool,
     http: Option<Arc<dyn HttpCall>>,
     on_refused: Option<OnRefused>,
     clock: Arc<dyn Clock>,
@@ -76,6 +89,7 @@ impl AgentBuilder {
             url,
             name,
             handlers: Vec::new(),
+            task_schemas: Vec::new(),
             capabilities: Vec::new(),
             labels: Vec::new(),
             version: None,
@@ -89,6 +103,10 @@ impl AgentBuilder {
             drain_grace: DRAIN_GRACE,
             fence_locally: false,
             poll_wait: limits::DEFAULT_LEASE_WAIT,
+            #[cfg(feature = "push")]
+            push: None,
+            #[cfg(feature = "websocket")]
+            websocket: false,
             http: None,
             on_refused: None,
             clock: Arc::new(SystemClock),
@@ -109,6 +127,44 @@ impl AgentBuilder {
         R: Future<Output = Result<O, HandlerError>> + Send + 'static,
     {
         self.handle_with(task_type, Typed::new(handler))
+    }
+
+    /// Does tasks of this type with an async function, as [`AgentBuilder::handle`] does, and publishes the JSON Schema of
+    /// its input: what does not fit is refused when it is submitted, with every problem, instead of failing here.
+    ///
+    /// ```
+    /// use eap_agent_sdk::{Agent, HandlerError, Task, TaskContext, schemars};
+    ///
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// struct Order {
+    ///     item: String,
+    ///     #[schemars(range(min = 1))]
+    ///     count: u32,
+    /// }
+    ///
+    /// async fn pack(order: Task<Order>, _: TaskContext) -> Result<String, HandlerError> {
+    ///     Ok(format!("{} x {}", order.input.count, order.input.item))
+    /// }
+    ///
+    /// let agent = Agent::builder("http://127.0.0.1:8080", "packer").handle_typed("order.pack", pack).build()?;
+    /// # Ok::<(), eap_agent_sdk::Error>(())
+    /// ```
+    pub fn handle_typed<T, O, F, R>(self, task_type: impl Into<String>, handler: F) -> Self
+    where
+        T: DeserializeOwned + JsonSchema + Send + 'static,
+        O: Serialize + Send + 'static,
+        F: Fn(Task<T>, TaskContext) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<O, HandlerError>> + Send + 'static,
+    {
+        let task_type = task_type.into();
+        self.task_schema(task_type.clone(), schema_for!(T).to_value()).handle(task_type, handler)
+    }
+
+    /// Publishes a JSON Schema of a task type's input, in the place of one published before; for a [`Handler`], which
+    /// has no type of its own. All schemas of an agent have at most 40 KiB together.
+    pub fn task_schema(mut self, task_type: impl Into<String>, schema: Value) -> Self {
+        self.task_schemas.push((task_type.into(), schema));
+        self
     }
 
     /// Does tasks of this type with a [`Handler`]; the type becomes a capability of the agent.
@@ -211,6 +267,23 @@ impl AgentBuilder {
         self
     }
 
+    /// Has tasks pushed to the agent instead of asking for them; the handlers stay as they are.
+    #[cfg(feature = "push")]
+    pub fn push(mut self, push: crate::push::Push) -> Self {
+        self.push = Some(push);
+        self
+    }
+
+    /// Keeps a WebSocket open that tasks come over, and over which results and progress go; the handlers stay as they are.
+    ///
+    /// While there is none, as behind a proxy that lets none through, the agent asks for its tasks and posts its reports,
+    /// and tries again, at first soon and then once a minute.
+    #[cfg(feature = "websocket")]
+    pub fn websocket(mut self) -> Self {
+        self.websocket = true;
+        self
+    }
+
     /// Makes all calls through this, from both of the agent's threads. Default: sockets.
     pub fn http(mut self, http: Arc<dyn HttpCall>) -> Self {
         self.http = Some(http);
@@ -249,6 +322,7 @@ impl AgentBuilder {
         let name: Option<AgentName> = noted(&mut problems, self.name.parse());
         let handlers = self.checked_handlers(&mut problems);
         let capabilities = self.checked_capabilities(&mut problems);
+        let task_schemas = self.checked_schemas(&mut problems);
         let labels = noted(&mut problems, Labels::new(self.labels.iter().cloned()));
         let metadata = self.checked_metadata(&mut problems);
         let instance_id: Option<Option<InstanceId>> =
@@ -279,6 +353,7 @@ impl AgentBuilder {
                 Feature::CancelV1,
                 Feature::RotateV1,
             ]);
+        registration.task_schemas = task_schemas;
         if let Some(version) = &self.version {
             registration = registration.with_version(version);
         }
@@ -320,6 +395,25 @@ impl AgentBuilder {
         noted(problems, Capabilities::new(words))
     }
 
+    fn checked_schemas(&self, problems: &mut Vec<String>) -> BTreeMap<TaskType, RawJson> {
+        let mut schemas = BTreeMap::new();
+        for (task_type, schema) in &self.task_schemas {
+            match (task_type.parse::<TaskType>(), RawJson::from_serialize(schema)) {
+                (Ok(task_type), Ok(schema)) => {
+                    schemas.insert(task_type, schema);
+                }
+                // A handler's type is told of with the handlers.
+                (Err(_), _) if self.handlers.iter().any(|(known, _)| known == task_type) => {}
+                (Err(error), _) => problems.push(format!("schema of {task_type:?}: {error}")),
+                (_, Err(error)) => problems.push(format!("schema of {task_type:?}: {error}")),
+            }
+        }
+        if schemas.values().map(|schema| schema.as_str().len()).sum::<usize>() > limits::MAX_TASK_SCHEMAS_BYTES {
+            problems.push("the schemas of task types are larger than 40 KiB together".to_owned());
+        }
+        schemas
+    }
+
     fn checked_metadata(&self, problems: &mut Vec<String>) -> Option<JsonObject> {
         let Some(metadata) = &self.metadata else { return Some(JsonObject::default()) };
         let metadata = RawJson::from_serialize(metadata).and_then(JsonObject::try_from);
@@ -346,6 +440,10 @@ impl AgentBuilder {
         if self.version.as_ref().is_some_and(|version| version.chars().count() > MAX_VERSION_CHARS) {
             problems.push(format!("version must have at most {MAX_VERSION_CHARS} characters"));
         }
+        #[cfg(all(feature = "push", feature = "websocket"))]
+        if self.push.is_some() && self.websocket {
+            problems.push("tasks are pushed to an agent or come over its WebSocket, not both".to_owned());
+        }
         // Beyond a year, sums of times could leave what the system's clock can say.
         let longest = Duration::from_secs(365 * 24 * 3600);
         for (grace, name) in [(self.outage_grace, "outage_grace"), (self.drain_grace, "drain_grace")] {
@@ -362,6 +460,33 @@ impl AgentBuilder {
         client: AgentClient,
         handlers: HashMap<TaskType, Arc<dyn Handler>>,
     ) -> Result<Agent, Error> {
+        #[cfg(feature = "push")]
+        let (registration, listener) = match &self.push {
+            None => (registration, None),
+            Some(push) => {
+                let fail = |source| match push.address() {
+                    Some(address) => Error::Listen { address, source },
+                    None => Error::Invalid { problems: vec![source.to_string()] },
+                };
+                let (listener, url) = push.open().map_err(fail)?;
+                let mut features: Vec<Feature> = registration.features.iter().flat_map(Features::iter).collect();
+                features.push(Feature::PushAsyncV1);
+                let registration = registration
+                    .with_features(features)
+                    .with_transports([TransportKind::Push, TransportKind::Pull])
+                    .with_endpoint_url(url);
+                (registration, listener)
+            }
+        };
+        #[cfg(feature = "websocket")]
+        let registration = if self.websocket {
+            let features: Vec<Feature> = registration.features.iter().flat_map(Features::iter).collect();
+            registration
+                .with_features(features.into_iter().chain([Feature::WsV1]))
+                .with_transports([TransportKind::Ws, TransportKind::Pull])
+        } else {
+            registration
+        };
         let data_dir = self.data_dir.as_deref().map(DataDir::open).transpose()?.map(Arc::new);
         let kept = data_dir.as_ref().map(|dir| dir.identity()).transpose()?.flatten();
         let url = client.base_url();
@@ -405,11 +530,23 @@ impl AgentBuilder {
             data_dir: data_dir.clone(),
             tenure_window: self.poll_wait.max(limits::HEARTBEAT_INTERVAL) + TENURE_MARGIN,
             patience: self.outage_grace,
+            #[cfg(feature = "push")]
+            takes_pushes: self.push.is_some(),
+            #[cfg(not(feature = "push"))]
+            takes_pushes: false,
         };
         let heart =
             HeartParts { url: self.url, http: self.http, papers, shared: shared.clone(), stop: heart_stop.clone() };
+        let pull = Pull::new(shared.clone(), self.poll_wait);
+        let transport: Box<dyn Transport> = match () {
+            #[cfg(feature = "push")]
+            () if self.push.is_some() => Box::new(Pushed::new(shared.clone(), pull)),
+            #[cfg(feature = "websocket")]
+            () if self.websocket => Box::new(Socketed::new(shared.clone(), pull)),
+            () => Box::new(pull),
+        };
         let driver = DriverParts {
-            transport: Box::new(Pull::new(shared.clone(), self.poll_wait)),
+            transport,
             shared,
             client,
             handlers,
@@ -417,10 +554,17 @@ impl AgentBuilder {
             on_refused: self.on_refused,
             data_dir,
             drain_grace: self.drain_grace,
+            #[cfg(feature = "push")]
+            takes_pushes: self.push.is_some(),
             stop: CancellationToken::new(),
             heart_stop,
         };
-        Ok(Agent { driver, heart })
+        Ok(Agent {
+            driver,
+            heart,
+            #[cfg(feature = "push")]
+            listener,
+        })
     }
 }
 

@@ -1,13 +1,17 @@
 //! What a handler can ask and say while it works on a task.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use eap_types::{TaskId, Traceparent};
+use eap_types::{CancelCause, TaskId, Traceparent};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::leases::LeaseKey;
+use crate::output::Outgoing;
+use crate::session::Backoff;
 use crate::shared::Shared;
 
 /// Why a handler was told to stop.
@@ -23,6 +27,8 @@ pub enum CancelReason {
     LeaseLost,
     /// The task's `timeout_seconds` are over.
     Timeout,
+    /// The handler told nothing for the task's `inactivity_seconds`: no progress, and no output.
+    Inactivity,
     /// The agent stops and its time for that is nearly over.
     Shutdown,
 }
@@ -60,14 +66,35 @@ impl TaskContext {
         let message: String = message.into().chars().take(eap_types::limits::MAX_PROGRESS_MESSAGE_CHARS).collect();
         {
             let mut note = self.state.progress();
-            if !fraction.is_nan() {
-                note.fraction = Some(fraction.clamp(0.0, 1.0));
+            let fraction = (!fraction.is_nan()).then(|| fraction.clamp(0.0, 1.0));
+            note.fraction = fraction.or(note.fraction);
+            #[cfg(feature = "testing")]
+            if let Some(recorder) = self.state.recorder.get() {
+                recorder.progress(fraction, &message);
             }
             note.message = Some(message);
             note.is_news = true;
         }
         self.shared.progress.notify_one();
         // Gives the sender a turn where it shares one thread with a busy handler.
+        tokio::task::yield_now().await;
+    }
+
+    /// Tells watchers what the work produced since the last time: its output in parts, while it runs.
+    ///
+    /// It does not wait for the orchestrator. What is emitted closely together travels as one, in at most five reports a
+    /// second of at most 64 KiB; a report is repeated until it has an answer, and renews the lease. All of it arrives in
+    /// order and before the result, unless the orchestrator cannot be reached within 5 seconds of the handler's end.
+    ///
+    /// It is no part of the result. An attempt emits at most 1 MiB: what is beyond that is left out, which the log says
+    /// once.
+    pub async fn emit(&self, delta: impl AsRef<str>) {
+        let is_cut = self.state.progress().output.add(delta.as_ref());
+        if is_cut {
+            let limit = eap_types::limits::MAX_OUTPUT_BYTES;
+            warn!(task.id = %self.task_id(), limit, "the handler emits more than an attempt may; the rest is left out");
+        }
+        self.shared.progress.notify_one();
         tokio::task::yield_now().await;
     }
 
@@ -131,10 +158,15 @@ pub(crate) struct TaskState {
     pub(crate) traceparent: Option<Traceparent>,
     pub(crate) token: CancellationToken,
     reason: OnceLock<CancelReason>,
+    /// Whether the orchestrator ended the attempt: a failure is no news to it.
+    is_over: AtomicBool,
     progress: Mutex<ProgressNote>,
+    /// Where a test keeps what the handler says.
+    #[cfg(feature = "testing")]
+    recorder: OnceLock<Arc<crate::testing::Recorder>>,
 }
 
-/// The newest word of a handler about its progress.
+/// The newest word of a handler about its progress, and what it emitted.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressNote {
     pub(crate) seq: u64,
@@ -143,6 +175,14 @@ pub(crate) struct ProgressNote {
     /// Whether it was said since the last report.
     pub(crate) is_news: bool,
     pub(crate) last_sent: Option<Instant>,
+    pub(crate) output: Outgoing,
+    /// Whether a report has no answer yet: one overtaken by the next would be ignored.
+    pub(crate) is_on_its_way: bool,
+    /// When output that got no answer is sent again, and the pauses between tries.
+    pub(crate) again_at: Option<Instant>,
+    pub(crate) backoff: Option<Backoff>,
+    /// Whether the handler is through.
+    pub(crate) has_ended: bool,
 }
 
 impl TaskState {
@@ -153,7 +193,10 @@ impl TaskState {
             traceparent: None,
             token: CancellationToken::new(),
             reason: OnceLock::new(),
+            is_over: AtomicBool::new(false),
             progress: Mutex::new(ProgressNote::default()),
+            #[cfg(feature = "testing")]
+            recorder: OnceLock::new(),
         }
     }
 
@@ -163,6 +206,12 @@ impl TaskState {
         self
     }
 
+    /// Keeps from now on what the handler says; the first recorder stays.
+    #[cfg(feature = "testing")]
+    pub(crate) fn record(&self, recorder: Arc<crate::testing::Recorder>) {
+        let _ = self.recorder.set(recorder);
+    }
+
     /// Tells the handler to stop; the first reason stays.
     pub(crate) fn cancel(&self, reason: CancelReason) {
         // Losing the race means that another reason was first.
@@ -170,8 +219,29 @@ impl TaskState {
         self.token.cancel();
     }
 
+    /// Tells the handler to stop because the orchestrator ended its attempt.
+    pub(crate) fn end(&self, cause: Option<CancelCause>, reason: Option<String>) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.cancel(match cause {
+            Some(CancelCause::Timeout) => CancelReason::Timeout,
+            Some(CancelCause::Inactivity) => CancelReason::Inactivity,
+            // An older orchestrator does not say.
+            _ => CancelReason::Requested { reason },
+        });
+    }
+
+    /// Whether the orchestrator ended the attempt.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn reason(&self) -> Option<&CancelReason> {
         self.reason.get()
+    }
+
+    /// Whether the orchestrator still takes what is told of the attempt, as far as the agent knows.
+    pub(crate) fn is_heard(&self) -> bool {
+        matches!(self.reason(), None | Some(CancelReason::Shutdown))
     }
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, ProgressNote> {

@@ -23,6 +23,7 @@ use crate::identity::DataDir;
 use crate::leases::LeaseKey;
 use crate::outbox::{Delivered, Outbox, Settled, deliver};
 use crate::outbox_file::key_of;
+use crate::output::LONGEST_HOLD;
 use crate::progress::send_reports;
 use crate::report::{Refused, Report};
 use crate::running::{Conclusion, Joined, Running, unsupported};
@@ -61,6 +62,9 @@ pub(crate) struct DriverParts {
     /// Locked until the loop is through.
     pub(crate) data_dir: Option<Arc<DataDir>>,
     pub(crate) drain_grace: Duration,
+    /// Whether the agent is pushed to.
+    #[cfg(feature = "push")]
+    pub(crate) takes_pushes: bool,
     pub(crate) stop: CancellationToken,
     pub(crate) heart_stop: CancellationToken,
 }
@@ -80,11 +84,14 @@ pub(crate) struct Driver {
     on_refused: Option<OnRefused>,
     access: watch::Receiver<Option<Arc<Access>>>,
     paused: watch::Receiver<bool>,
+    output_told: watch::Receiver<u64>,
     link: Option<(Arc<Access>, AgentSession)>,
     report: Report,
     phase: Phase,
     _data_dir: Option<Arc<DataDir>>,
     drain_grace: Duration,
+    #[cfg(feature = "push")]
+    takes_pushes: bool,
     stop: CancellationToken,
     heart_end: HeartEnd,
     /// Also when the runtime drops this loop, the heartbeats are to end.
@@ -124,6 +131,7 @@ impl Driver {
             running: Running::new(parts.shared.clone()),
             access: parts.shared.access.subscribe(),
             paused: parts.shared.paused.subscribe(),
+            output_told: parts.shared.output_told.subscribe(),
             shared: parts.shared,
             client: parts.client,
             handlers: parts.handlers,
@@ -138,6 +146,8 @@ impl Driver {
             phase: Phase::Working,
             _data_dir: parts.data_dir,
             drain_grace: parts.drain_grace,
+            #[cfg(feature = "push")]
+            takes_pushes: parts.takes_pushes,
             stop: parts.stop,
             heart_end,
             heart: parts.heart_stop.drop_guard(),
@@ -167,6 +177,8 @@ impl Driver {
                 () = self.shared.recovered.notified() => Wake::Recovered,
                 // The time for a handler to end begins with the next tick.
                 () = self.shared.leases.stops.notified() => Wake::Timer,
+                // A result may have waited for that.
+                Ok(()) = self.output_told.changed() => Wake::Timer,
                 () = sleep_until(timer.into()) => Wake::Timer,
                 Some(joined) = self.running.join_next() => Wake::Ended(joined),
                 Some(Ok((key, is_taken))) = self.releases.join_next() => Wake::Released(key, is_taken),
@@ -186,10 +198,11 @@ impl Driver {
                         self.carry_out(conclusion, now).await;
                     }
                 }
-                Wake::Released(key, is_taken) => {
-                    self.shared.leases.remove(key);
-                    self.report.released += u64::from(is_taken);
+                Wake::Released(key, true) => {
+                    self.shared.leases.finish(key);
+                    self.report.released += 1;
                 }
+                Wake::Released(key, false) => self.shared.leases.remove(key),
                 Wake::Delivered(delivered) => {
                     self.delivery = None;
                     self.settle(delivered, now).await;
@@ -218,8 +231,13 @@ impl Driver {
             if self.running.is_idle() {
                 self.outbox.hurry(now);
                 let grace = self.drain_grace.clamp(FLUSH_GRACE.0, FLUSH_GRACE.1);
+                self.outbox.hold_until_at_most(now + grace / 2);
                 self.phase = Phase::Flushing { until: now + grace };
             }
+        }
+        for key in self.outbox.let_go(now, |key| self.shared.leases.is_output_told(key)) {
+            warn!(task.id = %key.task, "the result goes ahead of output that the orchestrator did not take");
+            self.shared.leases.give_up_output(key);
         }
         if let (None, Some((access, session))) = (&self.delivery, &self.link) {
             let (epoch, limit) = (access.epoch, access.max_result_bytes);
@@ -273,8 +291,44 @@ impl Driver {
         self.phase = Phase::Draining { cancel_at, give_up_at };
         self.transport.disconnect();
         self.shared.draining.store(true, Ordering::Relaxed);
+        #[cfg(feature = "push")]
+        self.hand_back_untaken(now);
         self.shared.status.send_replace(Status::Draining);
         self.shared.nudge.notify_one();
+    }
+
+    /// What was pushed and nobody took up yet goes back.
+    #[cfg(feature = "push")]
+    fn hand_back_untaken(&mut self, now: Instant) {
+        for assignment in self.shared.counter.close() {
+            let state = self.shared.leases.hold(&assignment, now, now, FAR);
+            if let Some(state) = state {
+                self.release(state.key, state.attempt, "the agent stops", true);
+            }
+        }
+    }
+
+    /// Keeps a result until the orchestrator has it; whoever pushed the task and waits is told at once.
+    async fn keep(&mut self, result: TaskResult, now: Instant) {
+        let waits = self.shared.leases.close_output(key_of(&result));
+        #[cfg(feature = "push")]
+        {
+            self.shared.counter.finish(&result);
+            if result.lease_id.is_none() && self.takes_pushes {
+                // An older orchestrator takes the answer, and no report.
+                self.shared.leases.remove(key_of(&result));
+                match result.status {
+                    ResultStatus::Completed => self.report.completed += 1,
+                    _ => self.report.failed += 1,
+                }
+                return;
+            }
+        }
+        self.outbox.add(result, now).await;
+        if waits {
+            self.outbox.hold(now + LONGEST_HOLD);
+            self.shared.progress.notify_one();
+        }
     }
 
     fn reconnect(&mut self, now: Instant) {
@@ -309,13 +363,15 @@ impl Driver {
     }
 
     async fn take(&mut self, assignment: Assignment, asked: Instant, now: Instant) {
-        let room = self.room();
         let lease = self.link.as_ref().map_or(FAR, |(access, _)| access.lease);
         let Some(state) = self.shared.leases.hold(&assignment, asked, now, lease) else {
             debug!(task.id = %assignment.task_id, "the assignment came again");
+            #[cfg(feature = "push")]
+            self.answer_repeat(LeaseKey::of(&assignment));
             return;
         };
-        if room == 0 {
+        // The orchestrator counts no result that it has, even if its answer is still on the way.
+        if self.running.slots() >= self.shared.max_tasks as usize {
             warn!(task.id = %assignment.task_id, "more tasks came than were asked for");
             self.release(state.key, state.attempt, "the agent has no room for it", false);
             return;
@@ -328,8 +384,21 @@ impl Driver {
             }
             None => {
                 warn!(task.id = %assignment.task_id, task_type = %assignment.task_type, "no handler for the task");
-                self.outbox.add(unsupported(&assignment, &state), now).await;
+                self.keep(unsupported(&assignment, &state), now).await;
             }
+        }
+    }
+
+    /// Whoever pushed a task again and waits is told, unless its run will tell them.
+    #[cfg(feature = "push")]
+    fn answer_repeat(&self, key: LeaseKey) {
+        if self.running.runs(key) {
+            return;
+        }
+        match self.outbox.result(key) {
+            Some(result) => self.shared.counter.finish(result),
+            // It is on its way back, or nobody waits for it any more.
+            None => self.shared.counter.give_up(key),
         }
     }
 
@@ -341,11 +410,13 @@ impl Driver {
 
     async fn carry_out(&mut self, conclusion: Conclusion, now: Instant) {
         match conclusion {
-            Conclusion::Report(result) => self.outbox.add(*result, now).await,
+            Conclusion::Report(result) => self.keep(*result, now).await,
             Conclusion::HandBack { key, attempt } => {
                 self.release(key, attempt, "the agent stops", true);
             }
             Conclusion::Drop(key) => {
+                #[cfg(feature = "push")]
+                self.shared.counter.give_up(key);
                 self.shared.leases.remove(key);
                 self.report.cancelled += 1;
             }
@@ -353,6 +424,9 @@ impl Driver {
     }
 
     fn release(&mut self, key: LeaseKey, attempt: Option<u32>, reason: &str, draining: bool) {
+        #[cfg(feature = "push")]
+        self.shared.counter.give_up(key);
+        self.shared.leases.give_up_output(key);
         let mut request = ReleaseRequest::new().with_reason(reason).with_draining(draining);
         request.lease_id = key.lease;
         request.attempt = attempt;
@@ -382,7 +456,7 @@ impl Driver {
         for settled in settlement.settled {
             match settled {
                 Settled::Recorded(key, status) => {
-                    self.shared.leases.remove(key);
+                    self.shared.leases.finish(key);
                     match status {
                         ResultStatus::Completed => self.report.completed += 1,
                         _ => self.report.failed += 1,
@@ -404,6 +478,8 @@ impl Driver {
     async fn finish(mut self, outcome: Result<(), Error>) -> Result<Report, Error> {
         self.running.cancel_all(&CancelReason::Shutdown);
         self.running.let_go();
+        #[cfg(feature = "push")]
+        self.shared.counter.give_up_all();
         self.releases.abort_all();
         // First the heartbeats, which would register again after the goodbye.
         drop(self.heart);
@@ -460,6 +536,8 @@ async fn answer(delivery: &mut Option<BoxFuture<'static, Delivered>>) -> Deliver
 pub(crate) fn restore(outbox: &mut Outbox, shared: &Shared, left: Vec<TaskResult>, usual_lease: Duration) {
     let now = Instant::now();
     for result in left {
+        #[cfg(feature = "push")]
+        shared.counter.finish(&result);
         shared.leases.hold_result(key_of(&result), result.attempt, now, usual_lease);
         outbox.restore(result, now);
     }

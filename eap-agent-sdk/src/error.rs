@@ -58,6 +58,15 @@ pub enum Error {
     /// The orchestrator cannot be asked for tasks, because it is an older one.
     #[error("the orchestrator does not hand out tasks by long-poll")]
     PullNotServed,
+    /// The address that tasks are to be pushed to cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Another process registers under the same name and instance id again and again.
     #[error("the agent's name and instance id are in use by another process")]
     IdentityInUse,

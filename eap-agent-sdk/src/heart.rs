@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use eap_client::{AgentClient, AgentSession, ClientError, HttpCall, ReqwestCall};
+#[cfg(feature = "push")]
+use eap_types::DirectiveKind;
 use eap_types::{DirectiveId, HealthStatus, Heartbeat, HeartbeatReply, Registered, RotatedToken};
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -238,6 +240,8 @@ impl Heart {
     }
 
     fn gain_access(&mut self, access: Arc<Access>, now: Instant) {
+        // Whether the agent is to drain is told anew with every registration.
+        self.shared.pause(false);
         self.link = Some(Link {
             session: access.session(self.registrar.client()),
             before: None,
@@ -302,6 +306,8 @@ impl Heart {
                     }
                 }
                 self.shared.leases.learn(&reply.leases, sent.at);
+                #[cfg(feature = "push")]
+                learn_of_pushes(&self.shared, &reply);
             }
             None => {
                 for key in &sent.keys {
@@ -353,6 +359,18 @@ impl Heart {
         debug!(error = error as &dyn std::error::Error, ?pause, "a heartbeat got no answer");
         self.shared.show(Status::Uncertain);
         Ok(())
+    }
+}
+
+/// Told with every beat as long as it lasts: the agent asks for its tasks meanwhile.
+#[cfg(feature = "push")]
+fn learn_of_pushes(shared: &Shared, reply: &HeartbeatReply) {
+    let is_it = |kind: &DirectiveKind| matches!(kind, DirectiveKind::PushSuspended { .. });
+    let is_suspended = reply.directives.iter().any(|directive| is_it(&directive.kind));
+    let changed =
+        shared.push_suspended.send_if_modified(|known| std::mem::replace(known, is_suspended) != is_suspended);
+    if changed {
+        warn!(is_suspended, "the orchestrator pushes nothing, or pushes again");
     }
 }
 

@@ -3,11 +3,11 @@
 //! A task stays here from its receipt until its result has a definitive answer. The heartbeat thread
 //! needs nothing but this list to renew, so that no handler can come between it and a lease.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use eap_types::{Assignment, HeldTask, LeaseId, LeaseNote, TaskId, limits};
+use eap_types::{Assignment, CancelCause, HeldTask, LeaseId, LeaseNote, TaskId, limits};
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -19,6 +19,9 @@ const LONGEST: Duration = limits::MAX_TASK_TIMEOUT;
 
 /// A lease that was longer than this is renewed as one that is so long, however short it gets.
 const SHORTEST_PACE: Duration = Duration::from_secs(3);
+
+/// So many holds that are over are remembered.
+const REMEMBERED: usize = 1024;
 
 /// One hold on one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,9 +41,17 @@ impl LeaseKey {
 #[derive(Debug)]
 pub(crate) struct Leases {
     held: Mutex<HashMap<LeaseKey, Held>>,
+    over: Mutex<Over>,
     /// Says that a handler was told to stop.
     pub(crate) stops: Notify,
     rules: LeaseRules,
+}
+
+/// The holds that the orchestrator ended last. What it brought again meanwhile, on another way, may come after that.
+#[derive(Debug, Default)]
+struct Over {
+    keys: HashSet<LeaseKey>,
+    order: VecDeque<LeaseKey>,
 }
 
 #[derive(Debug)]
@@ -63,14 +74,14 @@ pub(crate) struct Listed {
 
 impl Leases {
     pub(crate) fn new(rules: LeaseRules) -> Self {
-        Self { held: Mutex::new(HashMap::new()), stops: Notify::new(), rules }
+        Self { held: Mutex::default(), over: Mutex::default(), stops: Notify::new(), rules }
     }
 
     pub(crate) fn rules(&self) -> LeaseRules {
         self.rules
     }
 
-    /// Takes an assignment into the list, or `None` if it is there already.
+    /// Takes an assignment into the list, or `None` if it is there already, or was and is over.
     ///
     /// An older hold on the same task is lost by that.
     pub(crate) fn hold(
@@ -83,6 +94,9 @@ impl Leases {
         let key = LeaseKey::of(assignment);
         let length = assignment.lease_expires_in_ms.map_or(usual, Duration::from_millis).min(LONGEST);
         let deadline = self.rules.first_deadline(asked, received, length);
+        if self.is_over(key) {
+            return None;
+        }
         let mut held = self.lock();
         if let Some(known) = held.get_mut(&key) {
             known.deadline = known.deadline.max(deadline);
@@ -107,7 +121,19 @@ impl Leases {
         self.lock().entry(key).or_insert(entry);
     }
 
-    /// Forgets a task: its result has a definitive answer, or there will be none.
+    /// Forgets a task whose lease the orchestrator has ended; if it comes again, that was sent before.
+    pub(crate) fn finish(&self, key: LeaseKey) {
+        if key.lease.is_some() {
+            self.over.lock().unwrap_or_else(PoisonError::into_inner).add(key);
+        }
+        self.remove(key);
+    }
+
+    fn is_over(&self, key: LeaseKey) -> bool {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner).keys.contains(&key)
+    }
+
+    /// Forgets a task: its result was refused, or there will be none.
     pub(crate) fn remove(&self, key: LeaseKey) {
         self.lock().remove(&key);
     }
@@ -117,12 +143,42 @@ impl Leases {
         self.lock().len()
     }
 
+    /// Every lease that the agent has in its hands.
+    pub(crate) fn ids(&self) -> Vec<LeaseId> {
+        self.lock().keys().filter_map(|key| key.lease).collect()
+    }
+
     pub(crate) fn status(&self, key: LeaseKey) -> LeaseStatus {
         self.lock().get(&key).map_or(LeaseStatus::Lost, |held| held.status)
     }
 
     pub(crate) fn states(&self) -> Vec<Arc<TaskState>> {
         self.lock().values().map(|held| held.state.clone()).collect()
+    }
+
+    /// The handler of a task is through; says whether something that it emitted is still to be told.
+    pub(crate) fn close_output(&self, key: LeaseKey) -> bool {
+        let Some(state) = self.state(key) else { return false };
+        let mut note = state.progress();
+        note.has_ended = true;
+        note.output.close();
+        state.is_heard() && !note.output.is_told()
+    }
+
+    /// Forgets what a handler emitted and nobody was told.
+    pub(crate) fn give_up_output(&self, key: LeaseKey) {
+        if let Some(state) = self.state(key) {
+            state.progress().output.give_up();
+        }
+    }
+
+    /// Whether all that a handler emitted was told, or will not be.
+    pub(crate) fn is_output_told(&self, key: LeaseKey) -> bool {
+        self.state(key).is_none_or(|state| !state.is_heard() || state.progress().output.is_told())
+    }
+
+    fn state(&self, key: LeaseKey) -> Option<Arc<TaskState>> {
+        self.lock().get(&key).map(|held| held.state.clone())
     }
 
     /// What the next heartbeat is to renew.
@@ -184,12 +240,25 @@ impl Leases {
         }
     }
 
-    /// The orchestrator says that work on this task is to stop.
-    pub(crate) fn cancel(&self, task: TaskId, lease: LeaseId, reason: Option<String>) {
-        if let Some(known) = self.lock().get(&LeaseKey { task, lease: Some(lease) }) {
-            known.state.cancel(CancelReason::Requested { reason });
+    /// The orchestrator says that work on this task is to stop, and why.
+    pub(crate) fn cancel(&self, key: LeaseKey, cause: Option<CancelCause>, reason: Option<String>) {
+        if let Some(known) = self.lock().get(&key) {
+            known.state.end(cause, reason);
             self.stops.notify_one();
         }
+    }
+
+    /// The same for whatever hold there is on it; says whether there is one.
+    #[cfg(feature = "push")]
+    pub(crate) fn cancel_task(&self, task: TaskId, reason: Option<&str>) -> bool {
+        let held = self.lock();
+        let mut is_held = false;
+        for known in held.values().filter(|known| known.state.key.task == task) {
+            known.state.end(Some(CancelCause::Cancelled), reason.map(str::to_owned));
+            self.stops.notify_one();
+            is_held = true;
+        }
+        is_held
     }
 
     /// Brings every standing up to date; gives the time at which one changes next.
@@ -209,6 +278,20 @@ impl Leases {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<LeaseKey, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Over {
+    fn add(&mut self, key: LeaseKey) {
+        if !self.keys.insert(key) {
+            return;
+        }
+        self.order.push_back(key);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
     }
 }
 
@@ -252,6 +335,21 @@ mod tests {
         let second = leases.hold(&assignment(1, 2), now, now, LENGTH).unwrap();
         assert_eq!(first.reason(), Some(&CancelReason::LeaseLost));
         assert!(!second.token.is_cancelled());
+    }
+
+    #[test]
+    fn what_is_over_is_not_held_again_and_only_so_much_is_remembered() {
+        let (leases, now) = (leases(false), Instant::now());
+        let hold = |task, lease| leases.hold(&assignment(task, lease), now, now, LENGTH);
+        let first = hold(1, 1).unwrap();
+        leases.finish(first.key);
+        assert!(hold(1, 1).is_none(), "it was sent before that");
+        assert!(hold(1, 2).is_some(), "another attempt");
+        for number in 0..REMEMBERED as u128 {
+            let lease = Some(LeaseId::from_bytes((number + 1000).to_be_bytes()));
+            leases.finish(LeaseKey { task: first.key.task, lease });
+        }
+        assert!(hold(1, 1).is_some());
     }
 
     #[test]

@@ -15,13 +15,20 @@ mod input;
 mod leases;
 mod outbox;
 mod outbox_file;
+mod output;
 mod progress;
 mod pull;
+#[cfg(feature = "push")]
+mod push;
 mod registrar;
 mod report;
 mod running;
 mod session;
 mod shared;
+#[cfg(feature = "websocket")]
+mod socket;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transport;
 
 pub use agent::{Agent, AgentHandle, Status};
@@ -34,5 +41,8 @@ pub use error::Error;
 pub use failure::HandlerError;
 pub use handler::{Handler, Output};
 pub use input::Task;
+#[cfg(feature = "push")]
+pub use push::Push;
 pub use report::{Refused, Report};
+pub use schemars;
 pub use tokio_util::sync::CancellationToken;

@@ -39,6 +39,8 @@ struct Entry {
     size: usize,
     backoff: Backoff,
     not_before: Instant,
+    /// Until when it waits for what its handler emitted to be told.
+    held_until: Option<Instant>,
     is_on_its_way: bool,
     /// Whether an earlier process left it and this one has not sent it yet.
     is_left_over: bool,
@@ -46,6 +48,12 @@ struct Entry {
     company: usize,
     /// Whether it stands for a result that the orchestrator does not take.
     is_replacement: bool,
+}
+
+impl Entry {
+    fn due(&self) -> Instant {
+        self.held_until.map_or(self.not_before, |until| until.max(self.not_before))
+    }
 }
 
 /// What became of one result for good.
@@ -100,6 +108,12 @@ impl Outbox {
         self.entries.len()
     }
 
+    /// The result of a task that is still to be sent.
+    #[cfg(feature = "push")]
+    pub(crate) fn result(&self, key: LeaseKey) -> Option<&TaskResult> {
+        self.entries.iter().map(|entry| &entry.result).find(|result| key_of(result) == key)
+    }
+
     pub(crate) fn is_durable(&self) -> bool {
         self.file.is_some()
     }
@@ -119,6 +133,7 @@ impl Outbox {
             size,
             backoff: Backoff::slow(),
             not_before: now,
+            held_until: None,
             is_on_its_way: false,
             is_left_over: false,
             company: MOST_AT_ONCE,
@@ -132,6 +147,35 @@ impl Outbox {
         self.put(result, now);
     }
 
+    /// Keeps the result that was taken in last from being sent before `until`, or before it is let go.
+    pub(crate) fn hold(&mut self, until: Instant) {
+        if let Some(entry) = self.entries.back_mut() {
+            entry.held_until = Some(until);
+        }
+    }
+
+    /// Lets those go that need not wait any longer; gives those among them whose time ran out.
+    pub(crate) fn let_go(&mut self, now: Instant, is_told: impl Fn(LeaseKey) -> bool) -> Vec<LeaseKey> {
+        let mut overdue = Vec::new();
+        for entry in &mut self.entries {
+            let Some(until) = entry.held_until else { continue };
+            let key = key_of(&entry.result);
+            let is_told = is_told(key);
+            if is_told || until <= now {
+                entry.held_until = None;
+                overdue.extend((!is_told).then_some(key));
+            }
+        }
+        overdue
+    }
+
+    /// Holds nothing beyond this.
+    pub(crate) fn hold_until_at_most(&mut self, latest: Instant) {
+        for until in self.entries.iter_mut().filter_map(|entry| entry.held_until.as_mut()) {
+            *until = latest.min(*until);
+        }
+    }
+
     /// Whether a result of an earlier process got no answer of any kind yet.
     pub(crate) fn owes_a_first_try(&self) -> bool {
         self.entries.iter().any(|entry| entry.is_left_over)
@@ -139,7 +183,7 @@ impl Outbox {
 
     /// When the next result is due, unless one is on its way.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.entries.iter().filter(|entry| !entry.is_on_its_way).map(|entry| entry.not_before).min()
+        self.entries.iter().filter(|entry| !entry.is_on_its_way).map(Entry::due).min()
     }
 
     /// Makes everything due now: there is a new session, or no more time.
@@ -149,7 +193,7 @@ impl Outbox {
 
     /// Takes the results that are due and travel together in at most `limit` bytes.
     pub(crate) fn pack(&mut self, now: Instant, limit: usize) -> Vec<(u64, TaskResult)> {
-        let is_due = |entry: &&mut Entry| !entry.is_on_its_way && entry.not_before <= now;
+        let is_due = |entry: &&mut Entry| !entry.is_on_its_way && entry.due() <= now;
         let mut due: Vec<&mut Entry> = self.entries.iter_mut().filter(is_due).collect();
         let (mut most, mut count) = (MOST_AT_ONCE, 0);
         for entry in &due {
@@ -260,7 +304,9 @@ impl Outbox {
         let reason = failed.error_message.as_deref();
         warn!(task.id = %entry.result.task_id, bytes = entry.size, reason, "a failure is reported in place of a result");
         self.add(failed, now).await;
-        self.entries.back_mut().expect("an entry was just added").is_replacement = true;
+        let replacement = self.entries.back_mut().expect("an entry was just added");
+        replacement.is_replacement = true;
+        replacement.held_until = entry.held_until;
     }
 
     async fn set_aside(&self, place: usize) {
@@ -330,7 +376,7 @@ fn outcome(outcome: ResultOutcome) -> Answer {
     match outcome {
         ResultOutcome::Accepted(_) => Answer::Recorded,
         ResultOutcome::Refused(problem) => {
-            Answer::Not { verdict: judge_problem(&problem), status: problem.status, problem: Some(Box::new(problem)) }
+            Answer::Not { verdict: judge_problem(&problem), status: problem.status, problem: Some(problem) }
         }
         // A word of a newer server: by itself the result gets an answer with a status.
         _ => Answer::Alone,

@@ -29,6 +29,8 @@ pub(crate) struct Pull {
     link: Option<(Arc<Access>, AgentSession)>,
     /// What was asked and not answered yet.
     open: Option<LeaseRequest>,
+    /// Whether what the agent was given and never got is to be brought again.
+    misses: bool,
     /// How many tasks to ask for at most: few after an answer that was too long to be read.
     most: u32,
     /// How often the open request got an answer that cannot be read.
@@ -53,6 +55,7 @@ impl Pull {
             wanted_wait: wait,
             link: None,
             open: None,
+            misses: false,
             most: limits::MAX_LEASE_TASKS,
             unread: 0,
             on_its_way: None,
@@ -65,15 +68,39 @@ impl Pull {
         let (access, session) = self.link.as_ref().expect("the caller saw that there is a session");
         let wait = self.shared.leases.rules().poll_wait(self.wanted_wait, access.lease);
         let wait = Duration::from_secs(wait.as_secs());
-        let (shared, most) = (&self.shared, self.most);
+        let (shared, most, misses) = (&self.shared, self.most, self.misses);
         let request = self.open.get_or_insert_with(|| {
             let most = u32::try_from(free).unwrap_or(u32::MAX).min(most);
-            LeaseRequest::new(shared.request_id()).with_max_tasks(most).with_wait_seconds(wait.as_secs())
+            let request = LeaseRequest::new(shared.request_id()).with_max_tasks(most).with_wait_seconds(wait.as_secs());
+            if misses { request.with_held(shared.leases.ids()) } else { request }
         });
         shared.note_poll("polling", true);
         let (session, request) = (session.clone(), request.clone());
         let answer = Box::pin(async move { session.lease(&request).await });
         Poll { asked: Instant::now(), wait, answer }
+    }
+
+    /// Whether a request has no answer yet.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn is_out(&self) -> bool {
+        self.on_its_way.is_some()
+    }
+
+    /// Tasks may have been lost on another way: the next request has them brought again.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn has_missed(&mut self) {
+        self.misses = true;
+        // What an older request may have got is among them.
+        self.open = None;
+    }
+
+    /// Waits for the answer to the request that is out; `None` if there is none, or it has nothing to tell.
+    ///
+    /// Safe to drop, as [`Transport::next`].
+    pub(crate) async fn finish(&mut self) -> Option<Received> {
+        let answer = self.on_its_way.as_mut()?.answer.as_mut().await;
+        let poll = self.on_its_way.take()?;
+        self.settle(&poll, answer)
     }
 
     /// What an answer comes to; `None` if there is nothing to tell.
@@ -82,6 +109,7 @@ impl Pull {
         match answer {
             Ok(assignments) => {
                 self.open = None;
+                self.misses = false;
                 self.unread = 0;
                 self.most = self.most.saturating_mul(2).min(limits::MAX_LEASE_TASKS);
                 if assignments.is_empty() && came_back_early(now - poll.asked, poll.wait) {
@@ -155,10 +183,7 @@ impl Transport for Pull {
                 sleep_until(self.not_before.into()).await;
                 self.on_its_way = Some(self.ask(free));
             }
-            let poll = self.on_its_way.as_mut().expect("a poll was just sent if there was none");
-            let answer = poll.answer.as_mut().await;
-            let poll = self.on_its_way.take().expect("the poll that was answered is still here");
-            if let Some(received) = self.settle(&poll, answer) {
+            if let Some(received) = self.finish().await {
                 return received;
             }
         }

@@ -32,6 +32,8 @@ pub(crate) struct Papers {
     pub(crate) tenure_window: Duration,
     /// How long an agent that was in may be refused before it gives up.
     pub(crate) patience: Duration,
+    /// Whether the agent is pushed to: then it need not be able to ask.
+    pub(crate) takes_pushes: bool,
 }
 
 /// Registers the agent; only the heartbeat thread has one, so that there is one registration at a time.
@@ -44,13 +46,25 @@ pub(crate) struct Registrar {
     backoff: Backoff,
     epoch: u64,
     denied_since: Option<Instant>,
+    #[cfg(feature = "push")]
+    push_secrets: Vec<eap_types::webhook::SigningSecret>,
 }
 
 impl Registrar {
     pub(crate) fn new(client: AgentClient, papers: Papers, shared: Arc<Shared>) -> Self {
         let tenure = Tenure::new(papers.tenure_window);
         let client = client.with_deadline(DEADLINE);
-        Self { client, papers, shared, tenure, backoff: Backoff::slow(), epoch: 0, denied_since: None }
+        Self {
+            client,
+            papers,
+            shared,
+            tenure,
+            backoff: Backoff::slow(),
+            epoch: 0,
+            denied_since: None,
+            #[cfg(feature = "push")]
+            push_secrets: Vec::new(),
+        }
     }
 
     pub(crate) fn client(&self) -> &AgentClient {
@@ -112,7 +126,7 @@ impl Registrar {
 
     fn admitted(&mut self, registered: Registered, now: Instant) -> Result<Arc<Access>, Error> {
         let serves_pull = registered.features.as_ref().is_some_and(|features| features.contains(Feature::PullV1));
-        if !serves_pull {
+        if !serves_pull && !self.papers.takes_pushes {
             return Err(Error::PullNotServed);
         }
         self.tenure.registered(&registered.agent_id, now);
@@ -127,10 +141,24 @@ impl Registrar {
             token: registered.auth_token,
             endpoints: registered.endpoints,
             lease: registered.lease_seconds.map_or(USUAL_LEASE, Duration::from_secs).min(limits::MAX_TASK_TIMEOUT),
+            #[cfg(feature = "websocket")]
+            serves_sockets: registered.features.as_ref().is_some_and(|features| features.contains(Feature::WsV1)),
             interval: sane_interval(Duration::from_secs(registered.heartbeat_interval_seconds)),
+            #[cfg(feature = "push")]
+            push_secrets: self.push_secrets(registered.push_secret.as_ref()),
             max_result_bytes: max_result_bytes
                 .map_or(limits::MAX_RESULT_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         }))
+    }
+
+    /// The newest secret and the one before.
+    #[cfg(feature = "push")]
+    fn push_secrets(&mut self, newest: Option<&Secret>) -> Vec<eap_types::webhook::SigningSecret> {
+        if let Some(newest) = newest.and_then(|secret| secret.expose().parse().ok()) {
+            self.push_secrets.insert(0, newest);
+            self.push_secrets.truncate(2);
+        }
+        self.push_secrets.clone()
     }
 
     fn not_admitted(&mut self, error: ClientError, now: Instant) -> Result<Duration, Error> {

@@ -69,6 +69,12 @@ impl Running {
         self.live.is_empty()
     }
 
+    /// Whether the handler of a task is at work.
+    #[cfg(feature = "push")]
+    pub(crate) fn runs(&self, key: LeaseKey) -> bool {
+        self.live.values().any(|live| live.state.key == key)
+    }
+
     /// How many handlers take up a slot: also those that were given up and did not end.
     pub(crate) fn slots(&self) -> usize {
         self.tasks.len()
@@ -121,8 +127,11 @@ impl Running {
                     live.state.cancel(CancelReason::Timeout);
                     live.give_up_at = Some(now + TIMEOUT_GRACE);
                 }
-                // Cancelled, its lease lost, or the agent stops.
-                None if live.state.token.is_cancelled() => live.give_up_at = Some(now + STOP_GRACE),
+                // Its time is over by the orchestrator's count, it is cancelled, its lease lost, or the agent stops.
+                None if live.state.token.is_cancelled() => {
+                    let is_late = matches!(live.state.reason(), Some(CancelReason::Timeout | CancelReason::Inactivity));
+                    live.give_up_at = Some(now + if is_late { TIMEOUT_GRACE } else { STOP_GRACE });
+                }
                 Some(at) if now >= at => given_up.push(*id),
                 _ => {}
             }
@@ -174,9 +183,11 @@ impl Live {
         let result = match (ended, reason) {
             // Final at the orchestrator already.
             (_, Some(CancelReason::Requested { .. })) => return Conclusion::Drop(key),
+            // So is this attempt; a product of it is evidence.
+            (Err(_), _) if self.state.is_over() => return Conclusion::Drop(key),
             // Even with a lost lease a product may be the first one, or evidence (RELIABILITY.md G9, G10).
             (Ok(output), _) => completed(key, output),
-            (Err(_), Some(CancelReason::LeaseLost)) => return Conclusion::Drop(key),
+            (Err(_), Some(CancelReason::LeaseLost | CancelReason::Inactivity)) => return Conclusion::Drop(key),
             (Err(_), Some(CancelReason::Shutdown)) => {
                 return Conclusion::HandBack { key, attempt: self.state.attempt };
             }
@@ -243,7 +254,7 @@ fn to_object(data: Value) -> Result<JsonObject, HandlerError> {
 
 #[cfg(test)]
 mod tests {
-    use eap_types::{LeaseId, SessionId, TaskId};
+    use eap_types::{CancelCause, LeaseId, SessionId, TaskId};
 
     use super::*;
     use crate::chance::{SystemClock, SystemEntropy};
@@ -272,6 +283,36 @@ mod tests {
         assert!(matches!(given_up[..], [Conclusion::Drop(dropped)] if dropped == key));
         assert!(running.join_next().await.unwrap().is_err(), "it was aborted");
         assert_eq!(running.slots(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_failure_of_an_attempt_that_the_orchestrator_ended_is_no_news_to_it() {
+        let key = LeaseKey { task: TaskId::from_bytes([1; 16]), lease: Some(LeaseId::from_bytes([1; 16])) };
+        for (cause, is_told) in
+            [(CancelCause::Timeout, true), (CancelCause::Inactivity, true), (CancelCause::Cancelled, false)]
+        {
+            let now = Instant::now();
+            let abort = tokio::spawn(std::future::pending::<()>()).abort_handle();
+            let state = Arc::new(TaskState::new(key, Some(1)));
+            // Its own count was quicker, or not.
+            if cause == CancelCause::Timeout {
+                state.cancel(CancelReason::Timeout);
+            }
+            state.end(Some(cause), None);
+            let live = || Live {
+                state: state.clone(),
+                started: now,
+                timeout: STOP_GRACE,
+                give_up_at: None,
+                abort: abort.clone(),
+            };
+            let failed = live().conclude(Err(HandlerError::retry("stopped")), now);
+            assert!(matches!(failed, Conclusion::Drop(_)), "{cause}: {failed:?}");
+            // A product is evidence, but for a task that nobody wants.
+            let product = live().conclude(Ok(Output::default()), now);
+            assert_eq!(matches!(product, Conclusion::Report(_)), is_told, "{cause}: {product:?}");
+            abort.abort();
+        }
     }
 
     #[test]

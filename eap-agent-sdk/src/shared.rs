@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use eap_client::{AgentClient, AgentSession};
 use eap_core::Chance;
-use eap_types::{AgentId, Directive, DirectiveId, DirectiveKind, Endpoints, RequestId, Secret, TaskId, WorkLoop};
+use eap_types::{
+    AgentId, CancelCause, Directive, DirectiveId, DirectiveKind, Endpoints, RequestId, Secret, TaskId, WorkLoop,
+};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use crate::agent::Status;
 use crate::chance::{Clock, Entropy};
-use crate::leases::Leases;
+use crate::leases::{LeaseKey, Leases};
 
 /// So many fit into a heartbeat; the orchestrator repeats what was not acknowledged.
 const MAX_ACKS: usize = 64;
@@ -30,6 +32,12 @@ pub(crate) struct Access {
     pub(crate) lease: Duration,
     pub(crate) interval: Duration,
     pub(crate) max_result_bytes: usize,
+    /// Whether a WebSocket was agreed on.
+    #[cfg(feature = "websocket")]
+    pub(crate) serves_sockets: bool,
+    /// What pushes are signed with: the newest secret, and the one before, which a push on its way may bear.
+    #[cfg(feature = "push")]
+    pub(crate) push_secrets: Vec<eap_types::webhook::SigningSecret>,
 }
 
 impl Access {
@@ -43,6 +51,10 @@ impl Access {
             lease: self.lease,
             interval: self.interval,
             max_result_bytes: self.max_result_bytes,
+            #[cfg(feature = "websocket")]
+            serves_sockets: self.serves_sockets,
+            #[cfg(feature = "push")]
+            push_secrets: self.push_secrets.clone(),
         }
     }
 
@@ -60,8 +72,10 @@ pub(crate) struct Shared {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Wakes the heartbeat thread before its time.
     pub(crate) nudge: Notify,
-    /// Says that a handler reported progress.
+    /// Says that a handler reported progress, or emitted something.
     pub(crate) progress: Notify,
+    /// Counts how often all that a handler emitted was told, or given up.
+    pub(crate) output_told: watch::Sender<u64>,
     /// What the newest registration gave; `None` until there is one, and while another is made.
     pub(crate) access: watch::Sender<Option<Arc<Access>>>,
     pub(crate) status: watch::Sender<Status>,
@@ -77,6 +91,12 @@ pub(crate) struct Shared {
     pub(crate) running: AtomicUsize,
     /// Whether the orchestrator asked for a new token, and there is none yet.
     pub(crate) rotation_wanted: AtomicBool,
+    /// Where pushed tasks come in.
+    #[cfg(feature = "push")]
+    pub(crate) counter: crate::push::Counter,
+    /// Whether the orchestrator says that it pushes nothing.
+    #[cfg(feature = "push")]
+    pub(crate) push_suspended: watch::Sender<bool>,
     refused: AtomicU64,
     acks: Mutex<BTreeSet<DirectiveId>>,
     work_loop: Mutex<WorkLoop>,
@@ -91,6 +111,7 @@ impl Shared {
             entropy,
             nudge: Notify::new(),
             progress: Notify::new(),
+            output_told: watch::Sender::new(0),
             access: watch::Sender::new(None),
             status: watch::Sender::new(Status::Connecting),
             paused: watch::Sender::new(false),
@@ -99,6 +120,10 @@ impl Shared {
             recovered: Notify::new(),
             running: AtomicUsize::new(0),
             rotation_wanted: AtomicBool::new(false),
+            #[cfg(feature = "push")]
+            counter: crate::push::Counter::default(),
+            #[cfg(feature = "push")]
+            push_suspended: watch::Sender::new(false),
             refused: AtomicU64::new(0),
             acks: Mutex::new(BTreeSet::new()),
             work_loop: Mutex::new(WorkLoop::new()),
@@ -156,9 +181,9 @@ impl Shared {
     pub(crate) fn obey(&self, directive: &Directive) -> Option<Duration> {
         let mut interval = None;
         match &directive.kind {
-            DirectiveKind::Cancel { task_id, lease_id, reason } => {
-                info!(task.id = %task_id, "the orchestrator cancels the task");
-                self.leases.cancel(*task_id, *lease_id, reason.clone());
+            DirectiveKind::Cancel { task_id, lease_id, reason, cause } => {
+                info!(task.id = %task_id, cause = cause.map(CancelCause::as_str), "the orchestrator ends the attempt");
+                self.leases.cancel(LeaseKey { task: *task_id, lease: Some(*lease_id) }, *cause, reason.clone());
             }
             DirectiveKind::Drain { .. } => self.pause(true),
             DirectiveKind::Resume => self.pause(false),
@@ -187,7 +212,7 @@ impl Shared {
         }
     }
 
-    fn pause(&self, is_paused: bool) {
+    pub(crate) fn pause(&self, is_paused: bool) {
         let changed = self.paused.send_if_modified(|paused| std::mem::replace(paused, is_paused) != is_paused);
         if changed {
             warn!(is_paused, "the orchestrator asks the agent to drain, or to go on");

@@ -94,8 +94,13 @@ async fn open(args: &EventsArgs) -> Result<(EventStream, Option<u64>), Failure> 
         until = Some(newest);
     }
     let events = args.server.repeat(|| client.events(query.clone())).await?;
+    Ok((events.with_on_outage(tell_of_outages()), until))
+}
+
+/// Tells that the connection is lost, once, and that it is there again.
+pub(crate) fn tell_of_outages() -> impl FnMut(Option<&ClientError>) + Send + 'static {
     let mut is_told = false;
-    let events = events.with_on_outage(move |outage| match outage {
+    move |outage| match outage {
         Some(error) if !is_told => {
             is_told = true;
             let why = one_line(&root(error));
@@ -106,8 +111,7 @@ async fn open(args: &EventsArgs) -> Result<(EventStream, Option<u64>), Failure> 
             is_told = false;
             tell("eap: connected again\n");
         }
-    });
-    Ok((events, until))
+    }
 }
 
 /// The number of the newest event: where a stream without a number begins.
@@ -130,17 +134,20 @@ fn goes_on(args: &EventsArgs, events: &EventStream) -> String {
 
 fn line(told: &Told, json: bool) -> String {
     match (told, json) {
-        (Told::Event(event), true) => {
-            let text = serde_json::to_string(event).expect("every payload of the protocol has a JSON form");
-            // An end of line in JSON is white space of the sender's, in a detail that is kept as it came.
-            format!("{}\n", text.replace(['\n', '\r'], " "))
-        }
+        (Told::Event(event), true) => json_line(event),
         (Told::Reset(reset), true) => format!("{}\n", json!({"kind": EventsReset::KIND, "oldest": reset.oldest})),
         (Told::Event(event), false) => of_event(event),
         (Told::Reset(reset), false) => {
             format!("reset  events before {} are not kept any more\n", reset.oldest)
         }
     }
+}
+
+/// An event as one JSON document in a line of its own.
+pub(crate) fn json_line(event: &EventView) -> String {
+    let text = serde_json::to_string(event).expect("every payload of the protocol has a JSON form");
+    // An end of line in JSON is white space of the sender's, in a detail that is kept as it came.
+    format!("{}\n", text.replace(['\n', '\r'], " "))
 }
 
 fn of_event(event: &EventView) -> String {

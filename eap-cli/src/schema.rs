@@ -1,4 +1,4 @@
-//! `eap schema`: the JSON Schemas of all payloads and the OpenAPI document of the API.
+//! `eap schema`: the JSON Schemas of all payloads, the OpenAPI document of the API and the AsyncAPI document of its sockets.
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,20 @@ use eap_types::PayloadInfo;
 use crate::exit::{Exit, Failure};
 use crate::output::{Table, print};
 
-/// The name under which the OpenAPI document is asked for and kept.
-const OPENAPI: &str = "openapi";
+/// A document's name, and its text.
+type Document = (&'static str, fn() -> String);
 
-/// Show the JSON Schema of a payload, or the OpenAPI document of the API; without a name, list what there is.
+/// The documents beside the schemas, by the names under which they are asked for and kept.
+const DOCUMENTS: [Document; 2] = [("openapi", Orchestrator::openapi), ("asyncapi", Orchestrator::asyncapi)];
+
+/// Show the JSON Schema of a payload, or a document of the API: `openapi` for its calls, `asyncapi` for agents' WebSockets;
+/// without a name, list what there is.
 #[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {
-    /// A payload's name, as in `SubmitTask`, or `openapi`.
+    /// A payload's name, as in `SubmitTask`, or `openapi` or `asyncapi`.
     #[arg(value_name = "NAME", conflicts_with = "write")]
     name: Option<String>,
-    /// Write every schema and the OpenAPI document into this folder, one file each.
+    /// Write every schema and document into this folder, one file each.
     #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
 }
@@ -26,8 +30,10 @@ pub(crate) struct SchemaArgs {
 pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
     match (&args.write, args.name.as_deref()) {
         (Some(folder), _) => write_all(folder)?,
-        (None, Some(OPENAPI)) => print(&Orchestrator::openapi())?,
-        (None, Some(name)) => print(&text(named(name)?))?,
+        (None, Some(name)) => match DOCUMENTS.iter().find(|(document, _)| *document == name) {
+            Some((_, document)) => print(&document())?,
+            None => print(&text(named(name)?))?,
+        },
         (None, None) => list()?,
     }
     Ok(Exit::Done)
@@ -44,7 +50,9 @@ fn list() -> Result<(), Failure> {
         let examples: Vec<&str> = payload.examples.iter().map(|(name, _)| *name).collect();
         table.row([payload.name, payload.role.as_str(), &examples.join(" ")]);
     }
-    table.row([OPENAPI, "document"]);
+    for (document, _) in DOCUMENTS {
+        table.row([document, "document"]);
+    }
     print(&table.render())
 }
 
@@ -53,7 +61,7 @@ fn write_all(folder: &Path) -> Result<(), Failure> {
         |path: &Path, error: &std::io::Error| Failure::usage(format!("cannot write {}: {error}", path.display()));
     std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
     let schemas = PayloadInfo::ALL.iter().map(|payload| (payload.name, text(payload)));
-    for (name, text) in schemas.chain([(OPENAPI, Orchestrator::openapi())]) {
+    for (name, text) in schemas.chain(DOCUMENTS.map(|(name, document)| (name, document()))) {
         let path = folder.join(format!("{name}.json"));
         std::fs::write(&path, text).map_err(|error| failed(&path, &error))?;
     }

@@ -16,6 +16,9 @@ pub(crate) const REGISTRATION_SECRET: &str = "EAP_REGISTRATION_SECRET";
 /// What the server signs callbacks with: one or several secrets.
 pub(crate) const CALLBACK_SECRET: &str = "EAP_CALLBACK_SECRET";
 
+/// What the server encrypts secrets with that it has to read again.
+pub(crate) const SEALING_KEY: &str = "EAP_SEALING_KEY";
+
 /// As [`read`], but a variable that is set and empty is refused: whoever sets it for a server means to have a secret.
 pub(crate) fn read_for_server(variable: &str, file: Option<&Path>) -> Result<Option<Secret>, Failure> {
     let secret = read(variable, file)?;

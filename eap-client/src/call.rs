@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// An error of another crate, kept as a cause and not as a type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -27,7 +28,7 @@ pub trait HttpCall: fmt::Debug + Send + Sync {
     -> Result<http::Response<Bytes>, CallError>;
 
     /// Sends `request` and gives the answer once its head is there; the body comes piece by piece, for as long as there
-    /// is one. Only the stream of events needs it: an exchange that has only whole answers refuses, as here.
+    /// is one. The stream of events and artifacts need it: an exchange that has only whole answers refuses, as here.
     ///
     /// `deadline` covers connecting, sending and waiting for the head.
     ///
@@ -42,7 +43,42 @@ pub trait HttpCall: fmt::Debug + Send + Sync {
         let _ = (request, deadline);
         Err(CallError::Setup { source: "this exchange gives whole answers only".into() })
     }
+
+    /// Sends `request`, which asks to go on with another protocol (RFC 9110, section 7.8). Only an agent's WebSocket needs
+    /// it: an exchange that cannot do so refuses, as here.
+    ///
+    /// `deadline` covers connecting, sending and the whole of the answer's head.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`HttpCall::call`].
+    async fn upgrade(&self, request: http::Request<Bytes>, deadline: Duration) -> Result<Upgrade, CallError> {
+        let _ = (request, deadline);
+        Err(CallError::Setup { source: "this exchange cannot go on with another protocol".into() })
+    }
 }
+
+/// The answer to a request for another protocol.
+pub enum Upgrade {
+    /// The server changes the protocol: the headers of its 101, and the connection.
+    Switched(http::HeaderMap, Box<dyn Connection>),
+    /// The server answers as to any other request.
+    Answered(http::Response<Bytes>),
+}
+
+impl fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switched(..) => f.write_str("Switched"),
+            Self::Answered(answer) => f.debug_tuple("Answered").field(&answer.status()).finish(),
+        }
+    }
+}
+
+/// A connection that speaks another protocol now.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// The body of an answer that goes on; dropping it closes the exchange.
 #[async_trait]

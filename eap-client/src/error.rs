@@ -33,6 +33,9 @@ pub enum ClientError {
         #[source]
         source: Option<BoxError>,
     },
+    /// What came of an artifact is not what the server announced: cut off or changed on its way, or where it was kept.
+    #[error("what came is not what the server announced")]
+    Altered,
     /// The address of the server cannot be used.
     #[error("the server's address {why}")]
     BaseUrl {
@@ -53,7 +56,7 @@ impl ClientError {
         match self {
             Self::Refused { problem, .. } => Some(problem.status),
             Self::Unreadable { status, .. } => Some(*status),
-            Self::Call(_) | Self::BaseUrl { .. } | Self::Header { .. } => None,
+            Self::Call(_) | Self::Altered | Self::BaseUrl { .. } | Self::Header { .. } => None,
         }
     }
 
@@ -84,7 +87,7 @@ impl ClientError {
                 matches!(problem.status, 400..=499) && !matches!(problem.status, 401 | 408 | 425 | 429)
             }
             Self::Unreadable { status, .. } => *status == 413,
-            Self::Call(_) | Self::BaseUrl { .. } | Self::Header { .. } => false,
+            Self::Call(_) | Self::Altered | Self::BaseUrl { .. } | Self::Header { .. } => false,
         }
     }
 
@@ -92,7 +95,7 @@ impl ClientError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } | Self::Unreadable { retry_after, .. } => *retry_after,
-            Self::Call(_) | Self::BaseUrl { .. } | Self::Header { .. } => None,
+            Self::Call(_) | Self::Altered | Self::BaseUrl { .. } | Self::Header { .. } => None,
         }
     }
 }

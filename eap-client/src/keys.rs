@@ -1,8 +1,8 @@
 //! The operators' side: operator keys, registration secrets, and new tokens for agents.
 
 use eap_types::{
-    AgentId, CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId, KeyPage,
-    PageQuery, RegistrationSecretPage, RotationAsked, path,
+    AgentDetail, AgentId, CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId,
+    DrainAgent, KeyPage, PageQuery, RegistrationSecretPage, RotationAsked, SetInterval, path,
 };
 use http::Method;
 
@@ -18,6 +18,38 @@ impl OperatorClient {
     /// 404 AGENT_NOT_FOUND, 422 for an agent that did not agree on `rotate.v1`, and what any call can come to.
     pub async fn rotate_agent_token(&self, agent: &AgentId) -> Result<RotationAsked, ClientError> {
         self.request(Method::POST, &path::agent_rotate(agent)).send().await?.read()
+    }
+
+    /// Has an agent finish what it holds and take nothing new until it is resumed: `POST /api/v1/agents/{agent_id}/drain`.
+    /// Asking again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// 404 AGENT_NOT_FOUND, and what any call can come to.
+    pub async fn drain_agent(&self, agent: &AgentId, reason: Option<&str>) -> Result<AgentDetail, ClientError> {
+        let mut drain = DrainAgent::new();
+        drain.reason = reason.map(str::to_owned);
+        self.request(Method::POST, &path::agent_drain(agent)).json(&drain).send().await?.read()
+    }
+
+    /// Gives a drained agent work again: `POST /api/v1/agents/{agent_id}/resume`. One that is not drained is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// 404 AGENT_NOT_FOUND, and what any call can come to.
+    pub async fn resume_agent(&self, agent: &AgentId) -> Result<AgentDetail, ClientError> {
+        self.request(Method::POST, &path::agent_resume(agent)).send().await?.read()
+    }
+
+    /// Asks an agent to send heartbeats at another interval, 1 to 3600 s: `PUT /api/v1/agents/{agent_id}/interval`.
+    ///
+    /// # Errors
+    ///
+    /// 404 AGENT_NOT_FOUND, 422 for an interval out of range and for an agent that did not agree on `directives.v1`, and
+    /// what any call can come to.
+    pub async fn set_agent_interval(&self, agent: &AgentId, seconds: u64) -> Result<AgentDetail, ClientError> {
+        let request = self.request(Method::PUT, &path::agent_interval(agent));
+        request.json(&SetInterval::new(seconds)).send().await?.read()
     }
 
     /// Makes an operator key: `POST /api/v1/keys`. Its text is in the answer and nowhere else.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use eap_types::{
     AgentDetail, AgentId, AgentPage, CancelTask, Health, IdempotencyKey, JsonObject, Readiness, Secret, SubmitBatch,
-    SubmitBatchReply, SubmitOutcome, SubmitTask, TaskExplanation, TaskHistory, TaskId, TaskPage, TaskQuery, TaskView,
-    TenantId, Traceparent, WellKnown, header, path,
+    SubmitBatchReply, SubmitOutcome, SubmitTask, TaskExplanation, TaskHistory, TaskId, TaskPage, TaskQuery, TaskType,
+    TaskTypeView, TaskView, TenantId, Traceparent, WellKnown, header, path,
 };
 use http::Method;
 use serde::de::IgnoredAny;
@@ -155,6 +155,15 @@ impl OperatorClient {
     /// 422 for a query that breaks a rule, and what any call can come to.
     pub async fn tasks(&self, query: &TaskQuery) -> Result<TaskPage, ClientError> {
         self.request(Method::GET, &list(path::TASKS, query)).send().await?.read()
+    }
+
+    /// Asks what the agents that do tasks of one type take as input: `GET /api/v1/task-types/{task_type}`.
+    ///
+    /// # Errors
+    ///
+    /// What any call can come to.
+    pub async fn task_type(&self, task_type: &TaskType) -> Result<TaskTypeView, ClientError> {
+        self.request(Method::GET, &path::task_type(task_type)).send().await?.read()
     }
 
     /// Lists dead letters, newest task first: `GET /api/v1/dead-letters`.

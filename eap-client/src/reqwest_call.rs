@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
-use crate::call::{AnswerBody, BoxError, CallError, HttpCall};
+use crate::call::{AnswerBody, BoxError, CallError, HttpCall, Upgrade};
 
 /// The longest answer that is read, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -55,19 +55,22 @@ impl ReqwestCall {
     }
 
     async fn exchange(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, CallError> {
-        let mut response = self.head(request).await?;
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(classify)? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(CallError::TooLarge { limit: MAX_ANSWER_BYTES });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let mut answer = http::Response::new(body.freeze());
-        *answer.status_mut() = response.status();
-        *answer.headers_mut() = std::mem::take(response.headers_mut());
-        Ok(answer)
+        whole(self.head(request).await?).await
     }
+}
+
+async fn whole(mut response: reqwest::Response) -> Result<http::Response<Bytes>, CallError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(classify)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(CallError::TooLarge { limit: MAX_ANSWER_BYTES });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let mut answer = http::Response::new(body.freeze());
+    *answer.status_mut() = response.status();
+    *answer.headers_mut() = std::mem::take(response.headers_mut());
+    Ok(answer)
 }
 
 #[async_trait]
@@ -92,6 +95,19 @@ impl HttpCall for ReqwestCall {
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
         Ok(answer)
+    }
+
+    async fn upgrade(&self, request: http::Request<Bytes>, deadline: Duration) -> Result<Upgrade, CallError> {
+        let exchange = async {
+            let mut response = self.head(request).await?;
+            if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+                return whole(response).await.map(Upgrade::Answered);
+            }
+            let headers = std::mem::take(response.headers_mut());
+            let connection = response.upgrade().await.map_err(classify)?;
+            Ok(Upgrade::Switched(headers, Box::new(connection)))
+        };
+        tokio::time::timeout(deadline, exchange).await.unwrap_or(Err(CallError::Timeout { deadline }))
     }
 }
 

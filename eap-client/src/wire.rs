@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::call::{AnswerBody, BoxError, CallError, HttpCall};
+#[cfg(feature = "websocket")]
+use crate::call::{Connection, Upgrade};
 use crate::error::ClientError;
 
 /// How long a call may take when it waits for nothing but its answer.
@@ -155,24 +157,45 @@ impl Request<'_> {
     pub(crate) async fn send(self) -> Result<Answer, ClientError> {
         let (wire, deadline) = (self.wire, self.deadline);
         let response = wire.http.call(self.put_together()?, deadline).await?;
-        let retry_after = retry_after(response.headers());
-        Ok(Answer { status: response.status(), retry_after, body: response.into_body() })
+        Ok(Answer::new(response))
     }
 
     /// Sends it and gives the body as it comes, if it is of this media type.
     pub(crate) async fn open(self, media_type: &str) -> Result<Box<dyn AnswerBody>, ClientError> {
+        let (answer, headers, body) = self.begin().await?;
+        let given = headers.get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
+        let is_asked_for = given.split(';').next().is_some_and(|given| given.trim().eq_ignore_ascii_case(media_type));
+        if is_asked_for { Ok(body) } else { Err(answer.unreadable(None)) }
+    }
+
+    /// The same whatever the media type is, with the headers.
+    pub(crate) async fn open_any(self) -> Result<(HeaderMap, Box<dyn AnswerBody>), ClientError> {
+        let (_, headers, body) = self.begin().await?;
+        Ok((headers, body))
+    }
+
+    /// Sends it and reads the head of a success, or all of a refusal.
+    async fn begin(self) -> Result<(Answer, HeaderMap, Box<dyn AnswerBody>), ClientError> {
         let (wire, deadline) = (self.wire, self.deadline);
         let response = wire.http.open(self.put_together()?, deadline).await?;
         let (head, body) = response.into_parts();
-        let given = head.headers.get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
-        let is_asked_for = given.split(';').next().is_some_and(|given| given.trim().eq_ignore_ascii_case(media_type));
         let mut answer = Answer { status: head.status, retry_after: retry_after(&head.headers), body: Bytes::new() };
         if !head.status.is_success() {
             let read = tokio::time::timeout(deadline, whole(body)).await;
             answer.body = read.unwrap_or(Err(CallError::Timeout { deadline }))?;
             return Err(answer.refusal());
         }
-        if is_asked_for { Ok(body) } else { Err(answer.unreadable(None)) }
+        Ok((answer, head.headers, body))
+    }
+
+    /// Asks to go on with another protocol: the headers of the 101, and the connection.
+    #[cfg(feature = "websocket")]
+    pub(crate) async fn upgrade(self) -> Result<(HeaderMap, Box<dyn Connection>), ClientError> {
+        let (wire, deadline) = (self.wire, self.deadline);
+        match wire.http.upgrade(self.put_together()?, deadline).await? {
+            Upgrade::Switched(headers, connection) => Ok((headers, connection)),
+            Upgrade::Answered(answer) => Err(Answer::new(answer).refusal()),
+        }
     }
 
     fn put_together(self) -> Result<http::Request<Bytes>, ClientError> {
@@ -205,6 +228,17 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    fn new(response: http::Response<Bytes>) -> Self {
+        let retry_after = retry_after(response.headers());
+        Self { status: response.status(), retry_after, body: response.into_body() }
+    }
+
+    /// What a frame answers: a success, or a problem with its status.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn of_frame(status: StatusCode, body: String) -> Self {
+        Self { status, retry_after: None, body: body.into() }
+    }
+
     /// Reads a success as `T`, and anything else as the error it is.
     pub(crate) fn read<T: DeserializeOwned>(self) -> Result<T, ClientError> {
         if !self.status.is_success() {
@@ -239,7 +273,7 @@ impl Answer {
         }
     }
 
-    fn unreadable(&self, source: Option<BoxError>) -> ClientError {
+    pub(crate) fn unreadable(&self, source: Option<BoxError>) -> ClientError {
         ClientError::Unreadable { status: self.status.as_u16(), retry_after: self.retry_after, source }
     }
 }

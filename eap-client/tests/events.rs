@@ -8,9 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use eap_client::{
-    AnswerBody, CallError, ClientError, EventStream, HttpCall, MAX_EVENT_BYTES, OperatorClient, ReqwestCall, Told,
+    AnswerBody, CallError, ClientError, EventStream, HttpCall, MAX_EVENT_BYTES, OperatorClient, ReqwestCall, TaskWatch,
+    Told,
 };
-use eap_types::{ErrorCode, EventQuery, EventsReset, ProblemBody, Secret};
+use eap_types::{
+    ErrorCode, EventQuery, EventsReset, ProblemBody, RoutingView, Secret, TaskStatus, TaskView, Timestamp,
+};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// What one try to connect comes to.
@@ -34,6 +37,8 @@ enum Piece {
 #[derive(Debug, Default)]
 struct Script {
     opens: Mutex<VecDeque<Opens>>,
+    /// How the task stands that is asked for; the last one stays.
+    statuses: Mutex<VecDeque<TaskStatus>>,
     seen: Mutex<Vec<(http::Request<Bytes>, Instant)>>,
     open: Arc<AtomicUsize>,
 }
@@ -68,8 +73,18 @@ impl Script {
 
 #[async_trait]
 impl HttpCall for Script {
-    async fn call(&self, _: http::Request<Bytes>, _: Duration) -> Result<http::Response<Bytes>, CallError> {
-        panic!("a stream is no call for a whole answer")
+    async fn call(&self, request: http::Request<Bytes>, _: Duration) -> Result<http::Response<Bytes>, CallError> {
+        assert_eq!(request.uri().path(), format!("/api/v1/tasks/{TASK}"));
+        let mut statuses = self.statuses.lock().unwrap();
+        let status = *statuses.front().expect("only a watcher of a task makes calls for a whole answer");
+        if statuses.len() > 1 {
+            statuses.pop_front();
+        }
+        let (id, kind) = (TASK.parse().unwrap(), "work".parse().unwrap());
+        let session = TASK.parse().unwrap();
+        let mut task = TaskView::new(id, session, kind, RoutingView::default(), 3, Timestamp::UNIX_EPOCH);
+        task.status = status;
+        Ok(http::Response::new(serde_json::to_vec(&task).unwrap().into()))
     }
 
     async fn open(
@@ -138,6 +153,46 @@ fn text(text: &str) -> Piece {
 
 fn begins_at(id: u64) -> Piece {
     Piece::Text(format!(":\nid: {id}\n\n"))
+}
+
+const TASK: &str = "0190b2c4-0000-7000-8000-000000000001";
+
+async fn watch(script: Script) -> Result<TaskWatch, ClientError> {
+    let http = Arc::new(script) as Arc<dyn HttpCall>;
+    OperatorClient::new("http://orchestrator.test", http)?.watch_task(TASK.parse().unwrap()).await
+}
+
+/// All that a watched task tells, in a word each.
+async fn all(mut task: TaskWatch) -> Vec<String> {
+    let mut told = Vec::new();
+    while let Some(news) = task.next().await.unwrap() {
+        told.push(news.event().map_or_else(|| "reset".to_owned(), |event| event.seq.to_string()));
+    }
+    told
+}
+
+fn reset(oldest: u64) -> Piece {
+    Piece::Text(format!("id: {}\nevent: reset\ndata: {{\"oldest\":{oldest}}}\n\n", oldest - 1))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_over_is_watched_up_to_the_newest_event_though_its_end_is_not_kept() {
+    let opens =
+        [Opens::Stream(vec![begins_at(9)]), Opens::Stream(vec![reset(4), events([4, 6]), begins_at(9), hangs()])];
+    let statuses = Mutex::new([TaskStatus::Failed].into());
+    let script = Script { opens: Mutex::new(opens.into()), statuses, ..Script::default() };
+    // After the reset it is looked up once more, and the newest event with it.
+    script.opens.lock().unwrap().push_back(Opens::Stream(vec![begins_at(9)]));
+    assert_eq!(all(watch(script).await.unwrap()).await, ["4", "6"], "what went before is only old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_end_is_among_what_is_gone_is_found_to_be_over() {
+    let stream = vec![begins_at(0), events([1]), reset(40), begins_at(50), hangs()];
+    let opens = [Opens::Stream(stream), Opens::Stream(vec![begins_at(50)])];
+    let statuses = Mutex::new([TaskStatus::Leased, TaskStatus::Completed].into());
+    let script = Script { opens: Mutex::new(opens.into()), statuses, ..Script::default() };
+    assert_eq!(all(watch(script).await.unwrap()).await, ["1", "reset"]);
 }
 
 fn event(id: u64) -> String {

@@ -1,15 +1,17 @@
 //! An agent's record and its life.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use eap_types::{
     AgentId, AgentName, AgentState, AgentType, Capabilities, Capability, DirectiveId, Features, HealthStatus,
-    InstanceId, JsonObject, Labels, TenantId, Timestamp,
+    InstanceId, JsonObject, Labels, RawJson, TaskType, TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::orders::Orders;
 use crate::policy::LivenessPolicy;
+use crate::push::Push;
 use crate::score::TrackRecord;
 
 /// An agent as it registered, and what became of it.
@@ -42,6 +44,9 @@ pub struct Agent {
     /// Its own words about itself.
     #[serde(default)]
     pub metadata: JsonObject,
+    /// The JSON Schemas of its task types' inputs, as it published them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub task_schemas: BTreeMap<TaskType, RawJson>,
     /// What it and the server agreed on; `None` for an older peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Features>,
@@ -63,6 +68,12 @@ pub struct Agent {
     /// An operator asked it to get a new token, and it has not done so yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationIntent>,
+    /// What operators asked of it beside that.
+    #[serde(default, skip_serializing_if = "Orders::is_blank")]
+    pub orders: Orders,
+    /// How tasks are pushed to it, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<Push>,
     /// Rises by one with each registration.
     pub epoch: u64,
     /// When it last registered.
@@ -191,6 +202,34 @@ impl Agent {
     #[must_use]
     pub fn is_older_peer(&self) -> bool {
         self.features.is_none()
+    }
+
+    /// Whether it may be given work at all, as far as its standing and the orders of operators go.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.standing == Standing::Active && self.orders.drain.is_none()
+    }
+
+    /// Whether it finishes what it holds: by its own word, or because an operator asked for it.
+    #[must_use]
+    pub fn drains(&self) -> bool {
+        self.standing == Standing::Draining || self.orders.drain.is_some()
+    }
+
+    /// How its silence is read.
+    #[must_use]
+    pub fn liveness(&self, policy: &LivenessPolicy) -> LivenessPolicy {
+        LivenessPolicy { heartbeat_interval: self.orders.silence_unit(policy.heartbeat_interval) }
+    }
+
+    /// The state shown after `silence` without a sign of life.
+    #[must_use]
+    pub fn state(&self, silence: Duration, policy: &LivenessPolicy) -> AgentState {
+        let standing = match self.standing {
+            Standing::Active if self.orders.drain.is_some() => Standing::Draining,
+            standing => standing,
+        };
+        standing.state(silence, &self.liveness(policy))
     }
 
     fn is_previous(&self, sha256: &str, now: Timestamp) -> bool {

@@ -30,9 +30,12 @@
 //! |---|---|
 //! | `task` | the task's life: [`Task::apply`], attempts, leases, retries, late and duplicate results; [`Task::requeue`], [`Task::discard`] |
 //! | `agent` | the agent's life: [`Standing::after`], liveness from silence |
+//! | `orders` | what operators ask of an agent, and what it is told of that: [`Orders`] |
 //! | `credential` | whether an operator key or registration secret still opens anything: [`Credential::state`] |
 //! | `routing` | which agent may take which task: [`RoutingKey`] |
+//! | `schema` | which inputs an agent's JSON Schema accepts, within bounds: [`InputSchema`] |
 //! | `callback` | when a callback is tried again, and when it is given up |
+//! | `push` | what an answer to a push means for its attempt, and when an agent is no longer pushed to: [`PushPolicy::after`], [`PushHealth`] |
 //! | `score` | which of several agents should have a task, and why one cannot: [`Rating`], [`Hindrance`], [`TrackRecord`] |
 //! | `backoff` | growing delays with full jitter |
 //! | `digest` | when two results are the same |
@@ -47,8 +50,11 @@ mod backoff;
 mod callback;
 mod credential;
 mod digest;
+mod orders;
 mod policy;
+mod push;
 mod routing;
+mod schema;
 mod score;
 pub mod seconds;
 mod task;
@@ -58,14 +64,17 @@ pub use backoff::{Chance, full_jitter};
 pub use callback::{CallbackStep, DueCallback, Receipt};
 pub use credential::{Credential, Grant, check_limits};
 pub use digest::ResultDigest;
-pub use policy::{BreakerPolicy, CallbackPolicy, LivenessPolicy, TaskPolicy};
+pub use orders::{DrainOrder, IntervalOrder, Orders};
+pub use policy::{BreakerPolicy, CallbackPolicy, LivenessPolicy, PushPolicy, TaskPolicy};
+pub use push::{Push, PushHealth, PushOutcome, PushStep, PushSuspension};
 pub use routing::RoutingKey;
+pub use schema::{InputSchema, InputVerdict, TaskInput};
 pub use score::{
     Allowance, BreakerTurn, Conclusion, Hindrance, Rating, Score, TrackRecord, Verdict, load_band, room_for_work,
 };
 pub use task::{
     Attempt, AttemptOutcome, Changed, Disposal, EndOfLease, Lease, Note, NoteKind, Phase, Progress, Quote,
-    RecordedResult, Refusal, Report, ReportKind, Requeue, Step, Task, TaskEvent, TaskSpec, TaskState,
+    RecordedResult, Refusal, Report, ReportKind, Requeue, Step, Stop, Task, TaskEvent, TaskSpec, TaskState,
 };
 
 /// The README's program, compiled with the other examples.

@@ -57,6 +57,46 @@ impl Default for CallbackPolicy {
     }
 }
 
+/// How tasks are brought to an agent that serves (docs/protocol.md, section 1, "Task push").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PushPolicy {
+    /// How often one attempt is sent; 5.
+    pub max_tries: u32,
+    /// The longest wait after the first try, and after the first delivery that failed; doubles each time; 1 s.
+    #[serde(with = "crate::seconds")]
+    pub backoff_base: Duration,
+    /// The longest wait between two tries of one attempt; 30 s.
+    #[serde(with = "crate::seconds")]
+    pub backoff_cap: Duration,
+    /// The longest time for which an agent that takes nothing is left alone; 1 min.
+    #[serde(with = "crate::seconds")]
+    pub pause_cap: Duration,
+    /// How long an agent may take to answer that may answer before its result; 30 s.
+    #[serde(with = "crate::seconds")]
+    pub answer_timeout: Duration,
+    /// After so many failed deliveries in a row, pushing is suspended; 10.
+    pub suspend_failures: u32,
+    /// But not before the first of them is so long ago; 10 min.
+    #[serde(with = "crate::seconds")]
+    pub suspend_after: Duration,
+}
+
+impl Default for PushPolicy {
+    fn default() -> Self {
+        Self {
+            max_tries: 5,
+            backoff_base: Duration::from_secs(1),
+            backoff_cap: Duration::from_secs(30),
+            pause_cap: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(30),
+            suspend_failures: 10,
+            suspend_after: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
 /// How long an agent that keeps failing gets no work (docs/protocol.md, section 3, "Breaker").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -25,6 +25,7 @@ struct Setting {
     agents: usize,
     max_attempts: u32,
     timeout: u64,
+    inactivity: Option<u64>,
     run_at: Option<u64>,
     expires_at: Option<u64>,
     max_expiries: u32,
@@ -88,6 +89,8 @@ enum Op {
 enum Message {
     Renew,
     Progress(u64),
+    Output(u64),
+    RenewMoved(u8),
     Completed(u8),
     Failed(u8),
     Fatal(u8),
@@ -114,9 +117,10 @@ fn setting() -> impl Strategy<Value = Setting> {
     ];
     let limits = (1_usize..=4, 1_u32..=10, prop_oneof![Just(30_u64), Just(100), Just(3600)], 1_u32..=6, 1_u32..=8);
     let times = (prop::option::weighted(0.2, 1_u64..600), prop::option::weighted(0.2, 1_u64..4000));
-    (limits, times, survivor).prop_map(|(limits, (run_at, expires_at), survivor)| {
+    let inactivity = prop::option::weighted(0.3, 2_u64..90);
+    (limits, times, inactivity, survivor).prop_map(|(limits, (run_at, expires_at), inactivity, survivor)| {
         let (agents, max_attempts, timeout, max_expiries, max_releases) = limits;
-        Setting { agents, max_attempts, timeout, run_at, expires_at, max_expiries, max_releases, survivor }
+        Setting { agents, max_attempts, timeout, inactivity, run_at, expires_at, max_expiries, max_releases, survivor }
     })
 }
 
@@ -124,6 +128,8 @@ fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         3 => Just(Message::Renew),
         2 => (0_u64..6).prop_map(Message::Progress),
+        1 => (0_u64..6).prop_map(Message::Output),
+        1 => (0_u8..4).prop_map(Message::RenewMoved),
         1 => prop::bool::weighted(0.5).prop_flat_map(|is_done| {
             if is_done { (0_u8..2).prop_map(Message::Completed).boxed() } else { (0_u8..2).prop_map(Message::Fatal).boxed() }
         }),
@@ -169,6 +175,8 @@ fn message_of(id: &str, number: u32, what: Message, quote: Quote) -> TaskEvent {
     match what {
         Message::Renew => renew(id, number),
         Message::Progress(seq) => progress(id, quote, seq),
+        Message::Output(seq) => output(id, quote, seq, "text"),
+        Message::RenewMoved(tenths) => renew_at(id, number, f64::from(tenths) / 10.0),
         Message::Completed(which) => report(id, quote, completed(&word(which))),
         Message::Failed(which) => report(id, quote, failed(&word(which))),
         Message::Fatal(which) => report(id, quote, fatal(&word(which))),
@@ -196,6 +204,7 @@ impl<'a> World<'a> {
         let spec = TaskSpec {
             max_attempts: setting.max_attempts,
             timeout: seconds(setting.timeout),
+            inactivity: setting.inactivity.map(seconds),
             run_at: setting.run_at.map(at),
             expires_at: setting.expires_at.map(at),
             ..spec()
@@ -226,7 +235,14 @@ impl<'a> World<'a> {
         let answer = self.life.watched(event).map_err(|broken| {
             TestCaseError::fail(format!("{broken}\nafter {event:?}\nat {}\non {:#?}", self.life.now, before.state))
         })?;
-        if let Ok(Step::Changed(_)) = &answer {
+        if let Ok(Step::Changed(change)) = &answer {
+            let newest = change.state.attempts.last();
+            if before.lease().is_some() && newest.is_some_and(|attempt| attempt.inactive) {
+                self.tick("went quiet");
+            }
+            if change.notes.iter().any(|note| note.output.is_some()) {
+                self.tick("told output");
+            }
             match (&before.state.phase, self.life.phase()) {
                 (Phase::Leased(old), Phase::Leased(new)) if new.expires_at > old.expires_at => self.tick("renewed"),
                 (_, Phase::Dead { .. }) => self.tick("dead"),
@@ -420,6 +436,8 @@ fn whatever_the_network_does_the_invariants_hold_and_the_task_ends() {
         "mismatch",
         "never assigned",
         "renewed",
+        "told output",
+        "went quiet",
         "completed",
         "failed for good",
         "cancelled",

@@ -99,7 +99,7 @@ fn a_holder_that_vanished_before_its_deadline_expires() {
 #[test]
 fn progress_renews_its_lease_and_keeps_the_newest_word() {
     let mut life = leased_for(3600);
-    let seq = |life: &Life| life.task.state.progress.as_ref().map(|progress| progress.seq);
+    let seq = |life: &Life| life.task.state.progress.as_ref().and_then(|progress| progress.seq);
     life.wait(seconds(5)).go(progress(ALPHA, by_lease(1), 2));
     assert_eq!((seq(&life), ends(&life)), (Some(2), at(65)), "the record is written anyway");
     for older in [1, 2] {
@@ -113,6 +113,73 @@ fn progress_renews_its_lease_and_keeps_the_newest_word() {
     life.assign(ALPHA, 2);
     assert_eq!(seq(&life), None, "each attempt counts its own");
     assert_eq!(life.ask(progress(ALPHA, by_lease(1), 9)), Err(Refusal::LeaseLost { attempt: Some(1) }));
+}
+
+fn watched_for(inactivity: u64) -> Life {
+    let mut life = Life::of(TaskSpec { inactivity: Some(seconds(inactivity)), ..spec() });
+    life.assign(ALPHA, 1);
+    life
+}
+
+#[test]
+fn a_handler_that_tells_nothing_runs_out_of_time_before_its_limit() {
+    let mut life = watched_for(90);
+    for beat in [20, 40, 60, 80] {
+        // A heartbeat's renewal is no sign of the handler, not even with the fraction known already.
+        life.wait_until(at(beat)).ask(renew_at(ALPHA, 1, 0.0)).unwrap();
+        life.ask(renew(ALPHA, 1)).unwrap();
+        if beat == 20 {
+            assert_eq!(life.task.due_at(), Some(at(80)), "the lease; 0.0 was news at 20 s, the handler may be quiet");
+        }
+    }
+    assert_eq!(life.wait_until(at(110) - TICK).ask(due()), Err(Refusal::NotDue));
+    life.wait(TICK).go(due());
+    let attempt = life.task.attempt(1).expect("attempt 1");
+    assert_eq!((attempt.outcome, attempt.error_code), (AttemptOutcome::Failed, Some(FailureCode::Timeout)));
+    assert_eq!(attempt.stopped(), Some(eap_types::CancelCause::Inactivity));
+    assert_eq!(attempt.message.as_deref(), Some("inactivity: the attempt told nothing for 90 s"));
+}
+
+#[test]
+fn every_newer_report_is_a_sign_of_the_handler() {
+    let mut life = watched_for(30);
+    life.wait_until(at(25)).go(progress(ALPHA, by_lease(1), 1));
+    life.wait_until(at(50)).go(output(ALPHA, by_lease(1), 2, "text"));
+    life.wait_until(at(75)).go(renew_at(ALPHA, 1, 0.5));
+    assert_eq!(held(&life).quiet_until, Some(at(105)));
+    // A repeat is none, nor is an echo of what reports have overtaken.
+    life.wait_until(at(104)).ask(output(ALPHA, by_lease(1), 2, "text")).unwrap();
+    life.ask(renew_at(ALPHA, 1, 0.1)).unwrap();
+    life.sweep();
+    assert_eq!((life.now, life.outcomes()), (at(105), vec!["failed"]));
+}
+
+#[test]
+fn whoever_vanished_before_it_was_quiet_for_long_has_expired() {
+    let mut life = watched_for(90);
+    life.wait(seconds(1000)).go(due());
+    assert_eq!(life.outcomes(), ["expired"]);
+    let mut away = watched_for(20);
+    away.wait(seconds(50)).go(TaskEvent::FreshStart);
+    assert_eq!(held(&away).quiet_until, Some(at(70)), "nobody could hear the handler while the server was away");
+}
+
+#[test]
+fn output_is_told_in_parts_up_to_its_limit_and_each_part_once() {
+    let mut life = leased_for(3600);
+    life.go(progress(ALPHA, by_lease(1), 1));
+    let told = life.go(output(ALPHA, by_lease(1), 2, "text")).notes;
+    assert_eq!((told.len(), told[0].output.as_deref()), (1, Some("text")));
+    assert_eq!(life.task.state.progress.as_ref().and_then(|progress| progress.fraction), Some(0.1), "it stays known");
+    assert_eq!(life.ask(output(ALPHA, by_lease(1), 2, "text")), Ok(Step::Unchanged));
+    let rest = "x".repeat((1 << 20) - 4);
+    life.go(output(ALPHA, by_lease(1), 3, &rest));
+    let full = life.ask(output(ALPHA, by_lease(1), 4, "y"));
+    assert_eq!(full, Err(Refusal::OutputFull { limit: 1 << 20 }));
+    life.go(progress(ALPHA, by_lease(1), 4));
+    life.go(forget(ALPHA, 1));
+    life.assign(ALPHA, 2);
+    life.go(output(ALPHA, by_lease(2), 1, "again"));
 }
 
 #[test]

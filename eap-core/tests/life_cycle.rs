@@ -17,6 +17,7 @@
 //! | `422` | lease and attempt do not belong together |
 //! | `conflict3` | attempt 3 has another result |
 //! | `final3`, `lost1` | TASK_FINAL or LEASE_LOST, and the caller's attempt, if it has one |
+//! | `full` | the attempt has told as much output as it may |
 //! | `unready`, `early` | not to be taken now; nothing is due |
 //!
 //! The phases `ready` and `wait` are both `queued`: claimable, and delayed or backing off.
@@ -78,6 +79,8 @@ fn phases() -> Vec<(&'static str, Life)> {
         ("leased", after(holding(), 20)),
         ("stale", after(holding(), 61)),
         ("late", out_of_time(3)),
+        // Its lease is live, and its handler was quiet for too long.
+        ("quiet", after(with_past(TaskSpec { inactivity: Some(seconds(20)), ..spec() }), 20)),
         // Final: by a result, by a failure, by a timeout on the last attempt, by hand, by expiries.
         ("completed", then(holding(), report(ALPHA, by_lease(3), completed("C")))),
         ("failed", then(holding(), report(ALPHA, by_lease(3), fatal("G")))),
@@ -111,6 +114,8 @@ fn events() -> Vec<(String, TaskEvent)> {
     row("assign gamma", assign(GAMMA, 4));
     row("renew newest", renew(ALPHA, 3));
     row("renew older", renew(ALPHA, 1));
+    row("renew moved", renew_at(ALPHA, 3, 0.5));
+    row("renew echo", renew_at(ALPHA, 3, 0.1));
     row("renew beta", renew(BETA, 3));
     row("renew stranger", renew(GAMMA, 3));
     row("forget newest", forget(ALPHA, 3));
@@ -124,7 +129,12 @@ fn events() -> Vec<(String, TaskEvent)> {
     row("release draining", release(ALPHA, by_lease(3), EndOfLease::Draining));
     row("release deregistered", release(ALPHA, by_lease(3), EndOfLease::Deregistered));
     row("release unclaimed", release(ALPHA, by_lease(3), EndOfLease::Unclaimed));
+    row("release no place", release(ALPHA, by_lease(3), EndOfLease::NoPlace));
     row("progress again", progress(ALPHA, by_lease(3), 5));
+    row("output again", output(ALPHA, by_lease(3), 5, "text"));
+    row("output newest", output(ALPHA, by_lease(3), 6, "text"));
+    row("output older", output(ALPHA, by_lease(1), 6, "text"));
+    row("output too_much", output(ALPHA, by_lease(3), 6, &"x".repeat((1 << 20) + 1)));
     for (name, id, quote) in quotes {
         row(&format!("progress {name}"), progress(id, quote, 6));
         row(&format!("handed_back {name}"), release(id, quote, handed_back()));
@@ -162,6 +172,7 @@ fn cell(before: &Task, answer: &Result<Step, Refusal>) -> String {
         Err(Refusal::ResultConflict { attempt }) => format!("conflict{attempt}"),
         Err(Refusal::TaskFinal { attempt, .. }) => numbered("final", attempt),
         Err(Refusal::LeaseLost { attempt }) => numbered("lost", attempt),
+        Err(Refusal::OutputFull { .. }) => "full".to_owned(),
         Err(Refusal::NotReady) => "unready".to_owned(),
         Err(Refusal::NotDue) => "early".to_owned(),
         other => panic!("the table has no word for {other:?}"),

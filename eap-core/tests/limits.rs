@@ -58,13 +58,14 @@ fn rejections_count_towards_the_same_twenty() {
 }
 
 #[test]
-fn draining_deregistered_and_unclaimed_do_not_count_and_do_not_wait() {
+fn releases_that_are_no_fault_do_not_count_and_do_not_wait() {
     let mut life = Life::of(TaskSpec { max_attempts: 1, ..spec() });
     for number in 1..=90 {
         life.assign(ALPHA, number);
-        let why = match number % 3 {
+        let why = match number % 4 {
             0 => EndOfLease::Draining,
             1 => EndOfLease::Deregistered,
+            2 => EndOfLease::NoPlace,
             _ => EndOfLease::Unclaimed,
         };
         life.go(release(ALPHA, by_lease(number), why));

@@ -31,7 +31,7 @@ const BANNED_WORDS: &[&str] = &[
 ];
 
 /// What the crate may be built on.
-const DEPENDENCIES: &[&str] = &["eap-types", "serde", "serde_json", "sha2", "thiserror"];
+const DEPENDENCIES: &[&str] = &["eap-types", "regex", "serde", "serde_json", "sha2", "thiserror"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("the sources are readable") {

@@ -30,12 +30,15 @@ fn an_agent(id: &str, offers: &[&str]) -> Agent {
         labels: Labels::default(),
         endpoint_url: None,
         metadata: JsonObject::default(),
+        task_schemas: Default::default(),
         features: None,
         max_concurrent_tasks: 10,
         registered_with: None,
         admitted_capabilities: BTreeSet::new(),
         previous_token: None,
         rotation: None,
+        orders: eap_core::Orders::default(),
+        push: None,
         token_sha256: None,
         epoch: 1,
         registered_at: at(0),
@@ -123,6 +126,7 @@ fn a_score_is_the_sum_of_its_weighted_parts() {
     let rating = Rating::of(&both, &vitals(), 0, &key(&["text.translate"]));
     assert_eq!(hundredths(&rating), [0.24, 0.15, 0.2, 0.1, 0.0, 0.69]);
     assert_eq!(hundredths(&rating.preferred()), [0.24, 0.15, 0.2, 0.1, 0.2, 0.89]);
+    assert_eq!(hundredths(&rating.suspect()), [0.24, 0.15, 0.2, 0.0, 0.0, 0.59]);
 
     let specialist = an_agent(ALPHA, &["text.translate"]);
     let mut known = vitals();
@@ -177,6 +181,7 @@ fn an_attempt_says_of_its_agent_what_the_table_says() {
         ("draining", released(EndOfLease::Draining), Some(None)),
         ("deregistered", released(EndOfLease::Deregistered), Some(None)),
         ("unclaimed", released(EndOfLease::Unclaimed), Some(None)),
+        ("without a place", released(EndOfLease::NoPlace), Some(None)),
         ("cancelled", vec![cancel()], Some(None)),
         ("forgotten", vec![forget(ALPHA, 1)], Some(Some(Failure))),
         ("lapsed", vec![due()], Some(Some(Failure))),

@@ -21,6 +21,7 @@ pub(crate) struct Announcements {
     supply: Mutex<Supply>,
     supplied: Notify,
     callback_due: Notify,
+    pushed: Notify,
     readers: Mutex<HashMap<TaskId, Readers>>,
     takers: Mutex<Option<Arc<dyn Takers>>>,
 }
@@ -84,6 +85,7 @@ impl Announcements {
             supply: Mutex::default(),
             supplied: Notify::new(),
             callback_due: Notify::new(),
+            pushed: Notify::new(),
             readers: Mutex::default(),
             takers: Mutex::default(),
         }
@@ -166,6 +168,16 @@ impl Announcements {
     /// Waits until a callback became due since this was last waited for. Safe to drop.
     pub(crate) async fn callback_due(&self) {
         self.callback_due.notified().await;
+    }
+
+    /// There may be an agent more to push to.
+    pub(crate) fn push_changed(&self) {
+        self.pushed.notify_one();
+    }
+
+    /// Waits until there may be an agent more to push to since this was last waited for. Safe to drop.
+    pub(crate) async fn agents_pushed(&self) {
+        self.pushed.notified().await;
     }
 
     /// Takes what came since the last call.

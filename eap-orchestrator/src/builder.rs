@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use eap_types::webhook::SigningSecret;
 
+use crate::artifacts::{ArtifactStore, MemoryArtifacts, Shelf};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::config::{Access, Config, ConfigProblems, OperatorKey, RegistrationSecret};
 use crate::lifecycle::Lifecycle;
@@ -20,6 +21,7 @@ pub struct Builder {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     outbound: Option<Arc<dyn OutboundCall>>,
+    artifacts: Option<Arc<dyn ArtifactStore>>,
 }
 
 impl Builder {
@@ -30,6 +32,7 @@ impl Builder {
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
             outbound: None,
+            artifacts: None,
         }
     }
 
@@ -89,6 +92,14 @@ impl Builder {
         self
     }
 
+    /// Says where artifacts are kept that are too large for a result. Without it, an orchestrator over a store of its host's
+    /// takes none; one in memory keeps them in memory.
+    #[must_use]
+    pub fn artifacts(mut self, artifacts: Arc<dyn ArtifactStore>) -> Self {
+        self.artifacts = Some(artifacts);
+        self
+    }
+
     /// Checks the configuration and builds the orchestrator; nothing runs yet.
     ///
     /// # Errors
@@ -96,8 +107,18 @@ impl Builder {
     /// [`ConfigProblems`], naming everything that is wrong.
     pub fn build(self) -> Result<Orchestrator, ConfigProblems> {
         self.config.validate()?;
+        let in_memory = || self.store.is_none().then(|| Arc::new(MemoryArtifacts::new()) as Arc<dyn ArtifactStore>);
+        let artifacts = self.artifacts.or_else(in_memory).map(|store| Arc::new(Shelf::new(store)));
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock))));
         let metrics = Metrics::new(self.clock.now(), crate::http::calls());
-        Ok(Orchestrator::new(Lifecycle::new(self.config, store, self.clock, self.entropy, metrics, self.outbound)))
+        Ok(Orchestrator::new(Lifecycle::new(
+            self.config,
+            store,
+            self.clock,
+            self.entropy,
+            metrics,
+            self.outbound,
+            artifacts,
+        )))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use eap_core::{BreakerPolicy, CallbackPolicy, LivenessPolicy, TaskPolicy};
+use eap_core::{BreakerPolicy, CallbackPolicy, LivenessPolicy, PushPolicy, TaskPolicy};
 use eap_types::webhook::SigningSecret;
 use eap_types::{NamePolicy, Secret, TenantId, Timestamp, limits};
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,11 @@ pub struct Config {
     pub capacity: Capacity,
     /// How the end of a task is told to its `callback_url`.
     pub callbacks: Callbacks,
+    /// How tasks are brought to agents that serve.
+    pub push: PushPolicy,
+    /// Hides what the server keeps to prove itself to those agents, at least 24 bytes. Default: one that is made for each
+    /// process, so that after a restart nothing is pushed to an agent before it registers again.
+    pub sealing_key: Option<Secret>,
     /// Which endpoints the server calls.
     pub endpoints: EndpointPolicy,
     /// How `serve` protects its connections.
@@ -279,6 +284,18 @@ pub struct Capacity {
     pub polls: usize,
     /// Streams of events in all; one more is answered 503. Default: 1,000.
     pub watchers: usize,
+    /// WebSockets in all; one more is answered 503. Default: 10,000.
+    pub sockets: usize,
+    /// Pushes under way at once; each may hold an answer of `result_bytes`. A push that finds no place for a sixth of
+    /// its lease goes back to the queue.
+    /// Default: 256.
+    pub pushes: usize,
+    /// An artifact that is uploaded by reference. Default: 64 MiB.
+    pub artifact_bytes: u64,
+    /// All artifacts together that are uploaded for one attempt; more is answered 413. Default: 256 MiB.
+    pub artifact_bytes_per_attempt: u64,
+    /// Parts of artifacts that one agent may be sending; one more is answered 429. Default: 4.
+    pub uploads_per_agent: usize,
     /// Writes under way in all; one more is answered 503. Default: 10,000.
     pub writes: usize,
     /// How long a connection may take to send its first byte or a request's header. Default: 10 s.
@@ -304,6 +321,11 @@ impl Default for Capacity {
             polls_per_agent: 4,
             polls: 100_000,
             watchers: 1_000,
+            sockets: 10_000,
+            pushes: 256,
+            artifact_bytes: limits::MAX_ARTIFACT_BYTES as u64,
+            artifact_bytes_per_attempt: 256 * 1024 * 1024,
+            uploads_per_agent: 4,
             writes: 10_000,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -408,6 +430,14 @@ impl Config {
         );
         expect((1..=1_000).contains(&callbacks.at_once), "callbacks.at_once is not between 1 and 1000");
         expect(callbacks.per_receiver > 0, "callbacks.per_receiver is 0");
+        let push = &self.push;
+        expect(push.max_tries > 0, "push.max_tries is 0");
+        expect(push.suspend_failures > 0, "push.suspend_failures is 0");
+        expect(!push.answer_timeout.is_zero(), "push.answer_timeout is 0");
+        expect(!push.backoff_base.is_zero(), "push.backoff_base is 0");
+        expect(push.backoff_base <= push.backoff_cap, "push.backoff_base is longer than push.backoff_cap");
+        expect(push.backoff_base <= push.pause_cap, "push.backoff_base is longer than push.pause_cap");
+        expect(self.sealing_key.as_ref().is_none_or(long_enough), "sealing_key has fewer than 24 bytes");
         for problem in self.endpoints.problems() {
             expect(false, problem);
         }
@@ -425,10 +455,17 @@ impl Config {
             (capacity.polls_per_agent, "polls_per_agent"),
             (capacity.polls, "polls"),
             (capacity.watchers, "watchers"),
+            (capacity.pushes, "pushes"),
             (capacity.writes, "writes"),
+            (capacity.uploads_per_agent, "uploads_per_agent"),
         ] {
             expect(value > 0, &format!("capacity.{name} is 0"));
         }
+        expect(capacity.artifact_bytes > 0, "capacity.artifact_bytes is 0");
+        expect(
+            capacity.artifact_bytes_per_attempt >= capacity.artifact_bytes,
+            "capacity.artifact_bytes_per_attempt is less than capacity.artifact_bytes",
+        );
         expect(
             capacity.bodies_bytes >= capacity.result_bytes,
             "capacity.bodies_bytes is less than capacity.result_bytes",

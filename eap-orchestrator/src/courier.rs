@@ -17,7 +17,7 @@ use tracing::{debug, error, warn};
 
 use crate::error::{Error, causes};
 use crate::lifecycle::Lifecycle;
-use crate::outbound::{CallLimits, OutboundCall};
+use crate::outbound::{CallLimits, OutboundCall, retry_after};
 use crate::store::{StoreError, Stored};
 
 /// How many callbacks are looked at in one read, and how many reads one round makes at most.
@@ -212,12 +212,6 @@ impl Shared {
         };
         self.lifecycle.settle_callback(callback, tenant, receipt).await
     }
-}
-
-/// The pause that an answer asks for, where it is given in seconds.
-fn retry_after(answer: &http::Response<bytes::Bytes>) -> Option<Duration> {
-    let text = answer.headers().get(http::header::RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().map(Duration::from_secs).ok()
 }
 
 async fn wait(patience: Option<Duration>) {

@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::announce::lock;
 use crate::auth::AgentToken;
+use crate::schemas::{SchemaShelf, Schemas};
 use crate::store::{Revision, Stored};
 
 /// One agent: its record and what was last heard of it.
@@ -23,6 +24,8 @@ use crate::store::{Revision, Stored};
 pub(crate) struct Entry {
     pub(crate) agent: Arc<Agent>,
     pub(crate) revision: Revision,
+    /// What it takes as input of the task types it published a schema of.
+    pub(crate) schemas: Schemas,
     token: Option<[u8; 32]>,
     /// The token before, and until when it works.
     previous: Option<([u8; 32], Timestamp)>,
@@ -40,13 +43,14 @@ struct Heard {
 }
 
 impl Entry {
-    fn new(agent: Agent, revision: Revision, vitals: Vitals, unwritten: bool) -> Self {
+    fn new(agent: Agent, revision: Revision, schemas: Schemas, vitals: Vitals, unwritten: bool) -> Self {
         let token = agent.token_sha256.as_deref().and_then(crate::auth::unhex);
         let previous = agent.previous_token.as_ref();
         let previous = previous.and_then(|token| Some((crate::auth::unhex(&token.sha256)?, token.valid_until)));
         Self {
             agent: Arc::new(agent),
             revision,
+            schemas,
             token,
             previous,
             is_token_used: AtomicBool::new(false),
@@ -106,6 +110,9 @@ pub(crate) struct Directory {
     entries: RwLock<HashMap<AgentId, Arc<Entry>>>,
     /// Agents whose breaker is open, by the end of its cool-down. One too many does no harm.
     cooling: Mutex<BTreeSet<(Timestamp, AgentId)>>,
+    pub(crate) shelf: SchemaShelf,
+    /// Whether any agent has published a schema since the start; without, no submit looks for one.
+    has_schemas: AtomicBool,
 }
 
 impl Directory {
@@ -125,7 +132,8 @@ impl Directory {
         };
         *lock(&self.cooling) = agents.iter().filter_map(cooling).collect();
         let entry = |(stored, vitals): (Stored<Agent>, Vitals)| {
-            (stored.record.id.clone(), Arc::new(Entry::new(stored.record, stored.revision, vitals, false)))
+            let schemas = self.schemas_of(&stored.record);
+            (stored.record.id.clone(), Arc::new(Entry::new(stored.record, stored.revision, schemas, vitals, false)))
         };
         *self.write() = agents.into_iter().map(entry).collect();
     }
@@ -133,6 +141,7 @@ impl Directory {
     /// Takes over a record that was committed. Vitals stay unless the record begins a new epoch; the track record stays
     /// in any case.
     pub(crate) fn put(&self, agent: Agent, revision: Revision, first_heard: Option<Vitals>) {
+        let schemas = self.schemas_of(&agent);
         let mut entries = self.write();
         let known = entries.get(&agent.id);
         if known.is_some_and(|known| known.revision > revision) {
@@ -144,7 +153,7 @@ impl Directory {
         let vitals = first_heard.or(known).unwrap_or_else(|| Vitals::registered(agent.epoch, agent.registered_at));
         let vitals = Vitals { record, ..vitals };
         // Whatever was heard and not yet written moves over with the vitals.
-        let entry = Entry::new(agent, revision, vitals, true);
+        let entry = Entry::new(agent, revision, schemas, vitals, true);
         if newest_was_used.is_some() && newest_was_used == entry.token {
             entry.is_token_used.store(true, Ordering::Relaxed);
         }
@@ -229,7 +238,35 @@ impl Directory {
 
     /// Whether any agent that takes work could ever take a task of this key.
     pub(crate) fn can_serve(&self, key: &RoutingKey) -> bool {
-        self.find(|agent| agent.standing == Standing::Active && key.admits(agent)).is_some()
+        self.find(|agent| agent.takes_work() && key.admits(agent)).is_some()
+    }
+
+    fn schemas_of(&self, agent: &Agent) -> Schemas {
+        if !agent.task_schemas.is_empty() {
+            self.has_schemas.store(true, Ordering::Release);
+        }
+        self.shelf.of_record(agent)
+    }
+
+    /// Whether an input may have to be as a schema says.
+    pub(crate) fn has_schemas(&self) -> bool {
+        self.has_schemas.load(Ordering::Acquire)
+    }
+
+    /// The agents that are heard of and would get a task of this key.
+    pub(crate) fn takers(&self, key: &RoutingKey, now: Timestamp, policy: &LivenessPolicy) -> Vec<Arc<Entry>> {
+        let is_taker = |entry: &Entry| {
+            entry.agent.takes_work()
+                && key.admits(&entry.agent)
+                && now.saturating_since(entry.silent_since()) < entry.agent.liveness(policy).offline_after()
+        };
+        self.read().values().filter(|entry| is_taker(entry)).cloned().collect()
+    }
+
+    /// The agents that are pushed to.
+    pub(crate) fn pushed(&self) -> Vec<AgentId> {
+        let entries = self.read();
+        entries.values().filter(|entry| entry.agent.push.is_some()).map(|entry| entry.agent.id.clone()).collect()
     }
 
     /// The agents of a tenant that are not deregistered, newest first.
@@ -246,7 +283,7 @@ impl Directory {
     pub(crate) fn count_states(&self, now: Timestamp, policy: &LivenessPolicy) -> Vec<(AgentState, u64)> {
         let mut counts: Vec<_> = AgentState::ALL.iter().map(|state| (*state, 0)).collect();
         for entry in self.read().values() {
-            let state = entry.agent.standing.state(now.saturating_since(entry.silent_since()), policy);
+            let state = entry.agent.state(now.saturating_since(entry.silent_since()), policy);
             if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == state) {
                 *count += 1;
             }

@@ -1,6 +1,6 @@
 //! Why a call was not done, by what its caller can do next.
 
-use eap_core::Refusal;
+use eap_core::{Refusal, Stop, Task};
 use eap_types::{DecodeError, FieldProblem, Scope, TaskStatus};
 
 use crate::store::{BoxError, StoreError};
@@ -60,9 +60,41 @@ pub enum Error {
     /// There is no such task, or not for this caller.
     #[error("there is no such task")]
     UnknownTask,
+    /// The task has no such artifact, or none yet.
+    #[error("the task has no such artifact")]
+    UnknownArtifact,
+    /// This server takes no uploads.
+    #[error("this server takes no artifacts by reference")]
+    NoUploads,
+    /// The part does not go on where the upload stands.
+    #[error("the upload goes on at byte {kept}")]
+    UploadOffset {
+        /// How many bytes are kept.
+        kept: u64,
+    },
+    /// What came is something else than was announced; of it nothing is kept.
+    #[error("this is {what}")]
+    DigestMismatch {
+        /// What it is.
+        what: &'static str,
+    },
+    /// The body is shorter or longer than was announced.
+    #[error("the body is not as long as its headers say")]
+    UploadLength,
+    /// The uploads for the attempt are as many as they may be.
+    #[error("an attempt may have at most {limit} {what} in artifacts by reference")]
+    UploadsFull {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        limit: u64,
+    },
     /// The attempt no longer counts: drop it.
     #[error("the lease is lost: a newer attempt was claimed, or the server ended this one")]
-    LeaseLost,
+    LeaseLost {
+        /// Why the server ended it, if it did.
+        stop: Option<Stop>,
+    },
     /// The attempt already has another result, which stays.
     #[error("attempt {attempt} already has another result; that one stays")]
     ResultConflict {
@@ -74,6 +106,14 @@ pub enum Error {
     TaskFinal {
         /// How it ended.
         status: TaskStatus,
+        /// Why the server ended the caller's attempt, if it did.
+        stop: Option<Stop>,
+    },
+    /// The attempt has told as much output as it may while it runs: the rest belongs into its result.
+    #[error("an attempt may tell at most {limit} bytes of output while it runs")]
+    OutputFull {
+        /// How much that is.
+        limit: usize,
     },
     /// The task did neither fail for good nor die: there is nothing to requeue or discard.
     #[error("the task is {status}, and only one that failed for good or died is a dead letter")]
@@ -105,6 +145,9 @@ pub enum Error {
     /// The server is stopping; go elsewhere or come again.
     #[error("the orchestrator is stopping")]
     Draining,
+    /// Where uploads are kept, something does not work.
+    #[error("the artifact store did not answer as it should")]
+    Artifacts(#[source] std::io::Error),
     /// The store did not do it.
     #[error("the store did not answer as it should")]
     Store(#[source] StoreError),
@@ -113,6 +156,25 @@ pub enum Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl Error {
+    /// What a caller is told whose event a task refused.
+    pub(crate) fn refused(task: &Task, refusal: Refusal) -> Self {
+        let attempt = refusal.attempt_that_is_over().and_then(|number| task.attempt(number));
+        let why = attempt.and_then(|attempt| task.stop_of(attempt));
+        let mut error = Self::from(refusal);
+        if let Self::LeaseLost { stop } | Self::TaskFinal { stop, .. } = &mut error {
+            *stop = why;
+        }
+        error
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Artifacts(error)
     }
 }
 
@@ -128,11 +190,12 @@ impl From<Refusal> for Error {
                 )],
             },
             Refusal::ResultConflict { attempt } => Self::ResultConflict { attempt },
-            Refusal::TaskFinal { status, .. } => Self::TaskFinal { status },
+            Refusal::TaskFinal { status, .. } => Self::TaskFinal { status, stop: None },
+            Refusal::OutputFull { limit } => Self::OutputFull { limit },
             Refusal::NotDeadLetter { status } => Self::NotDeadLetter { status },
             Refusal::LetterDiscarded => Self::LetterDiscarded,
             // The last two never reach a caller: claims and sweeps take them as "not this one".
-            _ => Self::LeaseLost,
+            _ => Self::LeaseLost { stop: None },
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::lifecycle::Lifecycle;
-use crate::store::{Event, EventSeq};
+use crate::store::{Event, EventSeq, StoreError};
 
 /// How many events one look at the store takes.
 const PAGE: usize = 256;
@@ -75,7 +75,7 @@ impl Events {
     /// # Errors
     ///
     /// [`Error::Store`] when the store cannot be read; the next call tries again. [`Error::Draining`] once the orchestrator
-    /// stops and everything before was read.
+    /// stops; what was not read by then can be read after the next start, from a store that outlives this one.
     pub async fn next(&mut self) -> Result<Event, Error> {
         loop {
             if let Some(event) = self.read.pop_front() {
@@ -94,6 +94,14 @@ impl Events {
 
     /// What comes next, once there is anything. Dropping the future loses nothing.
     pub(crate) async fn look(&mut self) -> Result<Look, Error> {
+        match self.look_at_store().await {
+            // A stop closes the store last: a look that was not waiting for news when it began finds it closed.
+            Err(Error::Store(StoreError::Closed)) => Err(Error::Draining),
+            looked => looked,
+        }
+    }
+
+    async fn look_at_store(&mut self) -> Result<Look, Error> {
         let store = Arc::clone(&self.lifecycle.store);
         loop {
             // Before the read, which then has at least all up to here.
@@ -117,6 +125,8 @@ impl Events {
                     return Ok(Look::Level);
                 }
                 tokio::select! {
+                    // First, so that what happened before a stop is told.
+                    biased;
                     changed = self.head.changed() => changed.map_err(|_| Error::Draining)?,
                     () = self.lifecycle.stop.cancelled() => return Err(Error::Draining),
                 }
@@ -131,7 +141,9 @@ impl Events {
     /// The oldest event kept, if that is not the one after the cursor and the watcher has to be told.
     async fn beginning_anew(&self) -> Result<Option<EventSeq>, Error> {
         let store = &self.lifecycle.store;
-        let (oldest, newest) = (store.oldest_event().await?, store.head().await?);
+        // In this order: an event between the two would be newer than the oldest of none.
+        let newest = store.head().await?;
+        let oldest = store.oldest_event().await?;
         let oldest = oldest.unwrap_or(EventSeq(newest.0 + 1));
         let is_lost = self.cursor.0.saturating_add(1) < oldest.0 || self.cursor > newest;
         Ok(is_lost.then_some(oldest))

@@ -1,13 +1,16 @@
 //! Operator keys, registration secrets and agents' tokens, as a host administers them.
 
+use std::time::Duration;
+
 use eap_core::Grant;
 use eap_types::{
-    AgentId, CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId, KeyPage,
-    RegistrationSecretPage, RotationAsked,
+    AgentDetail, AgentId, CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId,
+    KeyPage, RegistrationSecretPage, RotationAsked, limits,
 };
 
 use crate::auth::Operator;
 use crate::error::Error;
+use crate::lifecycle::{Order, invalid};
 use crate::orchestrator::Orchestrator;
 
 impl Orchestrator {
@@ -19,6 +22,50 @@ impl Orchestrator {
     /// not agree on `directives.v1` and `rotate.v1`.
     pub async fn rotate_token(&self, operator: &Operator, id: &AgentId) -> Result<RotationAsked, Error> {
         self.lifecycle().ask_rotation(operator, id).await
+    }
+
+    /// Has an agent finish what it holds and take nothing new, whether it hears of that or not, until it is resumed or
+    /// leaves. It stays registered; a drain again changes nothing. Survives restarts of the server and of the agent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownAgent`] if there is none of this id for this operator.
+    pub async fn drain_agent(
+        &self,
+        operator: &Operator,
+        id: &AgentId,
+        reason: Option<String>,
+    ) -> Result<AgentDetail, Error> {
+        self.lifecycle().order(operator, id, Order::Drain { reason }).await
+    }
+
+    /// Gives a drained agent work again; one that is not drained is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownAgent`] if there is none of this id for this operator.
+    pub async fn resume_agent(&self, operator: &Operator, id: &AgentId) -> Result<AgentDetail, Error> {
+        self.lifecycle().order(operator, id, Order::Resume).await
+    }
+
+    /// Asks an agent to send heartbeats at another interval, in whole seconds. Until it has heard of it, its silence is
+    /// judged by the longer of the new interval and the one before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownAgent`] if there is none of this id for this operator, [`Error::Invalid`] for an interval that is
+    /// not 1 s to 1 h, and for an agent that did not agree on `directives.v1`.
+    pub async fn set_agent_interval(
+        &self,
+        operator: &Operator,
+        id: &AgentId,
+        interval: Duration,
+    ) -> Result<AgentDetail, Error> {
+        let interval = Duration::from_secs(interval.as_secs());
+        if interval.is_zero() || interval > limits::MAX_HEARTBEAT_INTERVAL {
+            return Err(invalid("heartbeat_interval_seconds", "must be 1 to 3600"));
+        }
+        self.lifecycle().order(operator, id, Order::Pace { interval }).await
     }
 
     /// Creates an operator key for the operator's tenant. Its text is in the answer and nowhere else.

@@ -19,12 +19,19 @@ pub(crate) struct LeaseBook(Mutex<Pages>);
 
 #[derive(Debug, Default)]
 struct Pages {
-    held: HashMap<AgentId, HashMap<TaskId, Lease>>,
+    held: HashMap<AgentId, HashMap<TaskId, Held>>,
     /// The newest ended leases, for look-up and in order of their end.
     ended: HashSet<LeaseId>,
     order: VecDeque<LeaseId>,
     /// Attempts that the server ended under their holders, until those say that they know.
     stopped: HashMap<AgentId, VecDeque<(TaskId, LeaseId)>>,
+}
+
+/// A running lease, and how far its work is as it was last told.
+#[derive(Clone, Debug)]
+struct Held {
+    lease: Lease,
+    fraction: Option<f64>,
 }
 
 /// How many such attempts of one agent are remembered; the oldest go first.
@@ -38,8 +45,9 @@ impl LeaseBook {
             if !pages.ended.contains(&lease.lease_id) {
                 let held = pages.held.entry(lease.agent.clone()).or_default();
                 // News may come out of order: an older attempt does not take a newer one's place.
-                if held.get(&task.id()).is_none_or(|known| known.attempt <= lease.attempt) {
-                    held.insert(task.id(), lease.clone());
+                if held.get(&task.id()).is_none_or(|known| known.lease.attempt <= lease.attempt) {
+                    let fraction = task.state.progress.as_ref().and_then(|progress| progress.fraction);
+                    held.insert(task.id(), Held { lease: lease.clone(), fraction });
                 }
             }
             return None;
@@ -54,7 +62,7 @@ impl LeaseBook {
             }
         }
         let held = pages.held.get_mut(&newest.agent)?;
-        held.get(&task.id()).filter(|known| known.lease_id == newest.lease_id)?;
+        held.get(&task.id()).filter(|known| known.lease.lease_id == newest.lease_id)?;
         held.remove(&task.id());
         if held.is_empty() {
             pages.held.remove(&newest.agent);
@@ -92,7 +100,7 @@ impl LeaseBook {
     /// The leases of one agent.
     pub(crate) fn of(&self, agent: &AgentId) -> Vec<(TaskId, Lease)> {
         let pages = lock(&self.0);
-        pages.held.get(agent).into_iter().flatten().map(|(task, lease)| (*task, lease.clone())).collect()
+        pages.held.get(agent).into_iter().flatten().map(|(task, held)| (*task, held.lease.clone())).collect()
     }
 
     /// How many leases an agent has.
@@ -107,7 +115,14 @@ impl LeaseBook {
 
     /// The lease an agent has on one task.
     pub(crate) fn find(&self, agent: &AgentId, task: TaskId) -> Option<Lease> {
-        lock(&self.0).held.get(agent)?.get(&task).cloned()
+        self.find_told(agent, task).map(|(lease, _)| lease)
+    }
+
+    /// The same, with how far its work is as it was last told.
+    pub(crate) fn find_told(&self, agent: &AgentId, task: TaskId) -> Option<(Lease, Option<f64>)> {
+        let pages = lock(&self.0);
+        let held = pages.held.get(agent)?.get(&task)?;
+        Some((held.lease.clone(), held.fraction))
     }
 }
 
@@ -133,6 +148,7 @@ mod tests {
             requirements: Vec::new(),
             priority: Priority::default(),
             timeout: Duration::from_secs(3600),
+            inactivity: None,
             max_attempts: 3,
             run_at: None,
             expires_at: None,

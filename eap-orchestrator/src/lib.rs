@@ -20,9 +20,12 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`store`] | the [`Repository`](store::Repository) contract, the memory and SQLite stores, the conformance suite |
+//! | [`artifacts`] | where uploaded artifacts are kept: a folder beside the database, or memory |
 //! | `orchestrator`, `builder`, `config` | what a host calls and sets |
+//! | `schemas` | what agents take as input, compiled once for all who say the same |
 //! | `lifecycle` | load, decide (in `eap-core`), commit, announce: the only writer |
 //! | `matchmaker` | waiting agents meet ready tasks |
+//! | `push` | tasks are brought to agents that serve |
 //! | `sweeper` | lapsed leases, delayed starts, retention |
 //! | `http`, `serve` | the API's routes; the accept loop with its limits |
 //! | `courier` | callbacks, until they are taken or given up |
@@ -34,13 +37,15 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `sqlite` | yes | `store::SqliteStore`, durable storage in one file |
-//! | `outbound` | yes | calls to `callback_url`; without it a task that has one is refused |
+//! | `outbound` | yes | calls to `callback_url` and pushes to agents; without it a task that has one is refused, and so are agents that want pushes |
 //! | `tls` | yes | TLS in [`Orchestrator::serve`] |
 //! | `conformance` | no | `store::conformance`, the suite for authors of stores |
 //! | `faulty` | no | `store::faulty`, a store that fails on purpose, for tests of what stands on one |
+//! | `testing` | no | `testing::TestOrchestrator`, a whole orchestrator in a test, under a clock that the test moves |
 #![forbid(unsafe_code)]
 
 mod announce;
+pub mod artifacts;
 mod auth;
 mod builder;
 mod canary;
@@ -59,9 +64,14 @@ mod matchmaker;
 mod metrics;
 mod orchestrator;
 mod outbound;
+mod push;
+mod schemas;
 mod serve;
+mod socket;
 pub mod store;
 mod sweeper;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trace;
 
 pub use auth::Operator;

@@ -59,6 +59,19 @@ impl Matchmaker {
     ///
     /// Dropping the future takes the poll back (A15).
     pub(crate) async fn ask(&self, entry: &Entry, wish: Wish) -> Result<Handover, Error> {
+        let answer = self.ask_for_push(entry, wish).await;
+        let polls = &self.0.lifecycle.metrics.polls;
+        let counter = match &answer {
+            Ok(handover) if handover.is_empty() => &polls.empty,
+            Ok(_) => &polls.granted,
+            Err(_) => &polls.refused,
+        };
+        counter.add(1);
+        answer
+    }
+
+    /// The same for an agent that tasks are brought to, which did not call.
+    pub(crate) async fn ask_for_push(&self, entry: &Entry, wish: Wish) -> Result<Handover, Error> {
         let (reply, answer) = oneshot::channel();
         let lifecycle = &self.0.lifecycle;
         let config = &lifecycle.config;
@@ -80,15 +93,7 @@ impl Matchmaker {
         };
         let span = debug_span!("lease", agent.id = %entry.agent.id);
         span.in_scope(|| self.0.receive(poll));
-        let answer = answer.instrument(span).await.unwrap_or(Err(Error::Draining));
-        let polls = &lifecycle.metrics.polls;
-        let counter = match &answer {
-            Ok(handover) if handover.is_empty() => &polls.empty,
-            Ok(_) => &polls.granted,
-            Err(_) => &polls.refused,
-        };
-        counter.add(1);
-        answer
+        answer.instrument(span).await.unwrap_or(Err(Error::Draining))
     }
 
     /// Who of `agents` waits for tasks of `key` now.

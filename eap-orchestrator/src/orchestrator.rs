@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use eap_types::{
     AgentDetail, AgentId, AgentPage, DecodeError, IdempotencyKey, IncomingTasks, SubmitBatch, SubmitTask,
-    TaskExplanation, TaskHistory, TaskId, TaskPage, TaskView, from_json,
+    TaskExplanation, TaskHistory, TaskId, TaskPage, TaskType, TaskTypeView, TaskView, from_json,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,6 +25,7 @@ use crate::error::{Error, StartError};
 use crate::events::{EventFilter, Events};
 use crate::lifecycle::{Lifecycle, ListTasks, page_limit};
 use crate::matchmaker::{Matching, Matchmaker};
+use crate::socket::Sockets;
 use crate::store::{EventSeq, Repository};
 
 /// An orchestrator: takes tasks, hands them to agents, keeps their results.
@@ -64,6 +65,8 @@ struct Shared {
     bodies: Semaphore,
     /// Places for streams of events.
     watchers: Arc<Semaphore>,
+    /// WebSockets of agents.
+    sockets: Arc<Sockets>,
     ready: tokio::sync::watch::Sender<bool>,
 }
 
@@ -132,6 +135,7 @@ impl Orchestrator {
         let (matchmaker, matching) = Matchmaker::new(Arc::clone(&lifecycle));
         let bodies = Semaphore::new(lifecycle.config.capacity.bodies_bytes / 1024);
         let watchers = Arc::new(Semaphore::new(lifecycle.config.capacity.watchers));
+        let sockets = Arc::new(Sockets::new(Arc::clone(&lifecycle)));
         let shared = Shared {
             lifecycle,
             matchmaker,
@@ -140,12 +144,16 @@ impl Orchestrator {
             loops: TaskTracker::new(),
             bodies,
             watchers,
+            sockets,
             ready: tokio::sync::watch::Sender::new(false),
         };
         Self { shared: Arc::new(shared) }
     }
 
     /// Loads what the store has, gives running leases their fresh start, and begins to work.
+    ///
+    /// [`serve`](Self::serve) does this itself. Where a host does it before, the endpoint policy `auto` does not know yet
+    /// who can reach the server: an agent on loopback that is due for a push is then suspended by the policy.
     ///
     /// # Errors
     ///
@@ -164,10 +172,20 @@ impl Orchestrator {
         let Some(matching) = lock(&self.shared.idle).take() else { return Err(StartError::Running) };
         self.keep_running("matchmaker", matching.run(lifecycle.stop.clone()));
         self.keep_running("sweeper", crate::sweeper::run(Arc::clone(lifecycle), lifecycle.stop.clone()));
+        self.begin_pushes();
         self.begin_callbacks().await?;
         self.shared.ready.send_replace(true);
         info!("the orchestrator is ready");
         Ok(Running { failure: lifecycle.failure() })
+    }
+
+    /// Brings tasks to agents that serve, if this server can.
+    fn begin_pushes(&self) {
+        let lifecycle = &self.shared.lifecycle;
+        let Some(outbound) = lifecycle.outbound.clone() else { return };
+        let matchmaker = self.shared.matchmaker.clone();
+        let pushing = crate::push::run(Arc::clone(lifecycle), matchmaker, outbound, lifecycle.stop.clone());
+        self.keep_running("push", pushing);
     }
 
     /// Brings what is due, if this server can: without a secret it waits in the store for one.
@@ -231,6 +249,12 @@ impl Orchestrator {
 
     pub(crate) fn is_ready(&self) -> bool {
         *self.shared.ready.borrow()
+    }
+
+    /// Waits until it is ready.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn until_ready(&self) {
+        self.shared.ready.subscribe().wait_for(|ready| *ready).await.expect("this orchestrator holds the sender");
     }
 
     pub(crate) fn is_started(&self) -> bool {
@@ -405,6 +429,15 @@ impl Orchestrator {
         place.map_err(|_| Error::Busy { reason: "too many streams of events are open" })
     }
 
+    pub(crate) fn sockets(&self) -> &Arc<Sockets> {
+        &self.shared.sockets
+    }
+
+    /// What the agents that do tasks of one type take as input, as far as they say.
+    pub fn task_type(&self, operator: &Operator, task_type: &TaskType) -> TaskTypeView {
+        self.lifecycle().task_type_view(operator, task_type)
+    }
+
     /// A page of agents, newest first.
     ///
     /// # Errors
@@ -467,6 +500,12 @@ impl Orchestrator {
     /// `prefix` is the path given to axum's `nest`; a configured `public_url` goes before it.
     pub fn well_known(&self, prefix: &str) -> axum::Router {
         crate::http::well_known_router(self.clone(), prefix)
+    }
+
+    /// The description of agents' WebSockets in AsyncAPI 3.0, indented for people.
+    #[must_use]
+    pub fn asyncapi() -> String {
+        format!("{:#}\n", crate::socket::asyncapi_document())
     }
 
     /// The description of the HTTP API in OpenAPI 3.1: the text of `/openapi.json`, indented for people.

@@ -133,3 +133,9 @@ impl OutboundError {
         }
     }
 }
+
+/// The pause that an answer asks for, where it is given in seconds.
+pub(crate) fn retry_after(answer: &http::Response<Bytes>) -> Option<Duration> {
+    let text = answer.headers().get(http::header::RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().map(Duration::from_secs).ok()
+}

@@ -25,6 +25,7 @@ pub(crate) async fn run(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
     let mut last_round = lifecycle.clock.now();
     let mut next_purge = Instant::now();
     let mut purging = false;
+    let mut shard = 0;
     loop {
         let stopping = tokio::select! {
             biased;
@@ -52,6 +53,7 @@ pub(crate) async fn run(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
                 warn!(%error, "a sweep failed");
             }
         }
+        lifecycle.sweep_next_uploads(&mut shard).await;
         if !purging && Instant::now() >= next_purge {
             next_purge = Instant::now() + PURGE_EVERY;
         }
@@ -59,6 +61,19 @@ pub(crate) async fn run(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
     if let Err(error) = lifecycle.write_vitals().await {
         warn!(%error, "the last vitals were not written");
     }
+}
+
+/// One look at the clock out of turn, with all that is old enough to go; for clocks that are moved.
+#[cfg(feature = "testing")]
+pub(crate) async fn round_now(lifecycle: &Arc<Lifecycle>) -> Result<(), Error> {
+    let mut purging = true;
+    while purging {
+        round(lifecycle, lifecycle.clock.now(), &mut purging).await?;
+    }
+    for shard in 0..=u8::MAX {
+        lifecycle.sweep_uploads(shard).await?;
+    }
+    Ok(())
 }
 
 /// One look at the clock. Vitals are written even if the sweep failed; a purge goes on with one batch a round, so that

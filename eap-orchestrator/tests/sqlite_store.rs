@@ -66,6 +66,7 @@ impl Bench {
             requirements: Vec::new(),
             priority: Priority::default(),
             timeout: Duration::from_secs(3600),
+            inactivity: None,
             max_attempts: 3,
             run_at: None,
             expires_at: None,
@@ -92,9 +93,12 @@ impl Bench {
             metadata: JsonObject::default(),
             features: None,
             max_concurrent_tasks: 5,
+            task_schemas: Default::default(),
             admitted_capabilities: std::collections::BTreeSet::new(),
             previous_token: None,
             rotation: None,
+            orders: eap_core::Orders::default(),
+            push: None,
             registered_with: None,
             token_sha256: None,
             epoch: 1,
@@ -489,6 +493,34 @@ async fn a_panic_within_a_claim_fails_the_store_and_reads_go_on() {
     assert!(store.tasks(&everything()).await.unwrap()[0].1.record.is_ready());
     store.close().await.unwrap();
     assert!(bench.open().task(bench.task(1).id()).await.unwrap().is_some());
+}
+
+/// A statement that meets a broken page leaves its transaction open.
+#[tokio::test]
+async fn a_broken_page_fails_the_store_and_young_tasks_are_still_read() {
+    let bench = Bench::new();
+    bench.open().close().await.unwrap();
+    let connection = rusqlite::Connection::open(bench.path()).unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'idempotency'";
+    let root: u32 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+    drop(connection);
+    let mut file = fs::read(bench.path()).unwrap();
+    file[(root as usize - 1) * 4096..][..4096].fill(0xff);
+    fs::write(bench.path(), file).unwrap();
+
+    let store = bench.open();
+    store.commit(inserting(bench.task(1))).await.unwrap();
+    let key = IdempotencyKeyRow {
+        scope: IdempotencyScope { principal: "operator".into(), route: "submit", key: "k".into() },
+        body_sha256: [3; 32],
+        target: IdempotentTarget::Task(bench.task(1).id()),
+        created_at: bench.clock.now(),
+    };
+    let failed = store.commit(Change { idempotency: Some(key), ..Change::default() }).await;
+    assert!(matches!(failed, Err(StoreError::Failed { .. })), "{failed:?}");
+    assert_eq!(store.tasks(&everything()).await.unwrap().len(), 1);
+    let refused = store.commit(inserting(bench.task(2))).await;
+    assert!(matches!(refused, Err(StoreError::Failed { .. })), "{refused:?}");
 }
 
 #[test]

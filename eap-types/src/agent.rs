@@ -1,12 +1,15 @@
 //! Agents as operators see them: `GET /api/v1/agents` and its kin (docs/protocol.md section 3).
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::macros::words;
 use crate::{
-    AgentId, AgentName, AgentType, Capabilities, Features, HealthStatus, InstanceId, JsonObject, Labels, LeaseId,
-    LoadBand, TaskId, Timestamp, TrackRecordView, figure,
+    AgentId, AgentName, AgentType, Capabilities, DrainView, Features, HealthStatus, InstanceId, IntervalView,
+    JsonObject, Labels, LeaseId, LoadBand, PushStop, RawJson, TaskId, TaskType, Timestamp, TrackRecordView, figure,
+    task_schemas,
 };
 
 words! {
@@ -67,6 +70,33 @@ pub struct AgentView {
     /// Where tasks are pushed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_url: Option<String>,
+    /// How pushing tasks to it goes; absent if none are pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<PushView>,
+}
+
+/// How pushing tasks to an agent goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct PushView {
+    /// Since when nothing is pushed; absent while tasks are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_at: Option<Timestamp>,
+    /// Why nothing is pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<PushStop>,
+}
+
+impl PushView {
+    /// Tasks are pushed.
+    pub fn open() -> Self {
+        Self::default()
+    }
+
+    /// Nothing is pushed since then.
+    pub fn suspended(at: Timestamp, reason: PushStop) -> Self {
+        Self { suspended_at: Some(at), reason: Some(reason) }
+    }
 }
 
 impl AgentView {
@@ -88,6 +118,7 @@ impl AgentView {
             registered_at,
             last_seen_at: None,
             endpoint_url: None,
+            push: None,
         }
     }
 }
@@ -108,6 +139,10 @@ pub struct AgentDetail {
     /// The features agreed with it; absent for an older peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Features>,
+    /// The JSON Schemas of its task types' inputs, as it published them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "task_schemas::form")]
+    pub task_schemas: BTreeMap<TaskType, RawJson>,
     /// What the tasks it holds make of its load; absent from a server that does not score agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadBand>,
@@ -117,6 +152,12 @@ pub struct AgentDetail {
     /// Since when it is asked to get a new token; absent when it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation_asked_at: Option<Timestamp>,
+    /// That an operator asked it to take nothing new; absent unless one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainView>,
+    /// That an operator asked it to beat at an interval of its own; absent unless one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<IntervalView>,
     /// The tasks it holds.
     #[serde(default)]
     pub held: Vec<HeldLease>,
@@ -132,9 +173,12 @@ impl AgentDetail {
             metadata: JsonObject::default(),
             metrics: JsonObject::default(),
             features: None,
+            task_schemas: BTreeMap::new(),
             load: None,
             track_record: None,
             rotation_asked_at: None,
+            drain: None,
+            interval: None,
             held: Vec::new(),
             epoch: 1,
         }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::macros::decode_via_fields;
-use crate::{ArtifactPath, Decode, Fields};
+use crate::{ArtifactPath, ContentDigest, Decode, Fields};
 
 const TEXT: &str = "text/plain";
 const BINARY: &str = "application/octet-stream";
@@ -29,6 +29,12 @@ pub struct Artifact {
     /// How bytes became text; absent when they are text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<ContentEncoding>,
+    /// The SHA-256 of content that was uploaded for the attempt instead of standing here: `content` is empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<ContentDigest>,
+    /// How many bytes were uploaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
 }
 
 /// Shows how much there is, not what: payloads stay out of logs.
@@ -39,6 +45,8 @@ impl fmt::Debug for Artifact {
             .field("content", &format_args!("{} bytes", self.content.len()))
             .field("mime_type", &self.mime_type)
             .field("encoding", &self.encoding)
+            .field("sha256", &self.sha256)
+            .field("size", &self.size)
             .finish()
     }
 }
@@ -64,7 +72,7 @@ pub struct EncodingError {
 impl Artifact {
     /// An artifact that is text.
     pub fn text(path: ArtifactPath, content: impl Into<String>) -> Self {
-        Self { path, content: content.into(), mime_type: text_plain(), encoding: None }
+        Self { path, content: content.into(), mime_type: text_plain(), encoding: None, sha256: None, size: None }
     }
 
     /// An artifact of any bytes: text when they are UTF-8, else base64 and `application/octet-stream`.
@@ -72,12 +80,22 @@ impl Artifact {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::text(path, text),
             Err(_) => Self {
-                path,
-                content: STANDARD.encode(bytes),
                 mime_type: BINARY.to_owned(),
                 encoding: Some(ContentEncoding::Base64),
+                ..Self::text(path, STANDARD.encode(bytes))
             },
         }
+    }
+
+    /// An artifact that was uploaded for the attempt: `application/octet-stream` of this digest and size.
+    pub fn stored(path: ArtifactPath, digest: ContentDigest, size: u64) -> Self {
+        let stored = Self::text(path, "").with_mime_type(BINARY);
+        Self { sha256: Some(digest), size: Some(size), ..stored }
+    }
+
+    /// Whether the content was uploaded and does not stand here.
+    pub fn is_stored(&self) -> bool {
+        self.sha256.is_some()
     }
 
     /// Sets what kind of content it is.
@@ -87,7 +105,7 @@ impl Artifact {
         self
     }
 
-    /// The content as bytes.
+    /// The content as bytes; none of what was uploaded ([`is_stored`](Self::is_stored)).
     ///
     /// # Errors
     ///
@@ -113,8 +131,19 @@ impl Decode for Artifact {
         {
             fields.problem("content", "value_error", "is not valid base64");
         }
-        fields.refuse_unbuilt("sha256");
-        Some(Self { path: path?, content: content?, mime_type, encoding })
+        let sha256: Option<ContentDigest> = fields.optional("sha256");
+        let size = fields.optional("size");
+        let artifact = Self { path: path?, content: content?, mime_type, encoding, sha256: None, size: None };
+        match sha256 {
+            // What stands here needs no digest, if it is the right one.
+            Some(digest) if artifact.bytes().is_ok_and(|bytes| ContentDigest::of(&bytes) == digest) => {}
+            Some(_) if !artifact.content.is_empty() => {
+                fields.problem("sha256", "value_error", "is not the digest of the content");
+            }
+            Some(_) => return Some(Self { sha256, size, encoding: None, ..artifact }),
+            None => {}
+        }
+        Some(artifact)
     }
 }
 

@@ -34,6 +34,9 @@ pub struct Assignment {
     /// How long the attempt may take at most, in seconds. Default 3600.
     #[serde(default = "default_timeout")]
     pub timeout_seconds: u64,
+    /// How long the attempt may go on without telling anything, in seconds; absent: as long as it may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inactivity_seconds: Option<u64>,
     /// The lease, to be named in heartbeats and in the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_id: Option<LeaseId>,
@@ -83,6 +86,7 @@ impl Assignment {
             input_data: input_data.into(),
             requirements: Vec::new(),
             timeout_seconds: default_timeout(),
+            inactivity_seconds: None,
             lease_id: None,
             lease_expires_in_ms: None,
             lease_expires_at: None,
@@ -116,6 +120,7 @@ impl Decode for Assignment {
         let input_data = fields.required(if is_adr_spelling { "input" } else { "input_data" });
         let requirements = fields.or_default("requirements");
         let timeout_seconds = fields.or("timeout_seconds", default_timeout());
+        let inactivity_seconds = fields.optional("inactivity_seconds");
         let lease_id = fields.optional("lease_id");
         let lease_expires_in_ms = fields.optional("lease_expires_in_ms");
         let lease_expires_at = fields.optional("lease_expires_at");
@@ -131,6 +136,7 @@ impl Decode for Assignment {
             input_data: input_data?,
             requirements,
             timeout_seconds,
+            inactivity_seconds,
             lease_id,
             lease_expires_in_ms,
             lease_expires_at,

@@ -50,6 +50,38 @@ words! {
     }
 }
 
+words! {
+    /// Why an agent is no longer pushed to.
+    pub enum PushStop {
+        /// It answered 410: it wants no pushes until it registers again.
+        Gone = "gone",
+        /// The server's endpoint policy does not allow to call it.
+        Policy = "policy",
+        /// There was no connection for a long time.
+        Connect = "connect",
+        /// The connection could not be secured for a long time.
+        Tls = "tls",
+        /// It refused for a long time.
+        Status = "status",
+        /// It did not answer in time for a long time.
+        Timeout = "timeout",
+        /// The server cannot read what it kept for proving itself to the agent, which has to register again.
+        Sealed = "sealed",
+    }
+}
+
+impl From<CallFailure> for PushStop {
+    fn from(failure: CallFailure) -> Self {
+        match failure {
+            CallFailure::Connect => Self::Connect,
+            CallFailure::Tls => Self::Tls,
+            CallFailure::Status => Self::Status,
+            CallFailure::Timeout => Self::Timeout,
+            CallFailure::Policy => Self::Policy,
+        }
+    }
+}
+
 /// The body that a `callback_url` is sent once its task is over, signed as [`webhook`](crate::webhook) says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]

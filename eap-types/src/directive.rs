@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DirectiveId, LeaseId, TaskId, Timestamp};
+use crate::macros::words;
+use crate::{DirectiveId, LeaseId, PushStop, TaskId, Timestamp};
 
 /// The answer 200 to a heartbeat, when `directives.v1` was agreed; otherwise it is 204 without a body.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +89,9 @@ pub enum DirectiveKind {
         /// Why, for people.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// Why, for programs.
+        #[serde(default, deserialize_with = "crate::macros::known_word", skip_serializing_if = "Option::is_none")]
+        cause: Option<CancelCause>,
     },
     /// Finish what is held and take nothing new.
     Drain {
@@ -99,6 +103,11 @@ pub enum DirectiveKind {
     Resume,
     /// Get a new token.
     RotateToken,
+    /// Know that tasks are no longer pushed to it; it ends with a registration, or when `GET /health` is answered.
+    PushSuspended {
+        /// Why.
+        reason: PushStop,
+    },
     /// Send heartbeats at another interval.
     SetInterval {
         /// The new interval, in seconds.
@@ -108,4 +117,16 @@ pub enum DirectiveKind {
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
+}
+
+words! {
+    /// Why the server ended an attempt under its holder.
+    pub enum CancelCause {
+        /// An operator cancelled the task.
+        Cancelled = "cancelled",
+        /// The attempt ran longer than the task's `timeout_seconds`.
+        Timeout = "timeout",
+        /// Its handler told nothing for the task's `inactivity_seconds`.
+        Inactivity = "inactivity",
+    }
 }

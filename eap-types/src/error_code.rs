@@ -35,6 +35,8 @@ pub enum ErrorCode {
     NotFound,
     /// The path exists and the method does not.
     MethodNotAllowed,
+    /// The path takes the opening handshake of a WebSocket.
+    UpgradeRequired,
     /// The request did not arrive whole in time.
     RequestTimeout,
     /// The task is no longer the caller's.
@@ -47,6 +49,10 @@ pub enum ErrorCode {
     IdempotencyConflict,
     /// The task did neither fail for good nor die, or its dead letter was discarded.
     NotADeadLetter,
+    /// The part does not go on where the upload stands: ask where that is.
+    UploadOffset,
+    /// What came is something else than its digest says.
+    DigestMismatch,
     /// The body is larger than the route allows.
     PayloadTooLarge,
     /// The URI is longer than the server reads.
@@ -67,7 +73,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of the protocol.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::ValidationError,
         Self::MalformedJson,
         Self::UnsupportedVersion,
@@ -79,12 +85,15 @@ impl ErrorCode {
         Self::TaskNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::UpgradeRequired,
         Self::RequestTimeout,
         Self::LeaseLost,
         Self::ResultConflict,
         Self::TaskFinal,
         Self::IdempotencyConflict,
         Self::NotADeadLetter,
+        Self::UploadOffset,
+        Self::DigestMismatch,
         Self::PayloadTooLarge,
         Self::UriTooLong,
         Self::UnsupportedMediaType,
@@ -142,12 +151,15 @@ impl ErrorCode {
             Self::TaskNotFound => ("TASK_NOT_FOUND", 404, "Task not found"),
             Self::NotFound => ("NOT_FOUND", 404, "Not found"),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", 405, "Method not allowed"),
+            Self::UpgradeRequired => ("UPGRADE_REQUIRED", 426, "Upgrade required"),
             Self::RequestTimeout => ("REQUEST_TIMEOUT", 408, "Request timeout"),
             Self::LeaseLost => ("LEASE_LOST", 409, "Lease lost"),
             Self::ResultConflict => ("RESULT_CONFLICT", 409, "Result conflict"),
             Self::TaskFinal => ("TASK_FINAL", 409, "Task is final"),
             Self::IdempotencyConflict => ("IDEMPOTENCY_CONFLICT", 409, "Idempotency conflict"),
             Self::NotADeadLetter => ("NOT_A_DEAD_LETTER", 409, "Not a dead letter"),
+            Self::UploadOffset => ("UPLOAD_OFFSET", 409, "Upload goes on elsewhere"),
+            Self::DigestMismatch => ("DIGEST_MISMATCH", 422, "Digest mismatch"),
             Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", 413, "Payload too large"),
             Self::UriTooLong => ("URI_TOO_LONG", 414, "URI too long"),
             Self::UnsupportedMediaType => ("UNSUPPORTED_MEDIA_TYPE", 415, "Unsupported media type"),

@@ -35,6 +35,7 @@
 //! |---|---|
 //! | an agent joins and leaves | [`Registration`], [`Registered`], [`Features`], [`Deregister`] |
 //! | its token is replaced | [`RotatedToken`], [`RotationAsked`] |
+//! | it is asked to drain, or to beat at another interval | [`DrainAgent`], [`SetInterval`] |
 //! | it says that it lives | [`Heartbeat`], [`HeartbeatReply`], [`Directive`] |
 //! | it gets work | [`LeaseRequest`], [`LeaseReply`], [`Assignment`], [`ReleaseRequest`] |
 //! | it reports | [`TaskResult`], [`Artifact`], [`ResultBatch`], [`IncomingResults`], [`ProgressReport`] |
@@ -47,6 +48,7 @@
 //! | every payload, its schema and examples | [`PayloadInfo`], [`Payload`], [`Components`] |
 //! | errors on the wire | [`ProblemBody`], [`ErrorCode`], [`FieldProblem`] |
 //! | a task's end is told elsewhere | [`Callback`], [`CallFailure`], signed by [`webhook`] |
+//! | the same over a WebSocket | [`socket`] |
 //! | constants | [`capability`], [`header`], [`limits`], [`path`] |
 //!
 //! # Features
@@ -72,6 +74,7 @@ pub mod capability;
 mod checked;
 mod credential;
 mod deregister;
+mod digest;
 mod directive;
 mod endpoint;
 mod entries;
@@ -90,6 +93,7 @@ mod labels;
 pub mod limits;
 mod macros;
 mod name;
+mod order;
 pub mod path;
 mod payload;
 mod plain_words;
@@ -109,22 +113,26 @@ mod schema;
 mod scope;
 mod secret;
 mod skill;
+pub mod socket;
+mod stored_artifact;
 mod task;
+mod task_schemas;
 mod time;
 mod traceparent;
 pub mod webhook;
 mod well_known;
 mod work;
 
-pub use agent::{AgentDetail, AgentPage, AgentState, AgentView, HeldLease};
+pub use agent::{AgentDetail, AgentPage, AgentState, AgentView, HeldLease, PushView};
 pub use artifact::{Artifact, ContentEncoding, EncodingError};
 pub use artifact_path::ArtifactPath;
 pub use assignment::Assignment;
-pub use callback::{CallFailure, Callback, CallbackKind};
+pub use callback::{CallFailure, Callback, CallbackKind, PushStop};
 pub use checked::IdError;
 pub use credential::{CredentialName, CredentialState};
 pub use deregister::{Deregister, Deregistered};
-pub use directive::{Directive, DirectiveKind, HeartbeatReply, LeaseNote};
+pub use digest::{ContentDigest, ContentHasher};
+pub use directive::{CancelCause, Directive, DirectiveKind, HeartbeatReply, LeaseNote};
 pub use error_code::ErrorCode;
 pub use events::{EventQuery, EventsReset};
 pub use fields::Fields;
@@ -138,10 +146,11 @@ pub use key::{CreateKey, CreatedKey, KeyPage, KeyView};
 pub use labels::Labels;
 pub use macros::UnknownWord;
 pub use name::{AgentName, AgentType, NamePolicy, NameRefusal};
+pub use order::{DrainAgent, DrainView, IntervalView, SetInterval};
 pub use payload::{Payload, PayloadInfo, PayloadRole};
 pub use problem::{FieldProblem, ProblemBody};
 pub use progress::{ProgressReply, ProgressReport};
-pub use query::{PageQuery, WaitQuery};
+pub use query::{ArtifactQuery, PageQuery, WaitQuery};
 pub use rating::{AgentTier, BreakerState, LoadBand, TrackRecordView};
 pub use read::{Decode, DecodeError, from_json};
 pub use registered::{Endpoints, Registered, WireLimits};
@@ -158,12 +167,14 @@ pub use schema::{Components, QueryField};
 pub use scope::{Scope, ScopePreset, Scopes};
 pub use secret::Secret;
 pub use skill::{Capabilities, Capability, TaskType};
+pub use stored_artifact::StoredArtifact;
 pub use task::{
     AttemptOutcome, AttemptView, CancelTask, Candidate, CandidateRefusal, EventView, IncomingTask, IncomingTasks,
     LateResult, Priority, PriorityError, ProgressView, RefusalCode, RoutingView, ScoreParts, SubmitBatch,
     SubmitBatchReply, SubmitOutcome, SubmitTask, SubmittedTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery,
     TaskStatus, TaskView, Whereabouts,
 };
+pub use task_schemas::{PublishedSchema, TaskTypeView};
 pub use time::{Timestamp, TimestampError};
 pub use traceparent::Traceparent;
 pub use well_known::{KnownCall, WellKnown};

@@ -22,6 +22,8 @@ pub const MAX_BATCH_BYTES: usize = 8 * MIB;
 pub const MAX_RESULT_BYTES: usize = 8 * MIB;
 /// Bytes of an artifact that is sent by reference: `limits.max_artifact_bytes`.
 pub const MAX_ARTIFACT_BYTES: usize = 64 * MIB;
+/// Bytes of one part of such an artifact.
+pub const MAX_ARTIFACT_PART_BYTES: usize = 8 * MIB;
 /// Bytes of the body of a progress report, which carries up to this much of an attempt's output.
 pub const MAX_PROGRESS_BYTES: usize = MIB;
 /// Bytes of every body that has no limit of its own.
@@ -39,6 +41,12 @@ pub const fn max_heartbeat_bytes(max_concurrent_tasks: u32) -> usize {
 pub const MAX_CAPABILITIES: usize = 64;
 /// Patterns of names that one registration secret may list.
 pub const MAX_SECRET_NAMES: usize = 100;
+/// Task types of one agent whose inputs have a schema.
+pub const MAX_TASK_SCHEMAS: usize = 64;
+/// Bytes of all schemas of one agent together.
+pub const MAX_TASK_SCHEMAS_BYTES: usize = 40 * KIB;
+/// Patterns in all schemas of one agent together.
+pub const MAX_SCHEMA_PATTERNS: usize = 64;
 /// Labels of one agent or one task.
 pub const MAX_LABELS: usize = 32;
 /// Agents that one task prefers.
@@ -49,6 +57,10 @@ pub const MAX_ARTIFACTS: usize = 100;
 pub const MAX_ARTIFACT_PATH_BYTES: usize = 512;
 /// Characters of an `endpoint_url`.
 pub const MAX_ENDPOINT_URL_CHARS: usize = 2048;
+/// Bytes of output that one attempt may tell of while it runs.
+pub const MAX_OUTPUT_BYTES: usize = MIB;
+/// Bytes of the `output_delta` of one progress report.
+pub const MAX_OUTPUT_DELTA_BYTES: usize = 64 * KIB;
 /// Characters of the `message` of a progress report.
 pub const MAX_PROGRESS_MESSAGE_CHARS: usize = 4096;
 /// Tasks in one batch of submissions.
@@ -79,6 +91,8 @@ pub const MAX_TASK_TIMEOUT: Duration = Duration::from_secs(604_800);
 pub const MAX_RELEASE_DELAY: Duration = Duration::from_secs(3600);
 /// How often an agent says that it lives, unless it is told otherwise.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
+/// How seldom an operator may ask an agent to say so, at most.
+pub const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Entries of a page when the reader does not say.
 pub const DEFAULT_PAGE: usize = 50;

@@ -1,5 +1,8 @@
 //! The two macros behind the payloads: enums that are words on the wire, and messages that decode whole.
 
+use std::borrow::Cow;
+use std::str::FromStr;
+
 use serde::de::Error as _;
 use serde::{Deserialize as _, Deserializer};
 use serde_json::value::RawValue;
@@ -81,6 +84,12 @@ pub(crate) fn null_as_default<'de, D: Deserializer<'de>, T: Default + serde::Des
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Reads a word of a reply that a newer server may send and this version does not know: that means absent.
+pub(crate) fn known_word<'de, D: Deserializer<'de>, T: FromStr>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let given = Option::<Cow<'de, str>>::deserialize(deserializer)?;
+    Ok(given.and_then(|given| given.parse().ok()))
 }
 
 /// Gives messages that implement [`Decode`] a `Deserialize` that checks just as much.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::{AgentId, CredentialId, TaskId};
+use crate::{AgentId, ArtifactPath, CredentialId, TaskId, TaskType};
 
 /// Where the agents' side is mounted unless the host says otherwise.
 pub const AGENTS_BASE: &str = "/api/v1/agents/external";
@@ -30,6 +30,11 @@ pub const RESULTS: &str = "/{agent_id}/results";
 pub const PROGRESS: &str = "/{agent_id}/tasks/{task_id}/progress";
 /// `POST`: an agent hands a task back; relative to the base.
 pub const RELEASE: &str = "/{agent_id}/tasks/{task_id}/release";
+/// `PUT`: an agent sends an artifact, whole or in parts, `HEAD` asks how much of it arrived; `{path}` is all that follows,
+/// with its slashes; relative to the base.
+pub const ARTIFACT: &str = "/{agent_id}/tasks/{task_id}/artifacts/{path}";
+/// `GET`: an agent opens its WebSocket; relative to the base.
+pub const SOCKET: &str = "/{agent_id}/ws";
 
 /// `POST`: an agent gets a new token; relative to the base.
 pub const TOKEN_ROTATE: &str = "/{agent_id}/token/rotate";
@@ -49,6 +54,8 @@ pub const TASK: &str = "/api/v1/tasks/{task_id}";
 pub const TASK_CANCEL: &str = "/api/v1/tasks/{task_id}/cancel";
 /// `GET`: the attempts, late results and events of a task.
 pub const TASK_HISTORY: &str = "/api/v1/tasks/{task_id}/history";
+/// `GET`: an artifact of a task; `{path}` is all that follows, with its slashes.
+pub const TASK_ARTIFACT: &str = "/api/v1/tasks/{task_id}/artifacts/{path}";
 /// `GET`: why a task is where it is.
 pub const TASK_EXPLAIN: &str = "/api/v1/tasks/{task_id}/explain";
 /// `GET`: the tasks that failed for good or are dead.
@@ -59,10 +66,18 @@ pub const DEAD_LETTER_REQUEUE: &str = "/api/v1/dead-letters/{task_id}/requeue";
 pub const DEAD_LETTER_DISCARD: &str = "/api/v1/dead-letters/{task_id}/discard";
 /// `GET`: what happens, as a stream of events.
 pub const EVENTS: &str = "/api/v1/events";
+/// What the agents of one task type take, for operators.
+pub const TASK_TYPE: &str = "/api/v1/task-types/{task_type}";
 /// `GET`: lists the agents.
 pub const AGENTS: &str = "/api/v1/agents";
 /// `POST`: asks an agent to get a new token.
 pub const AGENT_ROTATE: &str = "/api/v1/agents/{agent_id}/rotate-token";
+/// `POST`: has an agent finish what it holds and take nothing new.
+pub const AGENT_DRAIN: &str = "/api/v1/agents/{agent_id}/drain";
+/// `POST`: has a drained agent take work again.
+pub const AGENT_RESUME: &str = "/api/v1/agents/{agent_id}/resume";
+/// `PUT`: has an agent beat at another interval.
+pub const AGENT_INTERVAL: &str = "/api/v1/agents/{agent_id}/interval";
 /// `GET`: one agent with its liveness, load and leases.
 pub const AGENT_DETAIL: &str = "/api/v1/agents/{agent_id}";
 /// `POST` creates an operator key, `GET` lists them.
@@ -138,6 +153,12 @@ pub fn release(agent: &AgentId, task: &TaskId) -> String {
     of_agent(agent, &format!("/tasks/{task}/release"))
 }
 
+/// Fills [`SOCKET`], relative to the base.
+#[must_use]
+pub fn socket(agent: &AgentId) -> String {
+    of_agent(agent, "/ws")
+}
+
 /// Fills [`TOKEN_ROTATE`], relative to the base.
 #[must_use]
 pub fn token_rotate(agent: &AgentId) -> String {
@@ -166,6 +187,21 @@ pub fn task_history(task: &TaskId) -> String {
 #[must_use]
 pub fn task_explain(task: &TaskId) -> String {
     format!("{TASKS}/{task}/explain")
+}
+
+/// Fills [`TASK_ARTIFACT`].
+#[must_use]
+pub fn task_artifact(task: &TaskId, artifact: &ArtifactPath) -> String {
+    let mut path = format!("{TASKS}/{task}/artifacts");
+    artifact.as_str().split('/').for_each(|part| push_part(&mut path, part));
+    path
+}
+
+/// Fills [`TASK_TYPE`].
+#[must_use]
+pub fn task_type(task_type: &TaskType) -> String {
+    // Its grammar has no character that a path would have to escape.
+    TASK_TYPE.replace("{task_type}", task_type.as_str())
 }
 
 /// Fills [`DEAD_LETTER_REQUEUE`].
@@ -204,18 +240,41 @@ pub fn agent_rotate(agent: &AgentId) -> String {
     format!("{AGENTS}{}", of_agent(agent, "/rotate-token"))
 }
 
+/// Fills [`AGENT_DRAIN`].
+#[must_use]
+pub fn agent_drain(agent: &AgentId) -> String {
+    format!("{AGENTS}{}", of_agent(agent, "/drain"))
+}
+
+/// Fills [`AGENT_RESUME`].
+#[must_use]
+pub fn agent_resume(agent: &AgentId) -> String {
+    format!("{AGENTS}{}", of_agent(agent, "/resume"))
+}
+
+/// Fills [`AGENT_INTERVAL`].
+#[must_use]
+pub fn agent_interval(agent: &AgentId) -> String {
+    format!("{AGENTS}{}", of_agent(agent, "/interval"))
+}
+
 fn of_agent(agent: &AgentId, rest: &str) -> String {
     let mut path = String::with_capacity(1 + agent.as_str().len() + rest.len());
+    push_part(&mut path, agent.as_str());
+    path.push_str(rest);
+    path
+}
+
+/// Adds one part of a path, whatever is in it.
+fn push_part(path: &mut String, part: &str) {
     path.push('/');
-    for byte in agent.as_str().bytes() {
+    for byte in part.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(char::from(byte));
         } else {
             write!(path, "%{byte:02X}").expect("a String takes every write");
         }
     }
-    path.push_str(rest);
-    path
 }
 
 #[cfg(test)]
@@ -248,6 +307,9 @@ mod tests {
             (DEAD_LETTER_DISCARD, dead_letter_discard(&task_id)),
             (AGENT_DETAIL, agent_detail(&id)),
             (AGENT_ROTATE, agent_rotate(&id)),
+            (AGENT_DRAIN, agent_drain(&id)),
+            (AGENT_RESUME, agent_resume(&id)),
+            (AGENT_INTERVAL, agent_interval(&id)),
             (TOKEN_ROTATE, token_rotate(&id)),
         ];
         for (template, path) in pairs {
@@ -260,6 +322,16 @@ mod tests {
         let id = CredentialId::from_bytes([7; 16]);
         assert_eq!(key(&id), KEY.replace("{key_id}", &id.to_string()));
         assert_eq!(registration_secret(&id), REGISTRATION_SECRET.replace("{secret_id}", &id.to_string()));
+    }
+
+    #[test]
+    fn an_artifact_keeps_its_slashes_and_nothing_else_that_a_path_would_read() {
+        let (task, artifact) = (TaskId::from_bytes([7; 16]), "deep/a b?#%/é".parse().unwrap());
+        let path = task_artifact(&task, &artifact);
+        assert_eq!(
+            path,
+            TASK_ARTIFACT.replace("{task_id}", &task.to_string()).replace("{path}", "deep/a%20b%3F%23%25/%C3%A9")
+        );
     }
 
     #[test]

@@ -68,6 +68,7 @@ macro_rules! payloads {
 payloads! {
     Reply AgentDetail: "agent.reply";
     Reply AgentPage: "agent_page.reply";
+    Query ArtifactQuery: "artifact.query";
     Request Assignment: "assignment.request", "adr001_assignment.request", "adr001_assignment.request.written";
     Request Callback: "callback.request";
     Request CancelTask: "cancel.request";
@@ -77,6 +78,7 @@ payloads! {
     Reply CreatedRegistrationSecret: "created_registration_secret.reply";
     Request Deregister: "deregister.request";
     Reply Deregistered: "deregister.reply";
+    Request DrainAgent: "drain_agent.request";
     Query EventQuery: "events.query";
     Reply EventView: "event.reply";
     Reply EventsReset: "events_reset.reply";
@@ -103,6 +105,8 @@ payloads! {
     Reply ResultsReply: "results.reply";
     Reply RotatedToken: "rotated_token.reply";
     Reply RotationAsked: "rotation_asked.reply";
+    Request SetInterval: "set_interval.request";
+    Reply StoredArtifact: "stored_artifact.reply";
     Request SubmitBatch: "submit_batch.request";
     Reply SubmitBatchReply: "submit_batch.reply";
     Request SubmitTask: "submit.request", "submit_text.request";
@@ -112,6 +116,7 @@ payloads! {
     Query TaskQuery: "task.query";
     Request TaskResult:
         "result.request", "result_failed.request", "adr001_result.request", "adr001_result.request.written";
+    Reply TaskTypeView: "task_type.reply";
     Reply TaskView: "task.reply";
     Query WaitQuery: "wait.query";
     Reply WellKnown: "well_known.reply";

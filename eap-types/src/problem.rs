@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DecodeError, ErrorCode};
+use crate::{CancelCause, DecodeError, ErrorCode};
 
 /// One thing that is wrong with one field of a body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
@@ -70,6 +70,13 @@ pub struct ProblemBody {
     /// Whether the same request may succeed later.
     #[serde(deserialize_with = "crate::macros::null_as_default")]
     pub retryable: bool,
+    /// Why the server ended the attempt that the request is about, as the directive `cancel` says it: for an agent whose
+    /// request is refused for that reason alone.
+    #[serde(deserialize_with = "crate::macros::known_word", skip_serializing_if = "Option::is_none")]
+    pub cause: Option<CancelCause>,
+    /// The same for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl ProblemBody {
@@ -88,6 +95,8 @@ impl ProblemBody {
             details: Vec::new(),
             request_id: request_id.into(),
             retryable: code.is_retryable(),
+            cause: None,
+            reason: None,
         }
     }
 
@@ -111,6 +120,14 @@ impl ProblemBody {
     #[must_use]
     pub fn with_details(mut self, details: Vec<FieldProblem>) -> Self {
         self.details = details;
+        self
+    }
+
+    /// Says why the server ended the attempt that the request is about.
+    #[must_use]
+    pub fn with_cause(mut self, cause: CancelCause, reason: Option<String>) -> Self {
+        self.cause = Some(cause);
+        self.reason = reason;
         self
     }
 
@@ -164,5 +181,9 @@ mod tests {
         assert_eq!((body.detail.as_str(), body.error_code()), ("Agent not found", None));
         let body: ProblemBody = serde_json::from_str(r#"{"code": "FROM_THE_FUTURE"}"#).unwrap();
         assert_eq!((body.code.as_str(), body.error_code()), ("FROM_THE_FUTURE", None));
+        let body: ProblemBody = serde_json::from_str(r#"{"code": "LEASE_LOST", "cause": "moonlight"}"#).unwrap();
+        assert_eq!((body.error_code(), body.cause), (Some(ErrorCode::LeaseLost), None));
+        let body: ProblemBody = serde_json::from_str(r#"{"code": "LEASE_LOST", "cause": "timeout"}"#).unwrap();
+        assert_eq!(body.cause, Some(CancelCause::Timeout));
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::MAX_PROGRESS_MESSAGE_CHARS;
+use crate::limits::{MAX_OUTPUT_DELTA_BYTES, MAX_PROGRESS_MESSAGE_CHARS};
 use crate::macros::decode_via_fields;
 use crate::{Decode, Directive, Fields, LeaseId, figure};
 
@@ -21,8 +21,9 @@ pub struct ProgressReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub message: Option<String>,
-    /// What the work produced since the last report; at most 1 MiB for one attempt in all.
+    /// What the work produced since the last report; at most 64 KiB, and 1 MiB for one attempt in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65_536))]
     pub output_delta: Option<String>,
     /// The lease the work is done under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +74,11 @@ impl Decode for ProgressReport {
         let seq = fields.required("seq");
         let progress = fields.fraction("progress");
         let message = fields.text("message", MAX_PROGRESS_MESSAGE_CHARS);
-        let output_delta = fields.optional("output_delta");
+        let output_delta: Option<String> = fields.optional("output_delta");
+        if output_delta.as_ref().is_some_and(|delta| delta.len() > MAX_OUTPUT_DELTA_BYTES) {
+            let message = format!("must have at most {MAX_OUTPUT_DELTA_BYTES} bytes");
+            fields.problem("output_delta", "value_error", message);
+        }
         let lease_id = fields.optional("lease_id");
         let attempt = fields.optional("attempt");
         Some(Self { seq: seq?, progress, message, output_delta, lease_id, attempt })

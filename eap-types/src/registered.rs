@@ -38,6 +38,10 @@ pub struct Registered {
     /// What the server accepts at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<WireLimits>,
+    /// What pushes to this agent are signed with, as in `whsec_…`, when it offered to be pushed to; shown here and never
+    /// again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push_secret: Option<Secret>,
     /// The server's time, for display and for noticing a wrong clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_time: Option<Timestamp>,
@@ -56,6 +60,7 @@ impl Registered {
             endpoints: None,
             lease_seconds: None,
             limits: None,
+            push_secret: None,
             server_time: None,
         }
     }
@@ -88,6 +93,12 @@ pub struct Endpoints {
     /// Where a task is given back.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub release: String,
+    /// Where artifacts too large for a result are sent, with `{path}` where that of an artifact belongs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub artifact: String,
+    /// Where the WebSocket is opened.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ws: String,
     /// Where a new token is asked for.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub rotate: String,

@@ -10,7 +10,10 @@ use serde::Serialize;
 pub use self::feature::{Feature, Features};
 use crate::limits::{DEFAULT_CONCURRENT_TASKS, MAX_CONCURRENT_TASKS, MAX_METADATA_BYTES};
 use crate::macros::{decode_via_fields, words};
-use crate::{AgentName, AgentType, Capabilities, Decode, Fields, InstanceId, JsonObject, Labels, RawJson, endpoint};
+use crate::{
+    AgentName, AgentType, Capabilities, Decode, Fields, InstanceId, JsonObject, Labels, RawJson, TaskType, endpoint,
+    task_schemas,
+};
 
 /// The protocol version that this crate speaks, as registrations state it.
 pub const PROTOCOL_VERSION: &str = "1.0";
@@ -85,9 +88,15 @@ pub struct Registration {
     #[serde(default = "concurrent_tasks", skip_serializing_if = "is_default_concurrency")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent_tasks: u32,
-    /// How tasks may reach the agent, the preferred way first. Default `["pull"]`, the only one served so far.
+    /// How tasks may reach the agent, the preferred way first: `pull`, and `push` with an `endpoint_url`. Default `["pull"]`.
+    /// An older peer with an `endpoint_url` is pushed to in any case.
     #[serde(default = "pull_only", skip_serializing_if = "is_pull_only")]
     pub transports: Vec<TransportKind>,
+    /// The JSON Schema of the input of each task type that has one, at most 64 and 40 KiB together; what does not fit
+    /// them is refused when it is submitted (docs/protocol.md section 1). An agent that keeps to ADR 001 has none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "task_schemas::form")]
+    pub task_schemas: BTreeMap<TaskType, RawJson>,
 }
 
 impl Registration {
@@ -106,6 +115,7 @@ impl Registration {
             labels: Labels::default(),
             max_concurrent_tasks: DEFAULT_CONCURRENT_TASKS,
             transports: pull_only(),
+            task_schemas: BTreeMap::new(),
         }
     }
 
@@ -172,6 +182,18 @@ impl Registration {
         self
     }
 
+    /// Publishes the JSON Schema of a task type's input.
+    #[must_use]
+    pub fn with_task_schema(mut self, task_type: TaskType, schema: RawJson) -> Self {
+        self.task_schemas.insert(task_type, schema);
+        self
+    }
+
+    /// Whether tasks are to be pushed to the agent.
+    pub fn wants_pushes(&self) -> bool {
+        self.endpoint_url.is_some() && (self.is_older_peer() || self.transports.contains(&TransportKind::Push))
+    }
+
     /// Whether the agent knows nothing beyond the base: it said nothing about features.
     pub fn is_older_peer(&self) -> bool {
         self.features.is_none()
@@ -193,8 +215,8 @@ impl Decode for Registration {
         let max_concurrent_tasks = fields
             .range("max_concurrent_tasks", 1..=MAX_CONCURRENT_TASKS.into(), Some(DEFAULT_CONCURRENT_TASKS.into()))
             .and_then(|tasks| u32::try_from(tasks).ok());
-        let transports = decode_transports(fields);
-        fields.refuse_unbuilt("task_schemas");
+        let transports = decode_transports(fields, endpoint_url.is_some());
+        let task_schemas = task_schemas::decode(fields, "task_schemas");
         Some(Self {
             protocol_version,
             name: name?,
@@ -208,6 +230,7 @@ impl Decode for Registration {
             labels,
             max_concurrent_tasks: max_concurrent_tasks?,
             transports,
+            task_schemas,
         })
     }
 }
@@ -241,11 +264,10 @@ fn without_server_keys(metadata: JsonObject) -> JsonObject {
     JsonObject::from_serialize(&members).unwrap_or_default()
 }
 
-fn decode_transports(fields: &mut Fields<'_>) -> Vec<TransportKind> {
+fn decode_transports(fields: &mut Fields<'_>, has_endpoint: bool) -> Vec<TransportKind> {
     let transports = fields.or("transports", pull_only());
-    let unserved = transports.iter().find(|kind| **kind != TransportKind::Pull);
-    if let Some(kind) = unserved {
-        fields.problem("transports", "not_supported", format!("`{kind}` is not served by this version"));
+    if transports.contains(&TransportKind::Push) && !has_endpoint {
+        fields.problem("transports", "value_error", "`push` needs an endpoint_url");
     } else if transports.is_empty() {
         fields.problem("transports", "value_error", "must name at least one transport");
     }

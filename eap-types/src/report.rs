@@ -82,5 +82,5 @@ pub enum ResultOutcome {
     /// It is recorded.
     Accepted(ResultAccepted),
     /// It is refused, with the body it would have had on its own.
-    Refused(ProblemBody),
+    Refused(Box<ProblemBody>),
 }

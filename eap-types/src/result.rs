@@ -2,6 +2,8 @@
 
 mod write;
 
+use std::collections::HashSet;
+
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -223,6 +225,17 @@ impl Decode for TaskResult {
         let artifacts: Vec<Artifact> = fields.array("artifacts").unwrap_or_default();
         if artifacts.len() > MAX_ARTIFACTS {
             fields.problem("artifacts", "value_error", format!("must have at most {MAX_ARTIFACTS} entries"));
+        }
+        let mut paths = HashSet::new();
+        // Of a list that is too long, its length is what there is to say.
+        for (place, artifact) in artifacts.iter().enumerate().filter(|_| artifacts.len() <= MAX_ARTIFACTS) {
+            if !paths.insert(&artifact.path) {
+                fields.problem(
+                    &format!("artifacts[{place}].path"),
+                    "value_error",
+                    "is the path of an earlier artifact",
+                );
+            }
         }
         let output_data = fields.json_object("output_data").unwrap_or_default();
         let error_message = fields.optional("error_message");

@@ -27,12 +27,16 @@ pub struct LeaseRequest {
     /// Only tasks of these types; absent: all that the agent can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_types: Option<Vec<TaskType>>,
+    /// Every lease the agent holds: what it got since it registered and is not listed is brought again, first and at once.
+    /// For an agent whose WebSocket broke; absent: nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Vec<LeaseId>>,
 }
 
 impl LeaseRequest {
     /// Asks for one task and waits 25 seconds for it.
     pub fn new(request_id: RequestId) -> Self {
-        Self { request_id, max_tasks: one_task(), wait_seconds: default_wait(), task_types: None }
+        Self { request_id, max_tasks: one_task(), wait_seconds: default_wait(), task_types: None, held: None }
     }
 
     /// Sets how many tasks to hand out at most.
@@ -55,6 +59,13 @@ impl LeaseRequest {
         self.task_types = Some(task_types.into_iter().collect());
         self
     }
+
+    /// Lists every lease the agent holds, so that others it was given are brought again.
+    #[must_use]
+    pub fn with_held(mut self, leases: impl IntoIterator<Item = LeaseId>) -> Self {
+        self.held = Some(leases.into_iter().collect());
+        self
+    }
 }
 
 impl Decode for LeaseRequest {
@@ -64,7 +75,8 @@ impl Decode for LeaseRequest {
             fields.range("max_tasks", 1..=MAX_LEASE_TASKS.into(), Some(1)).and_then(|tasks| u32::try_from(tasks).ok());
         let wait_seconds = decode_wait(fields);
         let task_types = fields.optional("task_types");
-        Some(Self { request_id: request_id?, max_tasks: max_tasks?, wait_seconds: wait_seconds?, task_types })
+        let held = fields.optional("held");
+        Some(Self { request_id: request_id?, max_tasks: max_tasks?, wait_seconds: wait_seconds?, task_types, held })
     }
 }
 

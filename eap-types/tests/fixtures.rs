@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eap_types::{
-    AgentDetail, AgentPage, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
-    CreatedRegistrationSecret, Decode, Deregister, Deregistered, EventQuery, EventView, EventsReset, Health, Heartbeat,
-    HeartbeatReply, IncomingResults, IncomingTasks, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery,
-    PayloadInfo, ProblemBody, ProgressReply, ProgressReport, Readiness, Registered, Registration,
-    RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply, RotatedToken,
-    RotationAsked, SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery,
-    TaskResult, TaskView, WaitQuery, WellKnown, from_json,
+    AgentDetail, AgentPage, ArtifactQuery, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret,
+    CreatedKey, CreatedRegistrationSecret, Decode, Deregister, Deregistered, DrainAgent, EventQuery, EventView,
+    EventsReset, Health, Heartbeat, HeartbeatReply, IncomingResults, IncomingTasks, KeyPage, LeaseReply, LeaseRequest,
+    NextRequest, PageQuery, PayloadInfo, ProblemBody, ProgressReply, ProgressReport, Readiness, Registered,
+    Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply,
+    RotatedToken, RotationAsked, SetInterval, StoredArtifact, SubmitBatch, SubmitBatchReply, SubmitTask,
+    TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskTypeView, TaskView, WaitQuery, WellKnown,
+    from_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +37,7 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("created_registration_secret.reply", reply::<CreatedRegistrationSecret>),
     ("deregister.reply", reply::<Deregistered>),
     ("deregister.request", message::<Deregister>),
+    ("drain_agent.request", message::<DrainAgent>),
     ("explain.reply", reply::<TaskExplanation>),
     ("event.reply", reply::<EventView>),
     ("events.query", reply::<EventQuery>),
@@ -50,6 +52,8 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("next.request", message::<NextRequest>),
     ("not_ready.reply", reply::<Readiness>),
     ("page.query", reply::<PageQuery>),
+    ("artifact.query", reply::<ArtifactQuery>),
+    ("stored_artifact.reply", reply::<StoredArtifact>),
     ("problem.reply", reply::<ProblemBody>),
     ("progress.reply", reply::<ProgressReply>),
     ("progress.request", message::<ProgressReport>),
@@ -66,7 +70,9 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("results.reply", reply::<ResultsReply>),
     ("results.request", results),
     ("rotated_token.reply", reply::<RotatedToken>),
+    ("task_type.reply", reply::<TaskTypeView>),
     ("rotation_asked.reply", reply::<RotationAsked>),
+    ("set_interval.request", message::<SetInterval>),
     ("submit_batch.reply", reply::<SubmitBatchReply>),
     ("submit_batch.request", tasks),
     ("submit.request", message::<SubmitTask>),

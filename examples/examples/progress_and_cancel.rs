@@ -1,4 +1,4 @@
-//! How does a handler report progress, and learn that its task was cancelled?
+//! How does a handler report progress, emit output in parts, and learn that its task was cancelled?
 //!
 //! `cargo run -p eap-examples --example progress_and_cancel` brings its own orchestrator and ends by itself.
 
@@ -13,9 +13,10 @@ use eap_types::{SubmitTask, TaskStatus};
 async fn paint(task: Task<u32>, ctx: TaskContext) -> Result<u32, HandlerError> {
     for metre in 0..task.input {
         ctx.progress(f64::from(metre) / f64::from(task.input), format!("metre {metre}")).await;
+        ctx.emit(format!("metre {metre} is green\n")).await;
         tokio::select! {
             () = ctx.cancelled() => {
-                println!("painter: told to stop at metre {metre}");
+                println!("painter: told to stop at metre {metre}: {:?}", ctx.cancel_reason());
                 return Err(HandlerError::fatal("stopped halfway"));
             }
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
@@ -39,6 +40,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let id = orchestrator.submit(&me, task, None).await?.task_id;
     let mut events = orchestrator.events(&me, EventSeq(0));
     while events.next().await?.kind != "task.progress" {}
+    let output = loop {
+        let event = events.next().await?;
+        if event.kind == "task.output_delta" {
+            break event.detail.to_value();
+        }
+    };
+    println!("operator hears: {}", output["output_delta"]);
     let seen = orchestrator.get(&me, id).await?;
     println!("operator: {:?}", seen.progress.and_then(|progress| progress.message));
 

@@ -57,6 +57,7 @@ fn the_table_has_every_route_of_this_version() {
         ("POST", path::RESULTS),
         ("POST", path::PROGRESS),
         ("POST", path::RELEASE),
+        ("PUT", path::ARTIFACT),
         ("POST", path::TOKEN_ROTATE),
     ]
     .map(|(method, path)| format!("{method} {base}{path}"))
@@ -73,10 +74,14 @@ fn the_table_has_every_route_of_this_version() {
             ("POST", path::DEAD_LETTER_REQUEUE),
             ("POST", path::DEAD_LETTER_DISCARD),
             ("GET", path::TASK_EXPLAIN),
+            ("GET", path::TASK_ARTIFACT),
             ("GET", path::EVENTS),
             ("GET", path::AGENTS),
             ("GET", path::AGENT_DETAIL),
             ("POST", path::AGENT_ROTATE),
+            ("POST", path::AGENT_DRAIN),
+            ("POST", path::AGENT_RESUME),
+            ("PUT", path::AGENT_INTERVAL),
             ("POST", path::KEYS),
             ("GET", path::KEYS),
             ("DELETE", path::KEY),
@@ -357,7 +362,8 @@ async fn refusals_come_in_the_documented_order() {
         refused(call, 400, "MALFORMED_JSON", &what).await;
         if route.has_agent() {
             let call = route.call_with_body(&world, &wrong_ids, &route.wrong_body().to_string());
-            let code = if route.caller == Caller::Agent { "AGENT_NOT_FOUND" } else { "TASK_NOT_FOUND" };
+            let is_of_a_task = route.caller == Caller::Operator && route.has_task();
+            let code = if is_of_a_task { "TASK_NOT_FOUND" } else { "AGENT_NOT_FOUND" };
             refused(call, 404, code, &what).await;
         }
     }

@@ -87,7 +87,7 @@ async fn a_bad_entry_is_told_all_that_is_wrong_with_it_and_the_good_ones_are_kep
             {"priority": 9, "max_attempts": 0},
             7,
             work(json!({"expires_at": "2020-01-01T00:00:00Z"})),
-            work(json!({"callback_url": "nonsense", "inactivity_seconds": 5})),
+            work(json!({"callback_url": "nonsense", "inactivity_seconds": 0})),
             work(json!({})),
         ]),
     )

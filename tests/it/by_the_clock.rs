@@ -163,9 +163,10 @@ async fn no_lease_outlives_the_timeout_and_the_holder_is_told_to_stop() {
     assert_shape(
         &reply["directives"][0],
         &json!({"id": task["lease_id"], "type": "cancel", "task_id": id, "lease_id": task["lease_id"],
-            "reason": "<text>"}),
+            "cause": "timeout", "reason": "<text>"}),
     );
-    agent.complete(&task).await.problem(409, "LEASE_LOST");
+    let refused = agent.complete(&task).await.problem(409, "LEASE_LOST");
+    assert_shape(&json!([refused["cause"], refused["reason"]]), &json!(["timeout", "<text>"]));
     // On the last attempt the server makes the result itself.
     server.advance(1);
     let again = agent.wait_for_task().await;

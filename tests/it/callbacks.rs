@@ -1,14 +1,17 @@
 //! The end of a task is told to its `callback_url`: signed, until it is taken, and nowhere else (T1 to T3, G23, G24).
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use eap_orchestrator::store::Repository as _;
 use eap_orchestrator::{Config, EndpointProfile};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::harness::{Play, Received, Receiver, Server, Setup, eventually, id_of, in_time, work};
+use crate::harness::{GatedStore, Play, Received, Receiver, Server, Setup, eventually, id_of, in_time, work};
 
 /// `whsec_` and the base64 of this.
 const KEY: &[u8] = b"canary-signing-key-0123456789ab";
@@ -362,4 +365,109 @@ async fn a_receiver_that_hangs_holds_up_its_own_callbacks_alone() {
     well.until(5).await;
     assert_eq!(hanging.received().len(), 1, "one at a time to each receiver");
     in_time("the stop does not wait for it", server.stop()).await;
+}
+
+#[tokio::test]
+async fn a_try_that_ends_within_the_grace_of_a_stop_is_not_cut() {
+    let dir = TempDir::new().expect("there is room for a temporary directory");
+    let path = dir.path().join("eap.db");
+    let patient = |config: &mut Config| {
+        telling(config);
+        config.timing.shutdown_grace = Duration::from_secs(60);
+        config.callbacks.timeout = Duration::from_secs(60);
+    };
+    let answer = Arc::new(Semaphore::new(0));
+    let receiver = Receiver::start([Play::Wait(Arc::clone(&answer))]).await;
+    let mut first = Setup::sqlite_at(&path).config(patient).start().await;
+    let id = first.operator().submit(json!({"callback_url": receiver.url()})).await;
+    first.operator().cancel(&id, None).await.expect(200);
+    receiver.until(1).await;
+    first.begin_stop();
+    eventually("the stop has begun", async || TcpStream::connect(first.address).await.err()).await;
+    answer.add_permits(1);
+    first.stop().await;
+    let second = Setup::sqlite_at(&path).config(patient).start().await;
+    let told = told(&second, &id).await;
+    assert_eq!(told, [("callback.delivered".into(), json!({"try": 1}))]);
+    assert_eq!(receiver.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_try_that_outlasts_the_grace_of_a_stop_is_cut() {
+    let server = Setup::sqlite()
+        .config(|config| {
+            telling(config);
+            config.callbacks.timeout = Duration::from_secs(60);
+        })
+        .start()
+        .await;
+    let receiver = Receiver::start([Play::Hang]).await;
+    let id = server.operator().submit(json!({"callback_url": receiver.url()})).await;
+    server.operator().cancel(&id, None).await.expect(200);
+    receiver.until(1).await;
+    in_time("the stop does not wait for it", server.stop()).await;
+}
+
+/// A letter's discard changes a task that is over: its callback was told already.
+#[tokio::test]
+async fn what_changes_of_a_task_that_is_over_is_not_told() {
+    let one_by_one = |config: &mut Config| {
+        telling(config);
+        config.callbacks.per_receiver = 1;
+    };
+    let server = Setup::sqlite().config(one_by_one).start().await;
+    let receiver = Receiver::start([]).await;
+    let (operator, agent) = (server.operator(), server.agent("AGENT-A").await);
+    let letter = operator.submit(json!({"callback_url": receiver.url(), "max_attempts": 1})).await;
+    agent.fail(&agent.take().await, json!({})).await.expect(200);
+    until_told(&server, &letter, "callback.delivered").await;
+    operator.post(&format!("/api/v1/dead-letters/{letter}/discard")).send().await.expect(204);
+    // What the discard had made due would come first.
+    let next = operator.submit(json!({"callback_url": receiver.url()})).await;
+    operator.cancel(&next, None).await.expect(200);
+    until_told(&server, &next, "callback.delivered").await;
+    assert_eq!(ids(&receiver.received()), [format!("callback-{letter}"), format!("callback-{next}")]);
+}
+
+#[tokio::test]
+async fn a_callback_that_is_on_its_way_is_not_sent_again_meanwhile() {
+    let server = Setup::sqlite()
+        .config(|config| {
+            telling(config);
+            config.callbacks.timeout = Duration::from_secs(60);
+            // With a second one of the first on its way, there would be no hand free for another.
+            (config.callbacks.at_once, config.callbacks.per_receiver) = (2, 2);
+        })
+        .start()
+        .await;
+    let answer = Arc::new(Semaphore::new(0));
+    let receiver = Receiver::start([Play::Wait(Arc::clone(&answer))]).await;
+    let operator = server.operator();
+    let slow = operator.submit(json!({"callback_url": receiver.url()})).await;
+    operator.cancel(&slow, None).await.expect(200);
+    receiver.until(1).await;
+    let mut expected = vec![format!("callback-{slow}")];
+    for _ in 0..3 {
+        let quick = operator.submit(json!({"callback_url": receiver.url()})).await;
+        operator.cancel(&quick, None).await.expect(200);
+        until_told(&server, &quick, "callback.delivered").await;
+        expected.push(format!("callback-{quick}"));
+    }
+    assert_eq!(ids(&receiver.received()), expected);
+    answer.add_permits(1);
+    until_told(&server, &slow, "callback.delivered").await;
+}
+
+#[tokio::test]
+async fn the_callback_of_a_task_that_is_gone_is_forgotten() {
+    let store = GatedStore::new();
+    let server = Setup::store(Arc::clone(&store) as Arc<_>).config(telling).start().await;
+    // Nobody is there yet, so that it is tried again.
+    let address = Receiver::start([]).await.stop().await;
+    let id = server.operator().submit(json!({"callback_url": format!("http://{address}/done")})).await;
+    server.operator().cancel(&id, None).await.expect(200);
+    until_told(&server, &id, "callback.failed").await;
+    store.lose(id.parse().expect("it is an id"));
+    eventually("nothing is due", async || store.callbacks(None, 9).await.expect("it is read").is_empty().then_some(()))
+        .await;
 }

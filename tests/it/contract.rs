@@ -63,7 +63,19 @@ async fn whoever_knows_the_host_finds_everything() {
     let server = Server::start().await;
     let about = server.api.get(WELL_KNOWN).send().await.expect(200);
     assert_eq!(about["protocol_version"], "1.0");
-    assert_eq!(about["features"], json!(["pull.v1", "progress.v1", "directives.v1", "cancel.v1", "rotate.v1"]));
+    assert_eq!(
+        about["features"],
+        json!([
+            "pull.v1",
+            "push_async.v1",
+            "ws.v1",
+            "progress.v1",
+            "directives.v1",
+            "cancel.v1",
+            "artifacts.v1",
+            "rotate.v1"
+        ])
+    );
     assert_eq!(about["base_path"], "/api/v1/agents/external");
     assert_eq!(about["endpoints"]["submit_task"], json!({"method": "POST", "path": "/api/v1/tasks"}));
     for link in ["openapi", "health", "ready"] {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eap_orchestrator::store::{Change, Cutoffs, EventKind, MemoryStore, NewEvent, Repository};
-use eap_orchestrator::{ManualClock, SystemClock};
+use eap_orchestrator::{Clock as _, ManualClock, SystemClock};
 use eap_types::{JsonObject, TenantId, Timestamp};
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Operator, Server, Setup, eventually, id_of, in_time, work};
+use crate::harness::{Call, GatedStore, Hold, Operator, Server, Setup, eventually, id_of, in_time, work};
 
 const EVENTS: &str = "/api/v1/events";
 
@@ -157,7 +157,8 @@ async fn a_watcher_sees_nothing_of_another_tenant() {
     let operator = server.operator();
     let theirs = NewEvent {
         tenant: TenantId::from_bytes([7; 16]),
-        at: Timestamp::UNIX_EPOCH,
+        // Old ones would be swept away, which the watcher would be told of.
+        at: SystemClock::new().now(),
         kind: EventKind::AgentDraining,
         task: None,
         agent: None,
@@ -212,6 +213,57 @@ async fn what_is_gone_is_told_by_a_reset() {
     assert_eq!(watcher.take(1).await[0].data, json!({"oldest": 14}));
     submit_many(&operator, 1).await;
     assert_eq!(watcher.take(1).await[0].id, 14);
+}
+
+#[tokio::test]
+async fn the_first_event_of_all_is_no_reason_for_a_reset() {
+    let store = GatedStore::new();
+    let server = Setup::store(store.clone()).start().await;
+    store.hold_events(Hold::WithTheOldest);
+    let call = server.operator().get(EVENTS);
+    let opening = tokio::spawn(Watcher::open(call));
+    store.until_events_are_held().await;
+    server.operator().submit(json!({})).await;
+    store.hold_events(Hold::Never);
+    let mut watcher = opening.await.expect("opening does not panic");
+    let first = watcher.next().await.expect("the stream goes on");
+    assert_eq!((first.id, first.kind.as_str()), (1, "task.submitted"));
+}
+
+/// What was written after the store looked is behind the newest number that the watcher then knows; what was written
+/// before it looked is ahead of the one it knew before.
+#[tokio::test]
+async fn what_is_written_while_a_watcher_reads_is_told_once() {
+    let store = GatedStore::new();
+    let server = Setup::store(Arc::clone(&store) as Arc<_>).start().await;
+    let operator = server.operator();
+    let mut watcher = watch(&operator, "").await;
+    for (hold, number) in [(Hold::AfterIt, 1), (Hold::BeforeItReads, 3)] {
+        store.hold_events(hold);
+        operator.submit(json!({})).await;
+        store.until_events_are_held().await;
+        operator.submit(json!({})).await;
+        store.hold_events(Hold::Never);
+        let ids: Vec<u64> = watcher.take(2).await.iter().map(|event| event.id).collect();
+        assert_eq!(ids, [number, number + 1], "{hold:?}");
+    }
+    operator.submit(json!({})).await;
+    assert_eq!(watcher.take(1).await[0].id, 5);
+}
+
+#[tokio::test]
+async fn a_kind_that_there_is_not_is_refused_with_those_that_there_are() {
+    let server = Server::start().await;
+    let operator = server.operator();
+    for kinds in ["task.failled", "task.failed,task.failled", "task", "reset"] {
+        let refused = operator.get(&format!("{EVENTS}?kind={kinds}")).send();
+        let refused = in_time("the refusal", refused).await;
+        let problem = refused.body.to_string();
+        assert_eq!(refused.fields(), ["query.kind"], "{kinds}");
+        for kind in ["task.failed", "agent.push_suspended", "callback.given_up", "key.created"] {
+            assert!(problem.contains(kind), "{problem}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -24,8 +24,9 @@ use crate::harness::{Server, Setup, eventually, in_time, work};
 
 /// Seeds that run each time.
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
-/// How long the store fails before it is healed.
+/// How long the store fails at least before it is healed, and how many tasks there are by then on any machine.
 const TROUBLE: Duration = Duration::from_secs(3);
+const TASKS: usize = 30;
 
 /// SplitMix64, so that a seed draws the same faults again.
 #[derive(Debug)]
@@ -133,6 +134,12 @@ async fn hold(name: &str, under: fn() -> Under) {
     }
 }
 
+/// How many tasks were acknowledged.
+fn submits(witness: &Witness) -> usize {
+    let is_submit = |call: &&Call| matches!(call.what, What::Submit { accepted: Some(_), .. });
+    witness.calls().iter().filter(is_submit).count()
+}
+
 /// Trouble first, then quiet in which every task has to end, then the check.
 async fn one_seed(seed: u64, under: Under) -> (FaultCounts, Vec<Call>) {
     let mut odds = FaultOdds::default();
@@ -149,13 +156,14 @@ async fn one_seed(seed: u64, under: Under) -> (FaultCounts, Vec<Call>) {
     let witness = Witness::new(|| false);
     let crowd = Crowd::start(&server, &witness, seed);
     tokio::time::sleep(TROUBLE).await;
+    eventually("there was work", async || (submits(&witness) >= TASKS).then_some(())).await;
     store.heal();
     crowd.finish(&format!("EAP_FAULTS_SEED={seed}")).await;
     let truth = Truth::read(&*inner).await.expect("the store underneath is sound");
     let calls = witness.calls();
     let violations = truth.violations(&calls);
     assert!(violations.is_empty(), "EAP_FAULTS_SEED={seed}: {violations:#?}");
-    assert!(truth.tasks() > 20, "EAP_FAULTS_SEED={seed}: there was work: {}", truth.tasks());
+    assert!(truth.tasks() >= TASKS, "EAP_FAULTS_SEED={seed}: there was work: {}", truth.tasks());
     server.stop().await;
     (store.counts(), calls)
 }
@@ -190,11 +198,7 @@ async fn a_failed_fsync_ends_the_server_and_no_success_follows_it() {
         let probe = Arc::clone(&store);
         let witness = Witness::new(move || probe.has_failed());
         let crowd = Crowd::start(&server, &witness, 99);
-        eventually("there is work", async || {
-            let submitted = |call: &Call| matches!(call.what, What::Submit { accepted: Some(_), .. });
-            (witness.calls().iter().filter(|call| submitted(call)).count() > 20).then_some(())
-        })
-        .await;
+        eventually("there is work", async || (submits(&witness) > 20).then_some(())).await;
         store.inject(StoreCall::Commit, Fault::FsyncFailed { written });
         let ended = in_time("the server ends by itself", server.ended()).await;
         assert!(matches!(ended, Err(StartError::StoreFailed { .. })), "{ended:?}");

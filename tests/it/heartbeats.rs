@@ -176,7 +176,7 @@ async fn a_cancelled_task_is_told_with_every_beat_until_that_is_acknowledged() {
     server.operator().cancel(&id_of(&cancelled), Some(&json!({"reason": "no longer needed"}))).await.expect(200);
     let directive = json!({
         "id": cancelled["lease_id"], "type": "cancel", "task_id": cancelled["task_id"],
-        "lease_id": cancelled["lease_id"], "reason": "no longer needed",
+        "lease_id": cancelled["lease_id"], "reason": "no longer needed", "cause": "cancelled",
     });
     let body = json!({"status": "healthy", "tasks": [held(&cancelled), held(&kept)]});
     for _ in 0..2 {
@@ -326,6 +326,7 @@ async fn a_cancelled_task_is_told_to_an_agent_that_lists_none() {
     server.operator().cancel(&id_of(&task), None).await.expect(200);
     let directive = json!({
         "id": task["lease_id"], "type": "cancel", "task_id": task["task_id"], "lease_id": task["lease_id"],
+        "cause": "cancelled",
     });
     for _ in 0..2 {
         let reply = agent.beat(json!({"status": "healthy"})).await.expect(200);

@@ -50,7 +50,11 @@ async fn events_come_in_order_and_end_with_the_orchestrator() {
     let first = events.next().await.expect("there is one");
     assert_eq!((first.kind.as_str(), first.task.map(|task| task.to_string())), ("task.submitted", Some(id)));
     let watching = tokio::spawn(async move { events.next().await });
+    let orchestrator = server.orchestrator.clone();
     server.stop().await;
     let ended = tokio::time::timeout(Duration::from_secs(5), watching).await.expect("it ends").expect("it runs");
     assert!(matches!(ended, Err(Error::Draining)), "{ended:?}");
+    // The store is closed by then, and that is the same end.
+    let late = orchestrator.events(&Operator::host(), EventSeq(0)).next().await;
+    assert!(matches!(late, Err(Error::Draining)), "{late:?}");
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use self::hour::Hour;
 use self::page::{Page, refused};
-use crate::harness::{OPERATOR_KEY, START, Server, Setup, work};
+use crate::harness::{OPERATOR_KEY, START, Server, Setup, Socket, work};
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(Timestamp::from_seconds(START)))
@@ -116,9 +116,29 @@ async fn polls_that_wait_are_told() {
     assert_eq!(Page::of(&server).await.get("eap_polls_waiting"), 1.0);
     server.operator().submit(json!({})).await;
     crate::harness::in_time("the poll is served", poll).await.expect("it does not panic").expect(200);
-    let page = Page::of(&server).await;
+    // A count that took long is kept for a while.
+    let page = crate::harness::eventually("the lease is counted", async || {
+        let page = Page::of(&server).await;
+        (page.all("eap_tasks_leased").values().sum::<u64>() == 1).then_some(page)
+    })
+    .await;
     assert_eq!((page.get("eap_polls_waiting"), page.get("eap_tasks_leased{task_type=\"work\"}")), (0.0, 1.0));
     assert!(page.get("eap_connections_open") >= 1.0);
+}
+
+#[tokio::test]
+async fn open_sockets_are_told() {
+    let server = Server::start().await;
+    let (one, two) = (server.agent("AGENT-A").await, server.agent("AGENT-B").await);
+    let open = async || Page::of(&server).await.get("eap_websockets_open");
+    let (older, other) = (Socket::greet(&server, &one, &[]).await, Socket::greet(&server, &two, &[]).await);
+    assert_eq!(open().await, 2.0);
+    // A newer one takes the place of an older one.
+    let newer = Socket::greet(&server, &one, &[]).await;
+    assert_eq!(older.close_code().await, 4409);
+    assert_eq!(open().await, 2.0);
+    drop((newer, other));
+    crate::harness::eventually("both are closed", async || (open().await == 0.0).then_some(())).await;
 }
 
 /// The page about the metrics has every one of them with its kind, and no other.

@@ -2,6 +2,7 @@
 
 use eap_orchestrator::{Access, RegistrationSecret};
 use eap_types::{NamePolicy, Timestamp};
+use http::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -19,7 +20,9 @@ fn endpoints(prefix: &str, id: &str) -> Value {
         "results": format!("{base}/results"),
         "progress": format!("{base}/tasks/{{task_id}}/progress"),
         "release": format!("{base}/tasks/{{task_id}}/release"),
+        "artifact": format!("{base}/tasks/{{task_id}}/artifacts/{{path}}"),
         "rotate": format!("{base}/token/rotate"),
+        "ws": format!("{base}/ws"),
         "deregister": format!("{base}/deregister"),
     })
 }
@@ -44,12 +47,14 @@ async fn an_older_peer_gets_the_four_fields_of_adr_001_and_no_more() {
 #[tokio::test]
 async fn an_agent_of_our_time_is_told_features_paths_and_limits() {
     let server = Server::start().await;
-    let offered = ["pull.v1", "ws.v1", "directives.v1", "cancel.v1", "progress.v1", "teleport.v9"];
+    let offered = ["pull.v1", "artifacts.v1", "directives.v1", "cancel.v1", "progress.v1", "teleport.v9"];
     let agent = server.agent_with("AGENT-A", json!({"features": offered})).await;
+    let agreed = [&FEATURES[..], &["artifacts.v1"]].concat();
     let shape = json!({
         "agent_id": "<uuid>", "status": "registered", "auth_token": "<text>", "heartbeat_interval_seconds": 30,
-        "protocol_version": "1.0", "features": FEATURES, "endpoints": endpoints("", &agent.id),
-        "lease_seconds": 60, "limits": {"max_body_bytes": 8_388_608}, "server_time": "<time>",
+        "protocol_version": "1.0", "features": agreed,
+        "endpoints": endpoints("", &agent.id), "lease_seconds": 60,
+        "limits": {"max_body_bytes": 8_388_608, "max_artifact_bytes": 67_108_864}, "server_time": "<time>",
     });
     assert_shape(&agent.reply, &shape);
     assert!(agent.token.starts_with(&format!("eap_{}_", agent.id)), "tokens name their agent");
@@ -61,8 +66,12 @@ async fn every_path_that_an_agent_is_told_leads_somewhere() {
     let agent = server.agent("AGENT-A").await;
     for (name, path) in agent.reply["endpoints"].as_object().expect("endpoints are an object") {
         let path = path.as_str().expect("a path is text").replace("{task_id}", "01890a5d-ac96-774b-bcce-b302099a8057");
-        let answer = server.api.post(&path).json(&json!({"seq": "no number"})).send().await;
-        assert_eq!(answer.status, 401, "{name}: {path} takes a POST from an agent: {}", answer.body);
+        let answer = match name.as_str() {
+            "ws" => server.api.get(&path).send().await,
+            "artifact" => server.api.call(Method::PUT, &path.replace("{path}", "deep/a")).body("x").send().await,
+            _ => server.api.post(&path).json(&json!({"seq": "no number"})).send().await,
+        };
+        assert_eq!(answer.status, 401, "{name}: {path} takes a call from an agent: {}", answer.body);
     }
 }
 
@@ -161,7 +170,7 @@ async fn a_registration_with_many_faults_is_told_all_of_them_at_once() {
     let server = Server::start().await;
     let body = json!({
         "name": "x", "capabilities": [], "endpoint_url": "ftp://x", "max_concurrent_tasks": 0,
-        "metadata": [], "labels": {"-": "x"}, "transports": ["push"], "task_schemas": {"work": {}},
+        "metadata": [], "labels": {"-": "x"}, "transports": [], "task_schemas": {"work": 1},
     });
     let mut fields = server.register(&body).await.fields();
     fields.sort();
@@ -172,7 +181,7 @@ async fn a_registration_with_many_faults_is_told_all_of_them_at_once() {
         "max_concurrent_tasks",
         "metadata",
         "name",
-        "task_schemas",
+        "task_schemas.work",
         "transports",
     ];
     assert_eq!(fields, expected.map(|name| format!("body.{name}")));

@@ -72,14 +72,6 @@ async fn progress_of_an_attempt_that_no_longer_counts_is_refused_and_changes_not
 }
 
 #[tokio::test]
-async fn output_along_with_progress_is_refused_as_long_as_that_is_not_served() {
-    let (server, agent, task) = holding().await;
-    let answer = agent.progress(&id_of(&task), json!({"seq": 1, "output_delta": "half a line"})).await;
-    assert_eq!(answer.fields(), ["body.output_delta"]);
-    assert_eq!(server.operator().task(&id_of(&task)).await.get("progress"), None);
-}
-
-#[tokio::test]
 async fn a_task_that_is_given_back_spends_its_number_and_no_attempt() {
     let server = Server::start_with_clock().await;
     let agent = server.agent("AGENT-A").await;

@@ -1,9 +1,15 @@
 //! What a report of a result is answered: the table of docs/reliability.md section 1 (A28–A32).
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use eap_orchestrator::SystemClock;
+use eap_orchestrator::store::faulty::{Fault, FaultyStore, StoreCall};
+use eap_orchestrator::store::{MemoryStore, Repository};
 use eap_types::limits;
 use serde_json::{Value, json};
 
-use crate::harness::{Agent, Server, assert_shape, id_of, task_shape};
+use crate::harness::{Agent, Server, Setup, assert_shape, id_of, task_shape};
 
 fn done(members: Value) -> Value {
     let mut body = json!({"status": "completed", "output_data": {"answer": 42}});
@@ -281,7 +287,7 @@ async fn an_artifact_path_that_could_leave_its_directory_is_refused_and_the_atte
 }
 
 #[tokio::test]
-async fn an_artifact_by_reference_is_refused_as_long_as_that_is_not_served() {
+async fn an_artifact_by_reference_is_refused_unless_it_was_uploaded() {
     let (_server, agent, task) = holding().await;
     let artifact = json!({"path": "a", "content": "", "sha256": "0".repeat(64)});
     let answer = agent.report_for(&task, done(json!({"artifacts": [artifact]}))).await;
@@ -289,7 +295,7 @@ async fn an_artifact_by_reference_is_refused_as_long_as_that_is_not_served() {
     let artifact = json!({"path": "a", "content": "not base64!", "encoding": "base64"});
     let answer = agent.report_for(&task, done(json!({"artifacts": [artifact]}))).await;
     assert_eq!(answer.fields(), ["body.artifacts[0].content"]);
-    let artifacts = vec![json!({"path": "a", "content": ""}); 101];
+    let artifacts: Vec<_> = (0..101).map(|number| json!({"path": format!("a{number}"), "content": ""})).collect();
     let answer = agent.report_for(&task, done(json!({"artifacts": artifacts}))).await;
     assert_eq!(answer.fields(), ["body.artifacts"]);
 }
@@ -402,4 +408,31 @@ async fn an_agent_that_rejects_a_task_passes_it_on_and_is_not_offered_it_again()
     assert_eq!(id_of(&agent.wait_for_task().await), probe, "the rejected one is passed over for ten minutes");
     server.advance(1);
     assert_eq!(id_of(&agent.wait_for_task().await), id_of(&task));
+}
+
+/// One by one, they would be more than the server takes at once.
+#[tokio::test]
+async fn a_writer_that_was_faster_for_one_result_of_a_batch_holds_up_no_other() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new(Arc::new(SystemClock::new())))));
+    let setup = Setup::store(Arc::clone(&store) as Arc<dyn Repository>).config(|config| {
+        config.capacity.writes = 2;
+        // Nothing else is written meanwhile.
+        (config.timing.sweep_interval, config.timing.pulse_gap) =
+            (Duration::from_secs(3600), Duration::from_secs(14_400));
+    });
+    let server = setup.start().await;
+    let agent = server.agent_with("AGENT-A", json!({"max_concurrent_tasks": 8})).await;
+    for _ in 0..8 {
+        server.operator().submit(json!({})).await;
+    }
+    let tasks = agent.take_up_to(8).await;
+    let results: Vec<Value> = tasks
+        .iter()
+        .map(|task| json!({"task_id": task["task_id"], "lease_id": task["lease_id"], "attempt": 1, "status": "completed"}))
+        .collect();
+    store.inject(StoreCall::Commit, Fault::Conflict);
+    let reply = agent.call("/results").json(&json!({"results": results})).send().await.expect(200);
+    assert_eq!(store.counts().conflicts, 1);
+    let accepted = |task: &Value| json!({"task_id": task["task_id"], "status": "accepted", "duplicate": false});
+    assert_eq!(reply["results"], Value::from_iter(tasks.iter().map(accepted)));
 }

@@ -29,6 +29,16 @@ fn identity(dir: &std::path::Path) -> Value {
     serde_json::from_slice(&fs::read(dir.join("identity.json")).expect("the agent has registered")).expect("it is JSON")
 }
 
+/// What the agent keeps of itself once it is registered: the file is there before, without a token.
+async fn registered(dir: &std::path::Path) -> Value {
+    until(LONG, "the agent has kept its token", async || {
+        let text = fs::read(dir.join("identity.json")).ok()?;
+        let identity: Value = serde_json::from_slice(&text).expect("it is JSON");
+        identity["auth_token"].is_string().then_some(identity)
+    })
+    .await
+}
+
 fn token(identity: &Value) -> String {
     identity["auth_token"].as_str().expect("it is a text").to_owned()
 }
@@ -54,7 +64,7 @@ async fn an_agent_that_is_asked_rotates_and_its_running_task_is_none_the_worse()
     let agent = agent.build().unwrap().start();
     let task = site.submit("work", "long").await;
     until(LONG, "it runs", async || (gate.arrived() == 1).then_some(())).await;
-    let before = identity(&dir);
+    let before = registered(&dir).await;
     let after = rotated(&site, &dir, &token(&before)).await;
     assert_eq!((&after["agent_id"], &after["instance_id"]), (&before["agent_id"], &before["instance_id"]));
     let old = RawAgent::of(site.operator().api.clone(), before);
@@ -92,11 +102,7 @@ async fn a_lost_answer_to_a_rotation_locks_no_agent_out() {
     });
     let echo = |task: Task<String>, _: TaskContext| async move { Ok::<_, HandlerError>(task.input) };
     let agent = site.agent("AGENT-UNLUCKY").data_dir(&dir).http(network).handle("work", echo).build().unwrap().start();
-    until(LONG, "it registers", async || {
-        (!site.agents().is_empty() && dir.join("identity.json").exists()).then_some(())
-    })
-    .await;
-    let before = identity(&dir);
+    let before = registered(&dir).await;
     let first = token(&before);
     let id = site.only_agent().agent.agent_id;
     site.operator().post(&format!("/api/v1/agents/{id}/rotate-token")).send().await.expect(200);

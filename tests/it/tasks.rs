@@ -61,18 +61,6 @@ async fn both_spellings_of_the_input_are_taken_and_input_data_wins() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_yet_is_refused_and_never_ignored() {
-    let server = Server::start().await;
-    let body = work(json!({
-        "inactivity_seconds": 5,
-    }));
-    let mut fields = server.operator().try_submit(&body).await.fields();
-    fields.sort();
-    assert_eq!(fields, ["body.inactivity_seconds"]);
-    assert_eq!(server.operator().list("").await, json!({"tasks": []}));
-}
-
-#[tokio::test]
 async fn a_submit_repeated_with_its_key_gives_the_same_task_as_it_now_is() {
     let server = Server::start().await;
     let agent = server.agent("AGENT-A").await;
@@ -319,11 +307,13 @@ async fn cancelling_a_running_task_ends_its_attempt() {
     let operator = server.operator();
     let id = operator.submit(json!({})).await;
     let task = agent.take().await;
-    let cancelled = operator.cancel(&id, None).await.expect(200);
+    let why = json!("changed my mind");
+    let cancelled = operator.cancel(&id, Some(&json!({"reason": why}))).await.expect(200);
     assert_eq!((&cancelled["status"], cancelled.get("lease_expires_at")), (&json!("cancelled"), None));
     assert_eq!(operator.outcomes(&id).await, ["cancelled"]);
     agent.complete(&task).await.problem(409, "TASK_FINAL");
-    agent.progress(&id, json!({"seq": 1})).await.problem(409, "TASK_FINAL");
+    let refused = agent.progress(&id, json!({"seq": 1})).await.problem(409, "TASK_FINAL");
+    assert_eq!((&refused["cause"], &refused["reason"]), (&json!("cancelled"), &why));
     agent.release(&id, None).await.problem(409, "TASK_FINAL");
     assert_eq!(operator.agent(&agent.id).await.expect(200)["leases"], 0);
     operator.submit(json!({})).await;

@@ -23,7 +23,7 @@ fn chance() -> Chance {
 }
 
 fn not(code: ErrorCode) -> Answer {
-    outcome(ResultOutcome::Refused(ProblemBody::new(code, "no", "r1")))
+    outcome(ResultOutcome::Refused(Box::new(ProblemBody::new(code, "no", "r1"))))
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_result_refused_for_its_content_becomes_a_failure_once_and_is_then_set
     let refuse = || {
         let mut problem = ProblemBody::new(ErrorCode::ValidationError, "no", "r1");
         problem.details.push(eap_types::FieldProblem::new("body.cost_usd", "value_error", "must not be negative"));
-        outcome(ResultOutcome::Refused(problem))
+        outcome(ResultOutcome::Refused(Box::new(problem)))
     };
     let id = outbox.pack(now, LIMIT)[0].0;
     let settlement = outbox.settle(Delivered { epoch: 1, answers: vec![(id, refuse())] }, now, chance).await;

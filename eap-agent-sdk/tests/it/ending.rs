@@ -51,6 +51,49 @@ async fn a_drain_lets_handlers_finish_and_hands_the_rest_back() {
 }
 
 #[tokio::test]
+async fn a_draining_agent_renews_what_it_holds_and_says_why_it_hands_back() {
+    let fake = Fake::new();
+    fake.change(|state| state.lease_ms = 600);
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let work = move |task: Task<String>, ctx: TaskContext| {
+        let held = held.clone();
+        async move {
+            if task.input == "endless" {
+                pending::<()>().await;
+            }
+            held.acquire().await?.forget();
+            // All the time that it was waited for, it was its own.
+            Ok(format!("{:?}", ctx.lease()))
+        }
+    };
+    let agent = fake.agent().handle("work", work).drain_grace(Duration::from_secs(4)).build().unwrap().start();
+    fake.submit(1, "work", "gate");
+    fake.submit(2, "work", "endless");
+    fake.until("both are listed", |state| {
+        let lists_both = |body: &serde_json::Value| body["tasks"].as_array().is_some_and(|tasks| tasks.len() == 2);
+        state.calls("/heartbeat").any(|beat| lists_both(&beat.body)).then_some(())
+    })
+    .await;
+    agent.drain();
+    // More than two leases long.
+    fake.until("beats go on", |state| {
+        let lists = |body: &serde_json::Value| {
+            let tasks = body["tasks"].as_array();
+            body["draining"] == true && tasks.is_some_and(|tasks| tasks.len() == 2)
+        };
+        (state.calls("/heartbeat").filter(|beat| lists(&beat.body)).count() >= 8).then_some(())
+    })
+    .await;
+    gate.add_permits(1);
+    let report = agent.wait().await.unwrap();
+    assert_eq!((report.completed, report.released, report.refused), (1, 1, 0), "{report}");
+    let state = fake.state();
+    assert_eq!(state.result(1).unwrap()["output_data"], json!({ "output": "Held" }));
+    assert_eq!(state.released[0]["body"]["reason"], "the agent stops");
+}
+
+#[tokio::test]
 async fn run_until_ends_with_its_signal_and_takes_nothing_more() {
     let fake = Fake::new();
     let gate = Arc::new(Semaphore::new(0));

@@ -47,6 +47,7 @@ pub(crate) struct State {
 #[derive(Debug)]
 pub(crate) enum Rule {
     Refuse(ErrorCode),
+    RefuseWith(Box<ProblemBody>),
     Unreachable,
     /// The call has its effect and the answer gets lost.
     LoseAnswer,
@@ -173,6 +174,9 @@ impl Fake {
             if let Some(Rule::Refuse(code)) = rule {
                 return Ok(Some(refusal(code)));
             }
+            if let Some(Rule::RefuseWith(problem)) = rule {
+                return Ok(Some((problem.status, serde_json::to_value(problem).unwrap())));
+            }
             let token = request.headers().get("x-agent-token").and_then(|token| token.to_str().ok());
             let is_known = !state.refuses_tokens && token == Some(&state.token_text());
             if route != "/register" && !is_known {
@@ -205,7 +209,7 @@ impl HttpCall for Fake {
         let wait = Duration::from_secs(asked["wait_seconds"].as_u64().unwrap_or_default());
         let until = tokio::time::Instant::now() + wait.min(deadline);
         loop {
-            changes.borrow_and_update();
+            let before = *changes.borrow_and_update();
             if let Some((status, body)) = self.answer(&request)? {
                 let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
                 let mut answer = http::Response::builder().status(status);
@@ -213,6 +217,10 @@ impl HttpCall for Fake {
                     answer = answer.header("retry-after", self.state().retry_after);
                 }
                 return Ok(answer.body(body).unwrap());
+            }
+            // One change is the call's own, which is no reason to look again.
+            if *changes.borrow_and_update() != before + 1 {
+                continue;
             }
             let is_over = tokio::time::timeout_at(until, changes.changed()).await.is_err();
             if is_over {

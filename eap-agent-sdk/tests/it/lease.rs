@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use eap_agent_sdk::types::ErrorCode;
+use eap_agent_sdk::types::{ErrorCode, ProblemBody};
 use eap_agent_sdk::{CancelReason, HandlerError, LeaseStatus, Status, Task, TaskContext};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -82,6 +82,117 @@ async fn a_cancel_directive_stops_the_task_and_is_acknowledged() {
     agent.drain();
     let report = agent.wait().await.unwrap();
     assert_eq!((report.cancelled, report.failed), (1, 0));
+}
+
+#[tokio::test]
+async fn a_directive_says_why_an_attempt_was_ended() {
+    let fake = Fake::new();
+    let (sender, mut stops) = mpsc::channel(8);
+    let agent = fake.agent().handle("watch", watchful(sender)).build().unwrap().start();
+    let requested = CancelReason::Requested { reason: Some("words".to_owned()) };
+    let causes = [
+        ("cancelled", requested.clone()),
+        ("timeout", CancelReason::Timeout),
+        ("inactivity", CancelReason::Inactivity),
+        // A word of a newer orchestrator.
+        ("moonlight", requested),
+    ];
+    for ((cause, expected), number) in causes.into_iter().zip(1..) {
+        fake.submit(number, "watch", &number.to_string());
+        fake.until("it is taken", |state| state.queue.is_empty().then_some(())).await;
+        fake.change(|state| {
+            state.directives.push(json!({
+                "id": format!("d-{number}"), "type": "cancel", "task_id": task(number), "lease_id": lease(number),
+                "reason": "words", "cause": cause,
+            }));
+        });
+        let (stopped, reason, _) = next(&mut stops).await;
+        assert_eq!((stopped, reason), (number, Some(expected)), "{cause}");
+    }
+    agent.drain();
+    let report = agent.wait().await.unwrap();
+    assert_eq!((report.cancelled, report.failed, report.refused), (4, 0, 0), "{report}");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_drained_takes_nothing_and_goes_on_when_resumed_or_registered_anew() {
+    let fake = Fake::new();
+    fake.change(|state| state.interval_seconds = 1);
+    let agent = fake.agent().handle("work", |_: Task<String>, _| async { Ok(()) }).build().unwrap().start();
+    let direct = |id: &str, kind: &str| {
+        let directive = json!({ "id": id, "type": kind });
+        fake.change(|state| state.directives.push(directive));
+    };
+    let heard = || fake.until("it is acknowledged", |state| state.directives.is_empty().then_some(()));
+    fake.submit(1, "work", "");
+    fake.until("it works", |state| state.result(1).cloned()).await;
+    direct("d-1", "drain");
+    heard().await;
+    let beats = async |count: usize| {
+        let seen = fake.state().count("/heartbeat");
+        fake.until_seen("/heartbeat", seen + count).await;
+    };
+    // The poll that was out waits for a second.
+    beats(3).await;
+    let asked = fake.state().count("/tasks/lease");
+    fake.submit(2, "work", "");
+    beats(2).await;
+    assert_eq!(fake.state().count("/tasks/lease"), asked);
+    assert_eq!(fake.state().result(2), None);
+    direct("r-1", "resume");
+    fake.until("it goes on", |state| state.result(2).cloned()).await;
+    direct("d-2", "drain");
+    heard().await;
+    // Whoever forgot the agent knows of no drain either, and would never resume it.
+    fake.change(crate::fake::State::wipe);
+    fake.submit(3, "work", "");
+    fake.until("it takes work again", |state| state.result(3).cloned()).await;
+    agent.drain();
+    agent.wait().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_beats_at_the_interval_that_a_directive_sets() {
+    let fake = Fake::new();
+    fake.change(|state| {
+        state.interval_seconds = 3600;
+        state.directives.push(json!({ "id": "i-1", "type": "set_interval", "heartbeat_interval_seconds": 1 }));
+    });
+    let agent = fake.agent().handle("work", |_: Task<String>, _| async { Ok(()) }).build().unwrap().start();
+    // The first is sent at once, the second by the new interval.
+    fake.until_seen("/heartbeat", 2).await;
+    agent.drain();
+    agent.wait().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_report_says_why_an_attempt_was_ended() {
+    let fake = Fake::new();
+    for (cause, expected, number) in [
+        ("timeout", CancelReason::Timeout, 1),
+        ("cancelled", CancelReason::Requested { reason: Some("words".to_owned()) }, 2),
+    ] {
+        let problem = ProblemBody::new(ErrorCode::TaskFinal, "it is over", "r-1");
+        let problem = problem.with_cause(cause.parse().unwrap(), Some("words".to_owned()));
+        fake.rule("/progress", [Rule::RefuseWith(Box::new(problem))]);
+        fake.submit(number, "work", "");
+        let (sender, mut reasons) = mpsc::channel(1);
+        let work = move |_: Task<String>, ctx: TaskContext| {
+            let sender = sender.clone();
+            async move {
+                ctx.emit("something").await;
+                ctx.cancelled().await;
+                sender.send(ctx.cancel_reason()).await?;
+                Err::<(), _>(HandlerError::retry("stopped"))
+            }
+        };
+        let agent = fake.agent().handle("work", work).build().unwrap().start();
+        let reason = tokio::time::timeout(PATIENCE, reasons.recv()).await.expect("the handler is told to stop");
+        assert_eq!(reason.unwrap(), Some(expected), "{cause}");
+        agent.drain();
+        let report = agent.wait().await.unwrap();
+        assert_eq!((report.cancelled, report.refused), (1, 0), "{report}");
+    }
 }
 
 #[tokio::test]

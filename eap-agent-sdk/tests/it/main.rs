@@ -3,6 +3,8 @@
 mod ending;
 mod fake;
 mod lease;
+mod output;
 mod registration;
 mod results;
+mod testing;
 mod work;

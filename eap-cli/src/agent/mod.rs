@@ -20,6 +20,8 @@ pub(crate) enum AgentCommand {
     Run(Box<run::RunArgs>),
     List(show::ListArgs),
     Get(show::GetArgs),
+    Drain(show::DrainArgs),
+    Resume(show::ResumeArgs),
     RotateToken(show::RotateTokenArgs),
 }
 
@@ -34,6 +36,14 @@ pub(crate) async fn run(command: AgentCommand) -> Result<Exit, Failure> {
         AgentCommand::Get(args) => {
             logging::start(LogFormat::Text, "warn")?;
             show::get(args).await
+        }
+        AgentCommand::Drain(args) => {
+            logging::start(LogFormat::Text, "warn")?;
+            show::drain(args).await
+        }
+        AgentCommand::Resume(args) => {
+            logging::start(LogFormat::Text, "warn")?;
+            show::resume(args).await
         }
         AgentCommand::RotateToken(args) => {
             logging::start(LogFormat::Text, "warn")?;

@@ -1,10 +1,11 @@
 //! `eap agent run`: registers, takes tasks and gives each to a fresh process.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use eap_agent_sdk::{Agent, AgentBuilder, Status};
+use eap_agent_sdk::{Agent, AgentBuilder, Push, Status};
 use eap_types::AgentType;
 
 use super::exec::Exec;
@@ -69,6 +70,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "WAY", default_value = "pull")]
     transport: Transport,
 
+    /// Where to listen for pushed tasks; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", required_if_eq("transport", "push"))]
+    listen: Option<SocketAddr>,
+
+    /// The URL under which the server reaches --listen [default: the address listened on].
+    #[arg(long, value_name = "URL", requires = "listen")]
+    endpoint_url: Option<String>,
+
     /// The server's address.
     #[arg(long, env = "EAP_URL", hide_env_values = true, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     url: String,
@@ -91,6 +100,10 @@ pub(crate) struct RunArgs {
 enum Transport {
     /// The agent asks for them.
     Pull,
+    /// The server brings them to --listen.
+    Push,
+    /// They come over a WebSocket that the agent keeps open; while there is none, the agent asks for them.
+    Websocket,
 }
 
 /// Runs the agent until a signal, or until the server refuses it for good.
@@ -126,8 +139,17 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
 }
 
 fn describe(args: &RunArgs, exec: Exec) -> Result<AgentBuilder, Failure> {
-    let mut agent = match args.transport {
-        Transport::Pull => Agent::builder(args.url.as_str(), args.name.as_str()),
+    let mut agent = Agent::builder(args.url.as_str(), args.name.as_str());
+    agent = match (args.transport, args.listen) {
+        (Transport::Push, Some(address)) => {
+            let push = Push::listen(address);
+            agent.push(match &args.endpoint_url {
+                Some(url) => push.reached_at(url),
+                None => push,
+            })
+        }
+        (Transport::Websocket, _) => agent.websocket(),
+        _ => agent,
     };
     agent = agent.max_concurrent_tasks(args.max_tasks).drain_grace(Duration::from_secs(args.drain_grace));
     // One handler takes every task that comes by any of the capabilities, whatever its type.

@@ -1,4 +1,4 @@
-//! `eap agent list` and `eap agent get`.
+//! `eap agent list`, `get`, `drain`, `resume` and `rotate-token`.
 
 use clap::Args;
 use eap_client::AgentQuery;
@@ -45,6 +45,64 @@ pub(crate) struct RotateTokenArgs {
 
     #[command(flatten)]
     server: ServerArgs,
+}
+
+/// Have an agent finish what it holds and take nothing new, until it is resumed.
+///
+/// It stays registered, and gets no work from now on, whether or not it has heard; `eap agent get` shows whether it has.
+#[derive(Args, Debug)]
+pub(crate) struct DrainArgs {
+    /// The agent's id, as `eap agent list` shows it.
+    agent_id: AgentId,
+
+    /// Why, for people.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the agent as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Give a drained agent work again.
+#[derive(Args, Debug)]
+pub(crate) struct ResumeArgs {
+    /// The agent's id, as `eap agent list` shows it.
+    agent_id: AgentId,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the agent as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Drains an agent.
+pub(super) async fn drain(args: DrainArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let agent = args.server.repeat(|| client.drain_agent(&args.agent_id, args.reason.as_deref())).await?;
+    told(&agent, args.json)
+}
+
+/// Resumes an agent.
+pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let agent = args.server.repeat(|| client.resume_agent(&args.agent_id)).await?;
+    told(&agent, args.json)
+}
+
+/// Says how an agent now stands.
+fn told(agent: &AgentDetail, json: bool) -> Result<Exit, Failure> {
+    if json {
+        print_json(agent)?;
+    } else {
+        print(&format!("{} {}\n", agent.agent.agent_id, agent.agent.state))?;
+    }
+    Ok(Exit::Done)
 }
 
 /// Asks for a new token.
@@ -132,6 +190,14 @@ fn shown(detail: &AgentDetail) -> String {
     if let Some(seen) = agent.last_seen_at {
         table.row(["seen", &format!("{} ago", age(seen))]);
     }
+    if let Some(drain) = &detail.drain {
+        let reason = drain.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        table.row(["drain", &format!("asked {} ago, {}{reason}", age(drain.asked_at), heard(drain.acknowledged))]);
+    }
+    if let Some(interval) = &detail.interval {
+        let seconds = interval.heartbeat_interval_seconds;
+        table.row(["beats", &format!("every {seconds} s, {}", heard(interval.acknowledged))]);
+    }
     if let Some(record) = &detail.track_record {
         let rate = record
             .success_rate
@@ -151,6 +217,10 @@ fn shown(detail: &AgentDetail) -> String {
         table.row(["", &format!("{} attempt {}", held.task_id, held.attempt)]);
     }
     table.render()
+}
+
+fn heard(is_acknowledged: bool) -> &'static str {
+    if is_acknowledged { "heard" } else { "not heard yet" }
 }
 
 fn words<T: ToString>(words: impl Iterator<Item = T>) -> String {

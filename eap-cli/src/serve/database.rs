@@ -1,13 +1,16 @@
 //! Where an orchestrator keeps everything, as one word on the command line.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use eap_orchestrator::Clock;
+use eap_orchestrator::artifacts::{ArtifactStore, FolderArtifacts, MemoryArtifacts};
 use eap_orchestrator::store::{MemoryStore, Repository, SqliteOptions, SqliteStore, StoreError};
+use eap_types::Secret;
 
+use super::key_file;
 use crate::exit::{Exit, Failure, chain};
 
 /// A back end and where it finds its data.
@@ -56,6 +59,25 @@ impl Database {
             Ok(Err(error)) => Err(self.failed(&error)),
             Err(error) => Err(Failure::new(Exit::Failed, format!("opening {self} was cut off: {error}"))),
         }
+    }
+
+    /// Where artifacts go that are too large for a result: a folder beside the database, memory beside memory.
+    pub(crate) fn artifacts(&self) -> Result<Arc<dyn ArtifactStore>, Failure> {
+        let Self::Sqlite(path) = self else { return Ok(Arc::new(MemoryArtifacts::new())) };
+        match FolderArtifacts::beside(path) {
+            Ok(folder) => Ok(Arc::new(folder)),
+            Err(error) => {
+                Err(Failure::usage(format!("the folder {}.artifacts cannot be used: {error}", path.display())))
+            }
+        }
+    }
+
+    /// The key in the file beside the database, which is made if there is none; none for memory.
+    pub(crate) fn sealing_key(&self) -> Result<Option<Secret>, Failure> {
+        let Self::Sqlite(path) = self else { return Ok(None) };
+        let mut file = path.clone().into_os_string();
+        file.push(".key");
+        key_file::read_or_make(Path::new(&file)).map(Some)
     }
 
     fn failed(&self, error: &StoreError) -> Failure {

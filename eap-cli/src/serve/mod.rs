@@ -2,6 +2,7 @@
 
 mod database;
 mod door;
+mod key_file;
 mod settings;
 
 use std::net::SocketAddr;
@@ -59,6 +60,11 @@ pub(crate) struct ServeArgs {
     /// are refused].
     #[arg(long, value_name = "FILE")]
     callback_secret_file: Option<PathBuf>,
+
+    /// File with the key that secrets of agents that are pushed to are encrypted with, at least 24 bytes [default: the
+    /// environment variable EAP_SEALING_KEY; without one, a file beside the database, made if need be].
+    #[arg(long, value_name = "FILE")]
+    sealing_key_file: Option<PathBuf>,
 
     /// PEM file with the certificate chain: serve HTTPS.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -120,7 +126,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     // Parsed here and not with the options: their error would print it, and it may hold a password.
     let database: Database =
         args.database.parse().map_err(|why| Failure::usage(format!("--database (or EAP_DATABASE_URL) {why}")))?;
-    let config = settings::config_for(&args, address)?;
+    let mut config = settings::config_for(&args, address)?;
     let scheme = if matches!(config.tls, Tls::Files { .. }) { "https" } else { "http" };
     let is_plaintext = config.tls == Tls::Plaintext;
     let cannot_listen =
@@ -130,12 +136,17 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
 
     let clock = Arc::new(SystemClock::new());
     let store = database.open(clock.clone()).await?;
+    if config.sealing_key.is_none() {
+        // Only now that the database is this process's own.
+        config.sealing_key = database.sealing_key()?;
+    }
+    let artifacts = database.artifacts()?;
     let orchestrator = Orchestrator::builder(store)
         .config(config)
         .clock(clock)
+        .artifacts(artifacts)
         .build()
         .map_err(|problems| Failure::usage(problems.to_string()))?;
-    let _running = orchestrator.start().await.map_err(|error| failed(&error))?;
     if is_plaintext && !bound.ip().is_loopback() {
         warn!("plain HTTP on a network: whoever is on the way reads tokens and tasks");
     }

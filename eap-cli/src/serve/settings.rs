@@ -29,6 +29,9 @@ pub(super) fn config_for(args: &ServeArgs, address: SocketAddr) -> Result<Config
     if let Some(secrets) = secrets::read_for_server(secrets::CALLBACK_SECRET, args.callback_secret_file.as_deref())? {
         config.callbacks.secrets = signing_secrets(&secrets)?;
     }
+    if let Some(key) = secrets::read_for_server(secrets::SEALING_KEY, args.sealing_key_file.as_deref())? {
+        config.sealing_key = Some(key);
+    }
     if let Some(tls) = chosen_tls(args) {
         config.tls = tls;
     }

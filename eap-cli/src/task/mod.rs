@@ -1,10 +1,13 @@
-//! `eap task`: submit tasks, follow them, cancel them.
+//! `eap task`: submit tasks, follow them, fetch what they produced, cancel them.
 
 mod batch;
+mod fetch;
 mod follow;
+mod schema;
 pub(crate) mod show;
 mod submit;
 mod wait;
+mod watch;
 
 use clap::Subcommand;
 
@@ -15,9 +18,11 @@ use crate::exit::{Exit, Failure};
 pub(crate) enum TaskCommand {
     Submit(Box<submit::SubmitArgs>),
     Get(follow::GetArgs),
+    Watch(watch::WatchArgs),
     List(follow::ListArgs),
     Cancel(follow::CancelArgs),
     History(follow::HistoryArgs),
+    Fetch(fetch::FetchArgs),
 }
 
 /// Carries out one of them.
@@ -25,9 +30,11 @@ pub(crate) async fn run(command: TaskCommand) -> Result<Exit, Failure> {
     match command {
         TaskCommand::Submit(args) => submit::submit(*args).await,
         TaskCommand::Get(args) => follow::get(args).await,
+        TaskCommand::Watch(args) => watch::watch(args).await,
         TaskCommand::List(args) => follow::list(args).await,
         TaskCommand::Cancel(args) => follow::cancel(args).await,
         TaskCommand::History(args) => follow::history(args).await,
+        TaskCommand::Fetch(args) => fetch::fetch(args).await,
     }
 }
 

@@ -47,7 +47,8 @@ fn result_below(mut table: Table, result: &TaskResult) -> String {
         table.row(["error", &code.to_string()]);
     }
     for artifact in &result.artifacts {
-        let bytes = artifact.bytes().map_or(0, |bytes| bytes.len());
+        let inline = || artifact.bytes().map_or(0, |bytes| bytes.len() as u64);
+        let bytes = artifact.size.unwrap_or_else(inline);
         table.row(["artifact", &format!("{} ({bytes} bytes, {})", artifact.path, artifact.mime_type)]);
     }
     let message = result.error_message.clone();

@@ -11,7 +11,7 @@ use eap_types::{
 };
 
 use super::wait::{NOBODY_CAN, Wait, finished};
-use super::{batch, show};
+use super::{batch, schema, show};
 use crate::exit::{Exit, Failure, chain};
 use crate::output::{print, print_json, tell};
 use crate::server::{ServerArgs, new_id};
@@ -20,7 +20,7 @@ use crate::server::{ServerArgs, new_id};
 const MAX_INPUT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The options that say what one task is, or what becomes of it.
-const OF_ONE_TASK: [&str; 17] = [
+const OF_ONE_TASK: [&str; 18] = [
     "capabilities",
     "task_type",
     "input",
@@ -33,6 +33,7 @@ const OF_ONE_TASK: [&str; 17] = [
     "session",
     "priority",
     "timeout",
+    "inactivity",
     "max_attempts",
     "run_at",
     "expires_at",
@@ -49,8 +50,8 @@ const OF_ONE_TASK: [&str; 17] = [
 /// though the others are kept. A file in which anything is wrong is not submitted at all.
 #[derive(Args, Debug)]
 #[command(
-    group = ArgGroup::new("what").args(["capabilities", "task_type", "batch"]).required(true).multiple(true),
-    group = ArgGroup::new("work").args(["input", "input_file", "batch"]).required(true),
+    group = ArgGroup::new("what").args(["capabilities", "task_type", "batch", "schema"]).required(true).multiple(true),
+    group = ArgGroup::new("work").args(["input", "input_file", "batch", "schema"]).required(true),
     after_help = "Example: eap task submit --capability word_count --input-file README.md --wait"
 )]
 pub(crate) struct SubmitArgs {
@@ -74,6 +75,10 @@ pub(crate) struct SubmitArgs {
     /// `eap schema SubmitTask` has it, as in {"task_type": "word_count", "input_data": "some words"}.
     #[arg(long, value_name = "FILE", conflicts_with_all = OF_ONE_TASK)]
     batch: Option<PathBuf>,
+
+    /// Submit nothing, and show what the agents of this type take as input: the JSON Schemas that they published.
+    #[arg(long, value_name = "TYPE", conflicts_with_all = OF_ONE_TASK)]
+    schema: Option<TaskType>,
 
     /// The input is JSON, and travels as such rather than as text.
     #[arg(long)]
@@ -106,6 +111,10 @@ pub(crate) struct SubmitArgs {
     /// How long one attempt may take, in seconds [default: 3600].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
     timeout: Option<u64>,
+
+    /// How long an attempt may go on without telling progress or output, in seconds [default: as long as it may take].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    inactivity: Option<u64>,
 
     /// How often it is tried [default: 3].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -153,6 +162,9 @@ pub(super) async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
         Some(traceparent) => client.with_traceparent(traceparent),
         None => client,
     };
+    if let Some(task_type) = &args.schema {
+        return schema::show(task_type, &args.server, &client, args.json).await;
+    }
     if let Some(path) = &args.batch {
         return batch::submit(path, &args.server, &client, &key, args.json).await;
     }
@@ -209,6 +221,7 @@ fn task_of(args: &SubmitArgs) -> Result<SubmitTask, Failure> {
         task.priority = Priority::new(priority).map_err(|error| wrong("--priority", &error))?;
     }
     task.timeout_seconds = args.timeout.unwrap_or(task.timeout_seconds);
+    task.inactivity_seconds = args.inactivity;
     task.max_attempts = args.max_attempts.unwrap_or(task.max_attempts);
     Ok(task)
 }

@@ -248,3 +248,44 @@ fn a_command_hears_of_the_trace_its_task_is_part_of() {
     }
     assert_eq!(agent.stop(), 0);
 }
+
+/// The answer to a call for the server's metrics.
+fn metrics(url: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let host = url.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(host).expect("the server listens");
+    let call = format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(call.as_bytes()).expect("the server reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the answer is text");
+    answer
+}
+
+#[test]
+fn a_command_behind_a_websocket_does_its_tasks() {
+    let server = Server::start(&[], &[]);
+    let mut agent = server.agent(&["--transport", "websocket"], &[], "wc -w");
+    let task = submit(&server, &["--input", "four words are here", "--wait"]).expect(0).json();
+    assert_eq!(task["result"]["output_data"]["output"].as_str().map(str::trim), Some("4"));
+    let metrics = metrics(&server.url);
+    assert!(metrics.contains("\neap_websockets_open 1\n"), "{metrics}");
+    assert_eq!(agent.stop(), 0);
+}
+
+#[test]
+fn a_command_that_is_pushed_to_does_its_tasks() {
+    let server = Server::start(&[], &[]);
+    let mut agent = server.agent(&["--transport", "push", "--listen", "127.0.0.1:0"], &[], "wc -w");
+    let task = submit(&server, &["--input", "four words are here", "--wait"]).expect(0).json();
+    assert_eq!(task["result"]["output_data"]["output"].as_str().map(str::trim), Some("4"));
+    let id = task["agent_id"].as_str().expect("an id");
+    let view = run(&mut server.eap(&["agent", "get", id, "--json"])).expect(0).json();
+    assert_eq!(view["push"], serde_json::json!({}), "it is pushed to");
+    assert!(view["endpoint_url"].as_str().expect("it serves").starts_with("http://127.0.0.1:"));
+    assert_eq!(agent.stop(), 0);
+
+    let without_listen =
+        ["agent", "run", "--name", "AGENT-X", "--capability", "x", "--transport", "push", "--", "true"];
+    let refused = run(&mut server.eap(&without_listen)).expect(2);
+    assert!(refused.stderr.contains("--listen"), "{}", refused.stderr);
+}

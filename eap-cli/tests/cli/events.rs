@@ -45,6 +45,10 @@ fn what_is_kept_is_shown_and_that_is_the_end() {
     let beyond = run(&mut server.eap(&["events", "--after", "4"])).expect(2);
     assert!(beyond.stderr.contains("the newest event, which is 3"), "{beyond:?}");
     run(&mut server.eap(&["events", "--after", "x"])).expect(2);
+    for follow in [&[][..], &["--follow"]] {
+        let unknown = run(&mut server.eap(&[&["events", "--kind", "task.failled"], follow].concat())).expect(3);
+        assert!(unknown.stderr.contains("query.kind") && unknown.stderr.contains("task.failed,"), "{unknown:?}");
+    }
     run(&mut server.eap(&["events", "--task", "x"])).expect(2);
 }
 

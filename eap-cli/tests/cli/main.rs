@@ -4,6 +4,7 @@
 mod support;
 
 mod agent_run;
+mod agents;
 mod batch;
 mod completions;
 mod dead;
@@ -13,3 +14,4 @@ mod key;
 mod schema;
 mod serve;
 mod task;
+mod watch;

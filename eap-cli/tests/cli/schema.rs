@@ -34,10 +34,11 @@ fn every_name_of_the_list_can_be_shown() {
     let list = run(&mut eap(&["schema"])).expect(0).stdout;
     let names: Vec<&str> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     assert!(list.starts_with("NAME ") && names.contains(&"SubmitTask") && names.contains(&"openapi"), "{list}");
+    assert!(names.contains(&"asyncapi"), "{list}");
     assert_eq!(names.len(), files(&kept()).len());
     for name in names {
         let shown: Value = run(&mut eap(&["schema", name])).expect(0).json();
-        let version = if name == "openapi" { "openapi" } else { "$schema" };
+        let version = if matches!(name, "openapi" | "asyncapi") { name } else { "$schema" };
         assert!(shown[version].is_string(), "{name}");
     }
 }

@@ -204,3 +204,57 @@ fn a_task_that_waits_is_explained() {
     assert_eq!((&told["whereabouts"], &told["no_capable_agent"]), (&"ready".into(), &true.into()));
     run(&mut server.eap(&["explain", "01890a5d-ac96-774b-bcce-b302099a8057"])).expect(3);
 }
+
+#[test]
+fn what_agents_take_is_shown_instead_of_submitting() {
+    let server = Server::start(&[], &[]);
+    let shown =
+        |arguments: &[&str]| run(&mut server.eap(&[&["task", "submit", "--schema", "work"], arguments].concat()));
+    let nobody = shown(&[]).expect(0);
+    assert_eq!(
+        (nobody.stdout.as_str(), nobody.stderr.as_str()),
+        ("", "eap: work: 0 agents, no schema: any input is taken\n")
+    );
+    let view = shown(&["--json"]).expect(0).json();
+    assert_eq!((&view["agents"], &view["schemas"]), (&0.into(), &serde_json::json!([])));
+    assert_eq!(run(&mut server.eap(&["task", "list"])).expect(0).stdout, "no tasks\n");
+    shown(&["--input", "a"]).expect(2);
+}
+
+#[test]
+fn artifacts_become_files_in_a_folder_and_nowhere_else() {
+    let server = Server::start(&[], &[]);
+    let script = r#"cd "$EAP_ARTIFACTS_DIR"; mkdir deep; printf text > deep/a.md; printf '\377\000' > b; [ "$(cat)" = bad ] && : > nul"#;
+    let _agent = server.agent(&[], &[], &format!("{script}; true"));
+    let submit = |input: &str| {
+        let submit = ["task", "submit", "--capability", "work", "--wait", "--json", "--input", input];
+        run(&mut server.eap(&submit)).expect(0).json()["task_id"].as_str().expect("an id").to_owned()
+    };
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("new/dir");
+    let fetch =
+        |id: &str, more: &[&str]| run(server.eap(&[&["task", "fetch", id], more].concat()).arg("--into").arg(&dir));
+    let id = submit("good");
+    let fetched = fetch(&id, &["--json"]).expect(0).json();
+    assert_eq!(std::fs::read(dir.join("deep/a.md")).unwrap(), b"text");
+    assert_eq!(std::fs::read(dir.join("b")).unwrap(), [0xff, 0x00]);
+    assert_eq!((&fetched[0]["path"], &fetched[0]["bytes"]), (&"b".into(), &2.into()));
+    assert_eq!(fetched[1]["mime_type"], "text/markdown");
+    let again = fetch(&id, &[]).expect(1);
+    assert!(again.stderr.contains("already"), "{again:?}");
+    std::fs::remove_dir_all(&dir).unwrap();
+    let shown = fetch(&id, &[]).expect(0).stdout;
+    assert_eq!(shown.lines().count(), 3, "{shown}");
+    let dangerous = fetch(&submit("bad"), &[]).expect(1);
+    assert!(dangerous.stderr.contains("`nul`"), "{dangerous:?}");
+
+    let waits = run(&mut server.eap(&["task", "submit", "--type", "other", "--input", "x"])).expect(0).stdout;
+    fetch(waits.trim(), &[]).expect(5);
+    fetch(waits.trim(), &["--wait=0"]).expect(5);
+    run(&mut server.eap(&["task", "cancel", waits.trim()])).expect(0);
+    let cancelled = fetch(waits.trim(), &[]).expect(1);
+    assert!(cancelled.stderr.contains("no result"), "{cancelled:?}");
+    let file = home.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    run(server.eap(&["task", "fetch", &id, "--into"]).arg(&file)).expect(2);
+}

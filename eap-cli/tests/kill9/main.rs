@@ -6,6 +6,8 @@
 //! `EAP_KILL9_ROUNDS` says how often the server is killed (default 4), `EAP_KILL9_SEED` repeats a run's moments. The
 //! last line printed is one JSON document of counts.
 
+#[path = "../support/chance.rs"]
+mod chance;
 mod load;
 #[path = "../support/mod.rs"]
 mod support;
@@ -18,9 +20,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use eap_orchestrator::{Entropy as _, SystemEntropy};
 use serde_json::json;
 
+use self::chance::{Chance, number, random};
 use self::load::Load;
 use self::support::{Running, eap, until};
 use self::witness::Witness;
@@ -99,28 +101,4 @@ fn serve(dir: &Path, address: &str) -> Running {
 fn wait_until_serving(server: &mut Running) -> Option<String> {
     let rest = server.try_line("eap: serving on http://");
     rest.and_then(|rest| rest.split(' ').next().map(str::to_owned))
-}
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text}")))
-}
-
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    SystemEntropy.fill(&mut bytes);
-    u64::from_le_bytes(bytes)
-}
-
-/// SplitMix64: enough for moments, and repeatable.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
 }

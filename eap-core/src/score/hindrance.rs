@@ -20,6 +20,8 @@ pub enum Hindrance {
     Superseded,
     /// It takes nothing new.
     Draining,
+    /// An operator asked that it take nothing new.
+    Drained,
     /// It is silent.
     Offline,
     /// It says that it is busy.
@@ -76,6 +78,9 @@ impl Hindrance {
             Standing::Active if vitals.status == Some(HealthStatus::Offline) => found.push(Self::Draining),
             Standing::Active => {}
         }
+        if agent.orders.drain.is_some() {
+            found.push(Self::Drained);
+        }
         if state == AgentState::Offline {
             found.push(Self::Offline);
         }
@@ -100,13 +105,13 @@ fn exclusion(task: &Task, agent: &AgentId, now: Timestamp) -> Option<Hindrance> 
     (until > now).then_some(Hindrance::Excluded { until })
 }
 
-/// How many tasks may be handed to an agent that holds `leases` and asks for work: none while its standing, its own word
-/// or its breaker keep work from it, one if its breaker wants a trial.
+/// How many tasks may be handed to an agent that holds `leases` and asks for work: none while its standing, its own word,
+/// an operator's or its breaker keep work from it, one if its breaker wants a trial.
 ///
 /// Its silence does not matter here: to ask is a sign of life.
 #[must_use]
 pub fn room_for_work(agent: &Agent, vitals: &Vitals, leases: u32, now: Timestamp) -> u32 {
-    if agent.standing != Standing::Active || !vitals.takes_work() {
+    if !agent.takes_work() || !vitals.takes_work() {
         return 0;
     }
     let room = agent.max_concurrent_tasks.saturating_sub(leases);

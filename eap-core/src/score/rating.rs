@@ -33,7 +33,7 @@ pub struct Rating {
     pub capability_match: Score,
     /// For the room it has, at most 0.2.
     pub load: Score,
-    /// For how it says it is doing, at most 0.1.
+    /// For how it says it is doing, at most 0.1; none if it was not heard of for too long.
     pub availability: Score,
     /// 0.2 if the task prefers it.
     pub preferred: Score,
@@ -56,6 +56,12 @@ impl Rating {
     #[must_use]
     pub fn preferred(self) -> Self {
         Self { preferred: Score::hundredths(20), ..self }
+    }
+
+    /// The same for an agent that is suspect by its silence.
+    #[must_use]
+    pub fn suspect(self) -> Self {
+        Self { availability: Score::default(), ..self }
     }
 
     /// The sum of the parts, at most 1.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use eap_types::{AgentId, AttemptOutcome, FailureCode, LeaseId, ResultStatus, Timestamp};
+use eap_types::{AgentId, AttemptOutcome, FailureCode, LeaseId, ResultStatus, Timestamp, limits};
 
 use super::{
     Attempt, Changed, EndOfLease, Lease, Note, NoteKind, Phase, Progress, Quote, RecordedResult, Refusal, Report,
@@ -32,25 +32,42 @@ impl Task {
                 let number = next.begin_attempt(&agent, epoch, lease_id);
                 let deadline = now + self.spec.timeout;
                 let expires_at = (now + length).min(deadline);
-                next.state.phase =
-                    Phase::Leased(Lease { attempt: number, lease_id, agent, request_id, expires_at, deadline, length });
+                let quiet_until = next.quiet_until();
+                next.state.phase = Phase::Leased(Lease {
+                    attempt: number,
+                    lease_id,
+                    agent,
+                    request_id,
+                    expires_at,
+                    deadline,
+                    length,
+                    quiet_until,
+                });
             }
             (_, TaskEvent::Assign { .. }) => return Err(Refusal::NotReady),
 
-            (Phase::Leased(lease), TaskEvent::Renew { agent, lease_id }) if lease.is_held(&agent, lease_id) => {
-                if !lease.is_worth_renewing(now) {
+            (Phase::Leased(lease), TaskEvent::Renew { agent, lease_id, fraction })
+                if lease.is_held(&agent, lease_id) =>
+            {
+                if fraction.is_some_and(|fraction| next.move_on(fraction)) {
+                    next.renew_by_sign(lease);
+                } else if lease.is_worth_renewing(now) {
+                    next.renew(lease);
+                } else {
                     return Ok(Step::Unchanged);
                 }
-                next.renew(lease);
             }
             (_, TaskEvent::Renew { agent, .. }) => return Err(self.lost_to(&agent)),
 
-            (Phase::Leased(lease), TaskEvent::Progress { agent, quote, progress }) => {
+            (Phase::Leased(lease), TaskEvent::Progress { agent, quote, progress, output }) => {
                 self.open_attempt(&agent, quote)?;
-                if !next.tell(progress) && !lease.is_worth_renewing(now) {
+                if next.tell(progress, output)? {
+                    next.renew_by_sign(lease);
+                } else if lease.is_worth_renewing(now) {
+                    next.renew(lease);
+                } else {
                     return Ok(Step::Unchanged);
                 }
-                next.renew(lease);
             }
             (_, TaskEvent::Progress { agent, quote, .. }) => {
                 let attempt = self.quoted(&agent, quote)?;
@@ -81,10 +98,13 @@ impl Task {
             }
             (_, TaskEvent::Forget { agent, .. }) => return Err(self.lost_to(&agent)),
 
-            (Phase::Leased(lease), TaskEvent::Due { chance }) if lease.expires_at <= now => {
+            (Phase::Leased(lease), TaskEvent::Due { chance }) if lease.due_at() <= now => {
                 // The expiry is cut at the deadline: one that reached it was renewed to the end.
-                if lease.expires_at >= lease.deadline {
-                    next.time_out(lease, chance);
+                if lease.is_quiet(now) {
+                    next.time_out_quiet(lease, chance);
+                } else if lease.expires_at >= lease.deadline {
+                    let seconds = self.spec.timeout.as_secs();
+                    next.time_out(lease, format!("the attempt ran longer than its {seconds} s"), chance);
                 } else {
                     next.expire(lease, "its lease lapsed");
                 }
@@ -131,6 +151,23 @@ impl Task {
     fn open_attempt(&self, agent: &AgentId, quote: Quote) -> Result<&Attempt, Refusal> {
         let attempt = self.quoted(agent, quote)?;
         if attempt.outcome == AttemptOutcome::Open { Ok(attempt) } else { Err(self.lost(Some(attempt.number))) }
+    }
+
+    /// The number of the attempt that `agent` means by `quote`, if its result can still be recorded: what belongs to that
+    /// result is worth keeping.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`], as a result of that attempt would get it.
+    pub fn awaited_attempt(&self, agent: &AgentId, quote: Quote) -> Result<u32, Refusal> {
+        let attempt = self.quoted(agent, quote)?;
+        if self.awaits_result(attempt.number) { Ok(attempt.number) } else { Err(self.lost(Some(attempt.number))) }
+    }
+
+    /// Whether a result of the attempt of this number can still be recorded.
+    #[must_use]
+    pub fn awaits_result(&self, number: u32) -> bool {
+        self.attempt(number).is_some_and(|attempt| attempt.reported.is_none() && !self.is_fenced(attempt))
     }
 
     /// Whether a result of `attempt` can no longer be recorded: the task is over, a newer attempt was
@@ -186,10 +223,15 @@ impl<'a> Draft<'a> {
     }
 
     fn note(&mut self, kind: NoteKind, attempt: Option<u32>, message: Option<&str>) {
+        let note = self.line(kind, attempt, message);
+        self.notes.push(note);
+    }
+
+    fn line(&self, kind: NoteKind, attempt: Option<u32>, message: Option<&str>) -> Note {
         let agent = attempt
             .and_then(|number| self.state.attempts.get(number as usize - 1))
             .map(|attempt| attempt.agent.clone());
-        self.notes.push(Note { kind, attempt, agent, message: message.map(str::to_owned) });
+        Note { attempt, agent, message: message.map(str::to_owned), ..Note::of(kind) }
     }
 
     fn begin_attempt(&mut self, agent: &AgentId, epoch: u64, lease_id: LeaseId) -> u32 {
@@ -206,8 +248,10 @@ impl<'a> Draft<'a> {
             message: None,
             reported: None,
             given_up: false,
+            inactive: false,
         });
         self.state.progress = None;
+        self.state.output_bytes = 0;
         self.note(NoteKind::Leased, Some(number), None);
         number
     }
@@ -217,25 +261,79 @@ impl<'a> Draft<'a> {
         self.state.phase = Phase::Leased(Lease { expires_at, ..lease.clone() });
     }
 
+    /// Renews it because its handler gave a sign of itself.
+    fn renew_by_sign(&mut self, lease: &Lease) {
+        let quiet_until = self.quiet_until();
+        self.renew(&Lease { quiet_until, ..lease.clone() });
+    }
+
+    /// Until when a handler may be quiet that spoke just now.
+    fn quiet_until(&self) -> Option<Timestamp> {
+        self.task.spec.inactivity.map(|limit| self.now + limit)
+    }
+
     fn start_afresh(&mut self, lease: &Lease) {
         let timeout = self.task.spec.timeout;
         // Both ways: time spent away is not held against the holder, and a clock that was corrected
         // backwards leaves no lease of an hour behind.
         let deadline = lease.deadline.max(self.now + lease.length.min(timeout)).min(self.now + timeout);
         let expires_at = (self.now + lease.length).min(deadline);
-        self.state.phase = Phase::Leased(Lease { expires_at, deadline, ..lease.clone() });
+        // Nobody could hear the handler meanwhile.
+        let quiet_until = self.quiet_until();
+        self.state.phase = Phase::Leased(Lease { expires_at, deadline, quiet_until, ..lease.clone() });
     }
 
     /// Takes over a progress report unless a later one came before; says whether it did.
-    fn tell(&mut self, progress: Progress) -> bool {
-        if self.state.progress.as_ref().is_some_and(|known| known.seq >= progress.seq) {
+    fn tell(&mut self, told: Progress, output: Option<String>) -> Result<bool, Refusal> {
+        let known = self.state.progress.take();
+        let known_seq = known.as_ref().and_then(|known| known.seq);
+        if known_seq >= told.seq {
+            self.state.progress = known;
+            return Ok(false);
+        }
+        let output = output.filter(|output| !output.is_empty());
+        let told_bytes = self.state.output_bytes + output.as_ref().map_or(0, String::len) as u64;
+        if told_bytes > limits::MAX_OUTPUT_BYTES as u64 {
+            return Err(Refusal::OutputFull { limit: limits::MAX_OUTPUT_BYTES });
+        }
+        self.state.output_bytes = told_bytes;
+        let says_nothing_else = told.fraction.is_none() && told.message.is_none();
+        if output.is_some() && says_nothing_else {
+            let (fraction, message) = known.map_or((None, None), |known| (known.fraction, known.message));
+            self.state.progress = Some(Progress { seq: told.seq, fraction, message });
+        } else {
+            self.note_progress(told);
+        }
+        if let Some(output) = output {
+            let line = self.line(NoteKind::OutputDelta, self.running(), None);
+            self.notes.push(Note { output: Some(output), ..line });
+        }
+        Ok(true)
+    }
+
+    /// Takes over how far the work is, told by a heartbeat, if that changed; says whether it did.
+    fn move_on(&mut self, fraction: f64) -> bool {
+        let known = self.state.progress.take();
+        let (seq, before) = known.as_ref().map_or((None, None), |known| (known.seq, known.fraction));
+        // Beside reports a lower one is an echo that they overtook.
+        let is_news = if seq.is_some() { before < Some(fraction) } else { before != Some(fraction) };
+        if !is_news {
+            self.state.progress = known;
             return false;
         }
-        let number = self.task.newest_attempt().map(|attempt| attempt.number);
-        let message = progress.message.clone();
-        self.state.progress = Some(progress);
-        self.note(NoteKind::Progress, number, message.as_deref());
+        let message = known.and_then(|known| known.message);
+        self.note_progress(Progress { seq, fraction: Some(fraction), message });
         true
+    }
+
+    fn note_progress(&mut self, told: Progress) {
+        let line = self.line(NoteKind::Progress, self.running(), told.message.as_deref());
+        self.notes.push(Note { fraction: told.fraction, ..line });
+        self.state.progress = Some(told);
+    }
+
+    fn running(&self) -> Option<u32> {
+        self.task.newest_attempt().map(|attempt| attempt.number)
     }
 
     /// The attempt being ended, closed with `outcome`; what an expiry said of it no longer holds.
@@ -297,9 +395,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn time_out(&mut self, lease: &Lease, chance: Chance) {
-        let seconds = self.task.spec.timeout.as_secs();
-        let message = format!("the attempt ran longer than its {seconds} s");
+    fn time_out_quiet(&mut self, lease: &Lease, chance: Chance) {
+        let seconds = self.task.spec.inactivity.unwrap_or_default().as_secs();
+        self.state.attempts[lease.attempt as usize - 1].inactive = true;
+        self.time_out(lease, format!("inactivity: the attempt told nothing for {seconds} s"), chance);
+    }
+
+    fn time_out(&mut self, lease: &Lease, message: String, chance: Chance) {
         let closed = self.close(lease.attempt, AttemptOutcome::Failed);
         closed.error_code = Some(FailureCode::Timeout);
         closed.message = Some(message.clone());
@@ -332,6 +434,7 @@ impl<'a> Draft<'a> {
             EndOfLease::Draining => "its agent is draining",
             EndOfLease::Deregistered => "its agent deregistered",
             EndOfLease::Unclaimed => "its agent hung up before it was told",
+            EndOfLease::NoPlace => "the server had no place to bring it to its agent",
         };
         self.close(number, AttemptOutcome::Released).message = Some(no_fault.to_owned());
         self.note(NoteKind::Released, Some(number), Some(no_fault));

@@ -1,6 +1,6 @@
 //! One assignment of a task.
 
-use eap_types::{AgentId, FailureCode, LeaseId, Timestamp};
+use eap_types::{AgentId, CancelCause, FailureCode, LeaseId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::ResultDigest;
@@ -37,14 +37,36 @@ pub struct Attempt {
     /// Whether its release counts towards `max_releases`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given_up: bool,
+    /// Whether it ran out of time because its handler told nothing for too long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inactive: bool,
+}
+
+/// Why the server ended an attempt under its holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// For programs.
+    pub cause: CancelCause,
+    /// For people.
+    pub reason: Option<String>,
 }
 
 impl Attempt {
     /// Whether the server ended it under its holder, which may still be at work: it was cancelled, or ran out of time.
     #[must_use]
     pub fn was_stopped(&self) -> bool {
-        self.outcome == AttemptOutcome::Cancelled
-            || (self.error_code == Some(FailureCode::Timeout) && self.reported.is_none())
+        self.stopped().is_some()
+    }
+
+    /// Why the server ended it under its holder, if it did.
+    #[must_use]
+    pub fn stopped(&self) -> Option<CancelCause> {
+        match self.outcome {
+            AttemptOutcome::Cancelled => Some(CancelCause::Cancelled),
+            _ if self.error_code != Some(FailureCode::Timeout) || self.reported.is_some() => None,
+            _ if self.inactive => Some(CancelCause::Inactivity),
+            _ => Some(CancelCause::Timeout),
+        }
     }
 
     /// Whether it uses up one of the task's `max_attempts`; a release never does.

@@ -31,6 +31,8 @@ pub enum TaskEvent {
         agent: AgentId,
         /// Which lease it means.
         lease_id: LeaseId,
+        /// How far the work is, if it says so along with it; only a change counts as a sign of its handler.
+        fraction: Option<f64>,
     },
     /// The holder tells how far it is; renews the lease as well.
     Progress {
@@ -40,6 +42,8 @@ pub enum TaskEvent {
         quote: Quote,
         /// What it says.
         progress: Progress,
+        /// What the work produced since the report before.
+        output: Option<String>,
     },
     /// An agent reports the outcome of its attempt.
     Report {
@@ -189,4 +193,6 @@ pub enum EndOfLease {
     Deregistered,
     /// The caller was gone before the claim was answered: no fault, no back-off.
     Unclaimed,
+    /// The server had no place to bring it to its agent: no fault, no back-off.
+    NoPlace,
 }

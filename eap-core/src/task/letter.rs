@@ -106,7 +106,7 @@ impl Task {
         };
         Changed {
             state: TaskState { disposal: Some(disposal), updated_at: at, ..self.state.clone() },
-            notes: vec![Note { kind, attempt: None, agent: None, message }],
+            notes: vec![Note { message, ..Note::of(kind) }],
             result: None,
         }
     }

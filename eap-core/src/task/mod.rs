@@ -12,10 +12,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eap_types::{AgentId, JsonObject, Priority, SessionId, TaskId, TaskStatus, Timestamp};
+use eap_types::{AgentId, CancelCause, JsonObject, Priority, SessionId, TaskId, TaskStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
-pub use attempt::{Attempt, AttemptOutcome};
+pub use attempt::{Attempt, AttemptOutcome, Stop};
 pub use event::{EndOfLease, Quote, Report, ReportKind, TaskEvent};
 pub use letter::{Disposal, Requeue};
 pub use phase::{Lease, Phase};
@@ -47,6 +47,9 @@ pub struct TaskSpec {
     pub priority: Priority,
     /// The hard limit of one attempt.
     pub timeout: Duration,
+    /// How long an attempt may go on without its handler telling anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inactivity: Option<Duration>,
     /// How many attempts may fail or expire.
     pub max_attempts: u32,
     /// Not offered before this time.
@@ -81,6 +84,7 @@ impl fmt::Debug for TaskSpec {
             .field("requirements", &self.requirements)
             .field("priority", &self.priority)
             .field("timeout", &self.timeout)
+            .field("inactivity", &self.inactivity)
             .field("max_attempts", &self.max_attempts)
             .field("run_at", &self.run_at)
             .field("expires_at", &self.expires_at)
@@ -112,6 +116,9 @@ pub struct TaskState {
     /// What the newest attempt last said of its progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// How many bytes of output the newest attempt has told while it ran.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub output_bytes: u64,
     /// Agents that rejected it, and until when they are not offered it again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub excluded: BTreeMap<AgentId, Timestamp>,
@@ -125,8 +132,9 @@ pub struct TaskState {
 /// What a holder says of a running attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The number of the report; a lower one is ignored.
-    pub seq: u64,
+    /// The number of the report, of which a lower one is ignored; `None` if none came and a heartbeat told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
     /// The part that is done, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fraction: Option<f64>,
@@ -157,6 +165,7 @@ impl Task {
             phase: Phase::Queued { ready_at },
             attempts: Vec::new(),
             progress: None,
+            output_bytes: 0,
             excluded: BTreeMap::new(),
             disposal: None,
             updated_at: now,
@@ -186,6 +195,15 @@ impl Task {
     #[must_use]
     pub fn attempt(&self, number: u32) -> Option<&Attempt> {
         self.state.attempts.get(usize::try_from(number.checked_sub(1)?).ok()?)
+    }
+
+    /// Why the server ended one of its attempts under the holder, if it did.
+    #[must_use]
+    pub fn stop_of(&self, attempt: &Attempt) -> Option<Stop> {
+        match &self.state.phase {
+            Phase::Cancelled { reason } => Some(Stop { cause: CancelCause::Cancelled, reason: reason.clone() }),
+            _ => attempt.stopped().map(|cause| Stop { cause, reason: attempt.message.clone() }),
+        }
     }
 
     /// Whether `agent` was ever assigned this task; to any other it does not exist.
@@ -222,8 +240,12 @@ impl Task {
     pub fn due_at(&self) -> Option<Timestamp> {
         match &self.state.phase {
             Phase::Queued { ready_at } => [*ready_at, self.spec.expires_at].into_iter().flatten().min(),
-            Phase::Leased(lease) => Some(lease.expires_at.min(lease.deadline)),
+            Phase::Leased(lease) => Some(lease.due_at()),
             _ => None,
         }
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

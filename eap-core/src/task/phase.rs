@@ -91,9 +91,25 @@ pub struct Lease {
     pub deadline: Timestamp,
     /// What a renewal grants, counted from the renewal.
     pub length: Duration,
+    /// When the attempt ends unless its handler tells something before; a renewal alone does not move it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_until: Option<Timestamp>,
 }
 
 impl Lease {
+    /// When the clock ends it, should nothing more be heard.
+    #[must_use]
+    pub fn due_at(&self) -> Timestamp {
+        let lapse = self.expires_at.min(self.deadline);
+        self.quiet_until.map_or(lapse, |quiet| quiet.min(lapse))
+    }
+
+    /// Whether at `now` its handler has been quiet for too long, and that came before the lease lapsed.
+    #[must_use]
+    pub fn is_quiet(&self, now: Timestamp) -> bool {
+        self.quiet_until.is_some_and(|quiet| quiet <= now && quiet < self.expires_at)
+    }
+
     /// The expiry a renewal at `now` gives.
     #[must_use]
     pub fn renewed(&self, now: Timestamp) -> Timestamp {

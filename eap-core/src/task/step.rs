@@ -71,6 +71,18 @@ pub struct Note {
     pub agent: Option<AgentId>,
     /// One sentence, where there is more to say.
     pub message: Option<String>,
+    /// How far the work is, with [`NoteKind::Progress`].
+    pub fraction: Option<f64>,
+    /// What the work produced, with [`NoteKind::OutputDelta`].
+    pub output: Option<String>,
+}
+
+impl Note {
+    /// A line about the task as a whole.
+    #[must_use]
+    pub fn of(kind: NoteKind) -> Self {
+        Self { kind, attempt: None, agent: None, message: None, fraction: None, output: None }
+    }
 }
 
 /// The kinds of lines in a task's history.
@@ -85,6 +97,8 @@ pub enum NoteKind {
     Leased,
     /// Its holder told how far it is.
     Progress,
+    /// Its holder told what the work has produced so far, in parts.
+    OutputDelta,
     /// An attempt failed and another follows.
     AttemptFailed,
     /// An attempt ended without fault and another follows.
@@ -114,6 +128,7 @@ impl NoteKind {
         Self::Ready,
         Self::Leased,
         Self::Progress,
+        Self::OutputDelta,
         Self::AttemptFailed,
         Self::Released,
         Self::Expired,
@@ -134,6 +149,7 @@ impl NoteKind {
             Self::Ready => "task.ready",
             Self::Leased => "task.leased",
             Self::Progress => "task.progress",
+            Self::OutputDelta => "task.output_delta",
             Self::AttemptFailed => "task.attempt_failed",
             Self::Released => "task.released",
             Self::Expired => "task.expired",
@@ -178,6 +194,12 @@ pub enum Refusal {
         /// The caller's attempt, if the caller is an agent; a report of it is kept as a late result.
         attempt: Option<u32>,
     },
+    /// The attempt has told as much output as it may; the rest belongs into its result.
+    #[error("an attempt may tell at most {limit} bytes of output while it runs")]
+    OutputFull {
+        /// How much that is.
+        limit: usize,
+    },
     /// The task is not ready to be taken, or not by this agent.
     #[error("the task cannot be taken now")]
     NotReady,
@@ -195,6 +217,17 @@ pub enum Refusal {
     LetterDiscarded,
 }
 
+impl Refusal {
+    /// The caller's attempt, where that no longer counts.
+    #[must_use]
+    pub fn attempt_that_is_over(&self) -> Option<u32> {
+        match self {
+            Self::TaskFinal { attempt, .. } | Self::LeaseLost { attempt } => *attempt,
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +239,8 @@ mod tests {
             Submitted => Ready,
             Ready => Leased,
             Leased => Progress,
-            Progress => AttemptFailed,
+            Progress => OutputDelta,
+            OutputDelta => AttemptFailed,
             AttemptFailed => Released,
             Released => Expired,
             Expired => Completed,

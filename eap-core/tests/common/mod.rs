@@ -71,6 +71,7 @@ pub fn spec() -> TaskSpec {
         requirements: Vec::new(),
         priority: Priority::default(),
         timeout: TIMEOUT,
+        inactivity: None,
         max_attempts: 3,
         run_at: None,
         expires_at: None,
@@ -121,7 +122,7 @@ pub fn assign(id: &str, number: u32) -> TaskEvent {
 }
 
 pub fn renew(id: &str, number: u32) -> TaskEvent {
-    TaskEvent::Renew { agent: agent(id), lease_id: lease(number) }
+    TaskEvent::Renew { agent: agent(id), lease_id: lease(number), fraction: None }
 }
 
 pub fn forget(id: &str, number: u32) -> TaskEvent {
@@ -129,8 +130,19 @@ pub fn forget(id: &str, number: u32) -> TaskEvent {
 }
 
 pub fn progress(id: &str, quote: Quote, seq: u64) -> TaskEvent {
-    let progress = Progress { seq, fraction: Some(0.1), message: None };
-    TaskEvent::Progress { agent: agent(id), quote, progress }
+    let progress = Progress { seq: Some(seq), fraction: Some(0.1), message: None };
+    TaskEvent::Progress { agent: agent(id), quote, progress, output: None }
+}
+
+/// A heartbeat that lists its lease and says how far the work is.
+pub fn renew_at(id: &str, number: u32, fraction: f64) -> TaskEvent {
+    TaskEvent::Renew { agent: agent(id), lease_id: lease(number), fraction: Some(fraction) }
+}
+
+/// A report of nothing but output.
+pub fn output(id: &str, quote: Quote, seq: u64, output: &str) -> TaskEvent {
+    let progress = Progress { seq: Some(seq), fraction: None, message: None };
+    TaskEvent::Progress { agent: agent(id), quote, progress, output: Some(output.to_owned()) }
 }
 
 pub fn report(id: &str, quote: Quote, report: Report) -> TaskEvent {

@@ -4,7 +4,7 @@
 //! knows the invariants I1–I6 and the table of answers of docs/reliability.md in its own words.
 
 use eap_core::{
-    AttemptOutcome, Note, NoteKind, Phase, Quote, RecordedResult, Refusal, ResultDigest, Step, Task, TaskEvent,
+    AttemptOutcome, Lease, Note, NoteKind, Phase, Quote, RecordedResult, Refusal, ResultDigest, Step, Task, TaskEvent,
     TaskPolicy, TaskState,
 };
 use eap_types::{AgentId, FailureCode, LeaseId, ResultStatus, TaskId, TaskStatus, Timestamp};
@@ -106,6 +106,7 @@ impl Observer {
         self.check_result(event, &after, change.result.as_ref())?;
         check_notes(before, event, &after, &change.notes)?;
         self.check_lease(&after, now)?;
+        check_quiet(before, event, &after, now)?;
         check_counts(&after, policy)?;
         check_sweep(&after, now, policy)?;
         check_reads_back(&after.state)?;
@@ -178,7 +179,9 @@ impl Observer {
 
     /// Brings this account up to date with an event that took effect.
     fn follow(&mut self, before: &Task, event: &TaskEvent, after: &Task, now: Timestamp) {
-        let ran_out = before.lease().is_some_and(|lease| lease.expires_at >= lease.deadline);
+        let is_quiet = |lease: &Lease| lease.quiet_until.is_some_and(|quiet| quiet <= now && quiet < lease.expires_at);
+        let ran_out = before.lease().is_some_and(is_quiet)
+            || before.lease().is_some_and(|lease| lease.expires_at >= lease.deadline);
         let timeout = before.spec.timeout;
         if let TaskEvent::Assign { agent, lease_id, .. } = event {
             let (agent, lease_id) = (agent.clone(), *lease_id);
@@ -270,6 +273,18 @@ impl Observer {
     }
 }
 
+/// A handler's time to be quiet begins anew with every sign of it, and with nothing else.
+fn check_quiet(before: &Task, event: &TaskEvent, after: &Task, now: Timestamp) -> Result<(), String> {
+    let Some(held) = after.lease() else { return Ok(()) };
+    let is_sign = before.state.progress != after.state.progress || matches!(event.name(), "assign" | "fresh_start");
+    let due = match after.spec.inactivity {
+        Some(limit) if is_sign => Some(now + limit),
+        _ => before.lease().and_then(|lease| lease.quiet_until),
+    };
+    hold!(held.quiet_until == due, "quiet until {:?}, must be {due:?}", held.quiet_until);
+    Ok(())
+}
+
 /// The history tells each step in its own words, of the right attempt and agent.
 fn check_notes(before: &Task, event: &TaskEvent, after: &Task, notes: &[Note]) -> Result<(), String> {
     let was_leased = before.lease().is_some();
@@ -279,7 +294,8 @@ fn check_notes(before: &Task, event: &TaskEvent, after: &Task, notes: &[Note]) -
     let told = match event.name() {
         "assign" => NoteKind::Leased,
         "cancel" => NoteKind::Cancelled,
-        "progress" if moved_on => NoteKind::Progress,
+        "progress" if moved_on && is_output_alone(event) => NoteKind::OutputDelta,
+        "progress" | "renew" if moved_on => NoteKind::Progress,
         "report" | "due" if last == Some(AttemptOutcome::Completed) => NoteKind::Completed,
         "report" | "due" if last == Some(AttemptOutcome::Failed) && (was_leased || event.name() == "report") => {
             if ended { NoteKind::Failed } else { NoteKind::AttemptFailed }
@@ -298,6 +314,13 @@ fn check_notes(before: &Task, event: &TaskEvent, after: &Task, notes: &[Note]) -
     if after.status() == TaskStatus::Dead && told != NoteKind::Dead {
         due.push(NoteKind::Dead);
     }
+    if let TaskEvent::Progress { output: Some(output), .. } = event {
+        let told: String = notes.iter().filter_map(|note| note.output.as_deref()).collect();
+        hold!(told == *output, "of {output:?} the history tells {told:?}");
+        if told_with_more(event) {
+            due.push(NoteKind::OutputDelta);
+        }
+    }
     let kinds: Vec<NoteKind> = notes.iter().map(|note| note.kind).collect();
     hold!(kinds == due, "the history tells {kinds:?}, must tell {due:?}");
     for note in notes {
@@ -311,8 +334,17 @@ fn check_notes(before: &Task, event: &TaskEvent, after: &Task, notes: &[Note]) -
         hold!(note.attempt.is_none() || of == after.newest_attempt(), "{:?} is told of an older attempt", note.kind);
         hold!(note.agent.as_ref() == of.map(|attempt| &attempt.agent), "{:?} is told of another agent", note.kind);
     }
-    hold!(!moved_on || matches!(event.name(), "assign" | "progress"), "progress moved by {}", event.name());
+    hold!(!moved_on || matches!(event.name(), "assign" | "progress" | "renew"), "progress moved by {}", event.name());
     Ok(())
+}
+
+/// Whether it tells of output and says nothing else.
+fn is_output_alone(event: &TaskEvent) -> bool {
+    matches!(event, TaskEvent::Progress { output: Some(_), .. }) && !told_with_more(event)
+}
+
+fn told_with_more(event: &TaskEvent) -> bool {
+    matches!(event, TaskEvent::Progress { progress, .. } if progress.fraction.is_some() || progress.message.is_some())
 }
 
 fn check_counts(after: &Task, policy: &TaskPolicy) -> Result<(), String> {

@@ -3,6 +3,7 @@
 mod credential;
 mod keyring;
 mod loopback;
+mod seal;
 mod token;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use eap_types::{Capability, CredentialId, RegistrationLimits, Scope, Scopes, Ten
 pub(crate) use credential::{KEY, SECRET, mint};
 pub(crate) use keyring::{Keyring, Known};
 pub(crate) use loopback::{Origin, is_local_call};
+pub(crate) use seal::Seal;
 pub(crate) use token::{AgentToken, hex, sha256, unhex};
 
 use crate::error::Error;

@@ -72,6 +72,22 @@ impl Rules {
         }
     }
 
+    /// Whether an agent's token may travel there: encrypted, within this machine, or where an operator allowed plain HTTP
+    /// to this very host.
+    pub(crate) fn may_carry_token(&self, endpoint: &Endpoint) -> bool {
+        let is_loopback = match endpoint.host() {
+            url::Host::Domain(name) => name == "localhost",
+            url::Host::Ipv4(_) | url::Host::Ipv6(_) => {
+                endpoint.address().is_some_and(|address| address.to_canonical().is_loopback())
+            }
+        };
+        let is_listed = match &self.profile {
+            Profile::Dev => false,
+            Profile::Listed { http_hosts, .. } => http_hosts.iter().any(|pattern| pattern.admits(endpoint.host())),
+        };
+        !endpoint.is_plain() || is_loopback || is_listed
+    }
+
     /// The places to dial, given what the endpoint's name resolved to just now.
     #[cfg(any(test, feature = "outbound"))]
     pub(crate) fn places(&self, endpoint: &Endpoint, resolved: &[IpAddr]) -> Result<Vec<SocketAddr>, Refused> {

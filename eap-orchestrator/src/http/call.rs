@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts as _, RawPathParams, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
-use eap_types::{AgentId, CredentialId, Decode, DecodeError, Fields, Scope, Secret, TaskId, from_json, header};
+use eap_types::{
+    AgentId, ArtifactPath, CredentialId, Decode, DecodeError, Fields, Scope, Secret, TaskId, TaskType, from_json,
+    header,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
@@ -90,6 +93,42 @@ impl<T: Decode> AgentCall<T> {
     }
 }
 
+/// A call by an agent about an artifact of a task, whose body is still to come.
+pub(crate) struct AgentUpload {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) task: TaskId,
+    pub(crate) artifact: ArtifactPath,
+    pub(crate) headers: HeaderMap,
+    pub(crate) uri: http::Uri,
+}
+
+impl AgentUpload {
+    pub(crate) async fn read(
+        orchestrator: &Orchestrator,
+        request: Request,
+    ) -> Result<(Self, axum::body::Body), ApiError> {
+        be_ready(orchestrator)?;
+        let (mut parts, body) = request.into_parts();
+        let (entry, _) = bearer(orchestrator, &parts.headers)?;
+        orchestrator.lifecycle().heard(&entry);
+        if parts.headers.get(http::header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            return Err(ApiError::MediaType);
+        }
+        super::uploads::within_limits(orchestrator, &parts.headers)?;
+        let ids = PathIds::of(&mut parts).await;
+        if ids.agent.as_ref() != Some(&entry.agent.id) && !canary::sings("owner-check-off") {
+            return Err(Error::UnknownAgent.into());
+        }
+        let task = ids.task.and_then(Result::ok).ok_or(Error::UnknownTask)?;
+        let Some(artifact) = ids.artifact else {
+            orchestrator.lifecycle().assigned(&entry.agent.id, task).await?;
+            let message = "This is a relative path without `..`, in NFC, of at most 512 bytes.";
+            return Err(crate::lifecycle::invalid("path", message).into());
+        };
+        Ok((Self { entry, task, artifact, headers: parts.headers, uri: parts.uri }, body))
+    }
+}
+
 /// The body of a call that takes none: whatever object it is, nothing of it is looked at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Nothing;
@@ -140,9 +179,20 @@ impl OperatorCall {
         PathIds::of(&mut self.parts).await.task.and_then(Result::ok).ok_or(ApiError::Core(Error::UnknownTask))
     }
 
+    /// The task and the artifact in the path.
+    pub(crate) async fn artifact(&mut self) -> Result<(TaskId, Option<ArtifactPath>), ApiError> {
+        let ids = PathIds::of(&mut self.parts).await;
+        Ok((ids.task.and_then(Result::ok).ok_or(Error::UnknownTask)?, ids.artifact))
+    }
+
     /// The agent in the path.
     pub(crate) async fn agent(&mut self) -> Result<AgentId, ApiError> {
         PathIds::of(&mut self.parts).await.agent.ok_or(ApiError::Core(Error::UnknownAgent))
+    }
+
+    /// The task type in the path.
+    pub(crate) async fn task_type(&mut self) -> Result<TaskType, ApiError> {
+        PathIds::of(&mut self.parts).await.task_type.ok_or(ApiError::NoRoute)
     }
 
     /// The operator key or registration secret in the path; `None` for a malformed id.
@@ -151,21 +201,28 @@ impl OperatorCall {
     }
 }
 
-/// The ids in the path.
-#[derive(Default)]
-struct PathIds {
+/// The ids in the path; a call that came otherwise than by a path brings them along.
+#[derive(Clone, Default)]
+pub(crate) struct PathIds {
     agent: Option<AgentId>,
     task: Option<Result<TaskId, ()>>,
     credential: Option<CredentialId>,
+    task_type: Option<TaskType>,
+    artifact: Option<ArtifactPath>,
 }
 
 impl PathIds {
     async fn of(parts: &mut Parts) -> Self {
+        if let Some(ids) = parts.extensions.remove::<Self>() {
+            return ids;
+        }
         let mut ids = Self::default();
         let Ok(params) = RawPathParams::from_request_parts(parts, &()).await else { return ids };
         for (name, value) in &params {
             match name {
                 "agent_id" => ids.agent = value.parse().ok(),
+                "path" => ids.artifact = value.parse().ok(),
+                "task_type" => ids.task_type = value.parse().ok(),
                 "key_id" | "secret_id" => ids.credential = value.parse().ok(),
                 "task_id" => ids.task = Some(value.parse().map_err(|_| ())),
                 _ => {}
@@ -173,6 +230,23 @@ impl PathIds {
         }
         ids
     }
+}
+
+impl PathIds {
+    /// The ids of a call by `agent`.
+    pub(crate) fn of_agent(agent: AgentId) -> Self {
+        Self { agent: Some(agent), ..Self::default() }
+    }
+
+    /// Makes it one about a task; without an id, about one that nobody knows.
+    pub(crate) fn with_task(self, task: Option<TaskId>) -> Self {
+        Self { task: Some(task.ok_or(())), ..self }
+    }
+}
+
+/// Whether the agent in the path is the one that calls.
+pub(crate) async fn is_own_path(parts: &mut Parts, entry: &Entry) -> bool {
+    PathIds::of(parts).await.agent.as_ref() == Some(&entry.agent.id)
 }
 
 /// Refuses what comes before the store was loaded: it would find nobody and nothing.
@@ -187,12 +261,17 @@ pub(crate) fn origin(parts: &Parts) -> Origin {
 
 /// The agent whose live token came along, and the token's digest.
 pub(crate) fn bearer(orchestrator: &Orchestrator, headers: &HeaderMap) -> Result<(Arc<Entry>, [u8; 32]), Error> {
-    let given = header_text(headers, header::AGENT_TOKEN).or_else(|| bearer_text(headers));
+    let given = token_text(headers);
     let token = given.as_ref().and_then(AgentToken::read);
     let token = token.ok_or(Error::InvalidToken)?;
     let lifecycle = orchestrator.lifecycle();
     let entry = lifecycle.directory.bearer(&token, || lifecycle.clock.now()).ok_or(Error::InvalidToken)?;
     Ok((entry, token.digest))
+}
+
+/// The agent's token, wherever it stands.
+pub(crate) fn token_text(headers: &HeaderMap) -> Option<Secret> {
+    header_text(headers, header::AGENT_TOKEN).or_else(|| bearer_text(headers))
 }
 
 /// What stands in `Authorization: Bearer`.

@@ -27,6 +27,8 @@ pub(crate) enum ApiError {
     Method,
     #[error("the orchestrator is not ready yet")]
     NotReady,
+    #[error("this path takes the opening handshake of a WebSocket (RFC 6455, version 13)")]
+    NoUpgrade,
 }
 
 impl From<DecodeError> for ApiError {
@@ -50,6 +52,7 @@ impl ApiError {
             Self::NoRoute => return Code::NotFound,
             Self::Method => return Code::MethodNotAllowed,
             Self::NotReady => return Code::Unavailable,
+            Self::NoUpgrade => return Code::UpgradeRequired,
         };
         match core {
             Error::Unreadable(error) => error.code(),
@@ -57,17 +60,20 @@ impl ApiError {
             Error::InvalidToken | Error::InvalidKey => Code::InvalidToken,
             Error::RegistrationDenied { .. } => Code::RegistrationDenied,
             Error::Forbidden { .. } | Error::MissingScope { .. } | Error::CannotGrant { .. } => Code::Forbidden,
-            Error::UnknownCredential => Code::NotFound,
+            Error::UnknownCredential | Error::UnknownArtifact | Error::NoUploads => Code::NotFound,
             Error::UnknownAgent => Code::AgentNotFound,
             Error::UnknownTask => Code::TaskNotFound,
-            Error::LeaseLost => Code::LeaseLost,
+            Error::LeaseLost { .. } => Code::LeaseLost,
             Error::ResultConflict { .. } => Code::ResultConflict,
             Error::TaskFinal { .. } => Code::TaskFinal,
+            Error::OutputFull { .. } | Error::UploadsFull { .. } => Code::PayloadTooLarge,
+            Error::UploadOffset { .. } => Code::UploadOffset,
+            Error::DigestMismatch { .. } | Error::UploadLength => Code::DigestMismatch,
             Error::IdempotencyConflict => Code::IdempotencyConflict,
             Error::NotDeadLetter { .. } | Error::LetterDiscarded => Code::NotADeadLetter,
             Error::TooMany { .. } => Code::RateLimited,
             Error::Draining | Error::Store(StoreError::Closed) => Code::Draining,
-            Error::Busy { .. } | Error::Store(_) => Code::Unavailable,
+            Error::Busy { .. } | Error::Artifacts(_) | Error::Store(_) => Code::Unavailable,
             Error::Broken => Code::InternalError,
         }
     }
@@ -86,7 +92,12 @@ impl ApiError {
                 problem.status = 400;
                 problem
             }
-            Self::Core(Error::Store(_)) => ProblemBody::new(code, "the store cannot answer now; try again", request_id),
+            Self::Core(Error::LeaseLost { stop: Some(stop) } | Error::TaskFinal { stop: Some(stop), .. }) => {
+                ProblemBody::new(code, self.to_string(), request_id).with_cause(stop.cause, stop.reason.clone())
+            }
+            Self::Core(Error::Store(_) | Error::Artifacts(_)) => {
+                ProblemBody::new(code, "the store cannot answer now; try again", request_id)
+            }
             _ => ProblemBody::new(code, self.to_string(), request_id),
         }
     }

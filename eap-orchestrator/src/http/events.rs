@@ -3,8 +3,10 @@
 //! A watcher has a cursor and no queue: what it has not taken yet stays in the store, and its stream is asked for more
 //! only once the last piece is on its way.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -23,8 +25,9 @@ use super::query::Query;
 use crate::error::Error;
 use crate::events::{EventFilter, Events, Look};
 use crate::lifecycle::{event_view, invalid};
+use crate::metrics::event_kinds;
 use crate::orchestrator::Orchestrator;
-use crate::store::EventSeq;
+use crate::store::{EventKind, EventSeq};
 
 /// How long a stream may be silent: proxies cut what says nothing.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -33,11 +36,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) async fn stream(orchestrator: Orchestrator, call: OperatorCall) -> Result<Response, ApiError> {
     let mut query = Query::of(&call.parts.uri);
     let after = query.get::<u64>("after", "This is the number of an event.");
-    let kinds = query.get::<String>("kind", "This is a kind of event, or several with commas between them.");
     let filter = EventFilter {
         task: query.get("task_id", "This is a task's id."),
         agent: query.get("agent_id", "This is an agent's id."),
-        kinds: kinds.iter().flat_map(|kinds| kinds.split(',')).map(str::to_owned).collect(),
+        kinds: query.get("kind", &Kinds::expected()).map(|Kinds(kinds)| kinds).unwrap_or_default(),
     };
     query.finish()?;
     let after = match last_event_id(&call.parts.headers)?.or(after) {
@@ -58,6 +60,28 @@ pub(super) async fn stream(orchestrator: Orchestrator, call: OperatorCall) -> Re
     // nginx would hold events back until its buffer is full.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// Kinds of events as a query has them: each one that there is.
+struct Kinds(BTreeSet<String>);
+
+impl Kinds {
+    fn expected() -> String {
+        let known: BTreeSet<&str> = event_kinds().map(EventKind::as_str).collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        format!("This is a kind of event, or several with commas between them: {}.", known.join(", "))
+    }
+}
+
+impl FromStr for Kinds {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let known = |kind: &str| event_kinds().find(|known| known.as_str() == kind);
+        let kinds: Option<BTreeSet<String>> =
+            text.split(',').map(|kind| known(kind).map(|kind| kind.as_str().to_owned())).collect();
+        kinds.map(Self).ok_or(())
+    }
 }
 
 /// Where a client that was cut off wants to go on; it comes with the very query of its first call, and wins over it.

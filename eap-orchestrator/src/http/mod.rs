@@ -1,6 +1,7 @@
 //! The HTTP API: `routes` is the table of all calls, one file per resource has their handlers.
 
 mod agents;
+mod artifacts;
 mod call;
 mod dead_letters;
 mod error;
@@ -19,6 +20,7 @@ mod routes;
 mod scopes;
 mod service;
 mod tasks;
+mod uploads;
 mod work;
 
 use std::time::Instant;
@@ -29,8 +31,8 @@ use axum::response::Response;
 use eap_types::{header, path};
 use http::HeaderMap;
 
-use self::error::ApiError;
-pub(crate) use self::error::bad_target;
+pub(crate) use self::call::{PathIds, be_ready, bearer, is_own_path, origin, token_text};
+pub(crate) use self::error::{ApiError, bad_target};
 use self::route::Caller;
 pub(crate) use self::service::well_known_router;
 use crate::clock::draw;
@@ -41,8 +43,8 @@ pub(crate) fn router(orchestrator: Orchestrator) -> Router {
     let (mut external, mut api) = (Router::new(), Router::new());
     for route in routes::routes().into_iter().filter(|route| route.path != path::METRICS) {
         match route.caller {
-            Caller::Agent | Caller::Registration => external = external.route(route.path, route.handler),
-            Caller::Open | Caller::Operator(_) => api = api.route(route.path, route.handler),
+            Caller::Agent | Caller::Registration => external = external.route(&pattern(route.path), route.handler),
+            Caller::Open | Caller::Operator(_) => api = api.route(&pattern(route.path), route.handler),
         }
     }
     // The fallbacks stand on the API's own subtree, so that the router merges into a host's beside its fallback.
@@ -51,6 +53,11 @@ pub(crate) fn router(orchestrator: Orchestrator) -> Router {
         .nest("/api/v1", rest)
         .method_not_allowed_fallback(no_method)
         .with_state(orchestrator)
+}
+
+/// A path of the table as the router writes it: what an artifact is called has slashes of its own.
+fn pattern(path: &str) -> String {
+    path.replace("{path}", "{*path}")
 }
 
 /// `/metrics` alone, which a host may keep to itself.
@@ -68,6 +75,25 @@ pub(crate) fn calls() -> impl Iterator<Item = &'static str> {
 /// Every row of the table of calls, told.
 pub(crate) fn openapi_document() -> serde_json::Value {
     openapi::document(&routes::routes())
+}
+
+/// A call of an agent that can also come as a frame of its WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Called {
+    Heartbeat,
+    Results,
+    Progress,
+    Release,
+}
+
+/// Carries such a call out, and counts it as the one that it is.
+pub(crate) async fn in_process(orchestrator: Orchestrator, called: Called, request: Request) -> Response {
+    match called {
+        Called::Heartbeat => route::answer("heartbeat", heartbeat::beat, orchestrator, request).await,
+        Called::Results => route::answer("report_results", reports::results, orchestrator, request).await,
+        Called::Progress => route::answer("report_progress", reports::progress, orchestrator, request).await,
+        Called::Release => route::answer("release_task", reports::release, orchestrator, request).await,
+    }
 }
 
 /// Answers a path that is not there; `serve` uses it for paths outside the API too.

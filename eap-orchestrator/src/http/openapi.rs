@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use eap_types::{
-    AgentId, Components, CredentialId, ErrorCode, Payload, PayloadInfo, ProblemBody, TaskId, TenantId, header, path,
+    AgentId, ArtifactPath, Components, CredentialId, ErrorCode, Payload, PayloadInfo, ProblemBody, TaskId, TenantId,
+    header, path,
 };
 use serde_json::{Map, Value, json};
 
@@ -39,6 +40,9 @@ pub(crate) fn document(routes: &[Route]) -> Value {
     }))
 }
 
+/// How a digest is written in a header, if it stands there alone.
+const DIGEST: &str = "^sha-256=:[A-Za-z0-9+/]{43}=:$";
+
 const ABOUT: &str = "The HTTP side of the External Agent Protocol 1.0. Unknown members of a request are ignored, `null` \
                      in an optional member means absent. Every 4xx and 5xx has one kind of body, whose `code` is the \
                      word to act on. The schemas here are what a client should send and can expect; everything that is \
@@ -62,6 +66,9 @@ fn operation(route: &Route, components: &mut Components) -> Value {
             "required": !route.body_may_be_absent,
             "content": { header::JSON: media },
         });
+    }
+    if route.takes_bytes {
+        operation["requestBody"] = json!({ "required": true, "content": { header::OCTET_STREAM: {} } });
     }
     operation
 }
@@ -109,6 +116,7 @@ fn parameters(route: &Route, components: &mut Components) -> Vec<Value> {
         let schema = match name {
             "agent_id" => components.value::<AgentId>(),
             "task_id" => components.value::<TaskId>(),
+            "path" => components.value::<ArtifactPath>(),
             "key_id" | "secret_id" => components.value::<CredentialId>(),
             _ => json!({ "type": "string" }),
         };
@@ -124,8 +132,10 @@ fn parameters(route: &Route, components: &mut Components) -> Vec<Value> {
         }));
     }
     let mut header = |name: &str, about: &str, schema: Value| {
+        let required =
+            [RequestHeader::ReprDigest, RequestHeader::ContentDigest].iter().any(|one| one.words().0 == name);
         parameters.push(json!({
-            "name": name, "in": "header", "required": false, "description": about, "schema": schema,
+            "name": name, "in": "header", "required": required, "description": about, "schema": schema,
         }));
     };
     for named in &route.headers {
@@ -152,6 +162,21 @@ impl RequestHeader {
                 "Last-Event-ID",
                 "The number of the last event seen; wins over `after`.",
                 json!({ "type": "string", "pattern": "^[0-9]*$" }),
+            ),
+            Self::ReprDigest => (
+                "Repr-Digest",
+                "The SHA-256 of the whole artifact (RFC 9530): which upload this is about.",
+                json!({ "type": "string", "pattern": DIGEST }),
+            ),
+            Self::ContentDigest => (
+                "Content-Digest",
+                "The SHA-256 of this body (RFC 9530).",
+                json!({ "type": "string", "pattern": DIGEST }),
+            ),
+            Self::ContentRange => (
+                "Content-Range",
+                "Which bytes of the artifact this body has; without it, all.",
+                json!({ "type": "string", "pattern": "^bytes [0-9]+-[0-9]+/[0-9]+$" }),
             ),
             Self::Traceparent => (
                 "traceparent",

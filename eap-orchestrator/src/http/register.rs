@@ -69,9 +69,9 @@ fn agents_base(orchestrator: &Orchestrator, called: &Uri) -> String {
 
 /// An older peer gets the four fields of ADR 001 and no more.
 fn reply(orchestrator: &Orchestrator, welcome: Welcome, base: &str) -> Registered {
-    let Welcome { agent, token } = welcome;
+    let Welcome { agent, token, push_secret } = welcome;
     let timing = &orchestrator.config().timing;
-    let interval = timing.heartbeat_interval.as_secs();
+    let interval = agent.orders.interval(timing.heartbeat_interval).as_secs();
     let mut reply = Registered::new(agent.id.clone(), token, interval);
     if agent.is_older_peer() {
         return reply;
@@ -88,13 +88,22 @@ fn reply(orchestrator: &Orchestrator, welcome: Welcome, base: &str) -> Registere
     endpoints.results = of(path::results);
     endpoints.progress = of_task(path::PROGRESS);
     endpoints.release = of_task(path::RELEASE);
+    let takes_uploads = orchestrator.lifecycle().artifacts.is_some();
+    if takes_uploads {
+        endpoints.artifact = of_task(path::ARTIFACT);
+    }
+    endpoints.ws = of(path::socket);
     endpoints.rotate = of(path::token_rotate);
     endpoints.deregister = of(path::deregister);
+    reply.push_secret = push_secret;
     reply.endpoints = Some(endpoints);
     reply.protocol_version = Some(PROTOCOL_VERSION.to_owned());
     reply.features.clone_from(&agent.features);
     reply.lease_seconds = Some(timing.lease.as_secs());
-    reply.limits = Some(WireLimits::new(orchestrator.config().capacity.result_bytes as u64));
+    let capacity = &orchestrator.config().capacity;
+    let mut limits = WireLimits::new(capacity.result_bytes as u64);
+    limits.max_artifact_bytes = takes_uploads.then_some(capacity.artifact_bytes);
+    reply.limits = Some(limits);
     reply.server_time = Some(orchestrator.lifecycle().clock.now());
     reply
 }

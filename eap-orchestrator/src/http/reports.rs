@@ -24,7 +24,7 @@ pub(super) async fn results(orchestrator: Orchestrator, request: Request) -> Res
     let limit = orchestrator.config().capacity.result_bytes;
     let id = super::request_id(&orchestrator, request.headers());
     let call: AgentCall<IncomingResults> = AgentCall::read(&orchestrator, request, |_| limit).await?;
-    let refused = |refusal: Error| ResultOutcome::Refused(ApiError::from(refusal).problem(&id));
+    let refused = |refusal: Error| ResultOutcome::Refused(Box::new(ApiError::from(refusal).problem(&id)));
     let (mut outcomes, mut results, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for (place, entry) in call.body.entries.into_iter().enumerate() {
         match entry {

@@ -25,6 +25,8 @@ pub(crate) struct Route {
     pub(crate) caller: Caller,
     pub(crate) takes: Option<PayloadInfo>,
     pub(crate) body_may_be_absent: bool,
+    /// The body is bytes, not JSON.
+    pub(crate) takes_bytes: bool,
     pub(crate) asks: Option<PayloadInfo>,
     pub(crate) headers: Vec<RequestHeader>,
     pub(crate) answers: Vec<Answer>,
@@ -99,6 +101,9 @@ pub(crate) enum RequestHeader {
     IdempotencyKey,
     LastEventId,
     Traceparent,
+    ReprDigest,
+    ContentDigest,
+    ContentRange,
 }
 
 /// One way in which a call is answered when all is well.
@@ -193,6 +198,7 @@ impl Route {
             caller,
             takes: None,
             body_may_be_absent: false,
+            takes_bytes: false,
             asks: None,
             headers: Vec::new(),
             answers: Vec::new(),
@@ -211,6 +217,11 @@ impl Route {
     /// The body is a `T`, or empty.
     pub(crate) fn may_take<T: Payload>(self) -> Self {
         Self { takes: Some(T::INFO), body_may_be_absent: true, ..self }
+    }
+
+    /// The body is bytes.
+    pub(crate) fn takes_bytes(self) -> Self {
+        Self { takes_bytes: true, ..self }
     }
 
     /// The query is a `T`.
@@ -296,7 +307,12 @@ impl Route {
 }
 
 /// Carries a call out; its errors become problem bodies, every answer carries the request's id and is counted.
-async fn answer<F, A>(call: &'static str, handler: F, orchestrator: Orchestrator, request: Request) -> Response
+pub(super) async fn answer<F, A>(
+    call: &'static str,
+    handler: F,
+    orchestrator: Orchestrator,
+    request: Request,
+) -> Response
 where
     F: FnOnce(Orchestrator, Request) -> A,
     A: Future<Output = Result<Response, ApiError>>,

@@ -1,18 +1,23 @@
 //! The table of all calls: the router and `/openapi.json` are both made from it, so neither can lack a row.
 
 use eap_types::{
-    AgentDetail, AgentPage, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
-    CreatedRegistrationSecret, Deregister, Deregistered, ErrorCode, EventQuery, Health, Heartbeat, HeartbeatReply,
-    KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport, Readiness, Registered,
-    Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply,
-    RotatedToken, RotationAsked, Scope, SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory,
-    TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery, WellKnown, header, path,
+    AgentDetail, AgentPage, ArtifactQuery, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
+    CreatedRegistrationSecret, Deregister, Deregistered, DrainAgent, ErrorCode, EventQuery, Health, Heartbeat,
+    HeartbeatReply, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport,
+    Readiness, Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch,
+    ResultsReply, RotatedToken, RotationAsked, Scope, SetInterval, StoredArtifact, SubmitBatch, SubmitBatchReply,
+    SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskTypeView, TaskView, WaitQuery,
+    WellKnown, header, path,
 };
 use http::{Method, StatusCode};
 
 use super::route::{RequestHeader, Route, Tag, describe};
-use super::{agents, dead_letters, events, health, heartbeat, keys, metrics, register, reports, service, tasks, work};
+use super::{
+    agents, artifacts, dead_letters, events, health, heartbeat, keys, metrics, register, reports, service, tasks,
+    uploads, work,
+};
 use crate::metrics::CONTENT_TYPE;
+use crate::socket;
 
 /// Every call of this version.
 pub(crate) fn routes() -> Vec<Route> {
@@ -76,11 +81,42 @@ fn agent_side() -> Vec<Route> {
             .takes::<ProgressReport>()
             .gives::<ProgressReply>(StatusCode::OK)
             .refuses(&of_a_task),
+        describe("upload_artifact", Tag::AgentSide, "Sends an artifact too large for a result, whole or in parts.")
+            .agent(Method::PUT, path::ARTIFACT, uploads::upload)
+            .hears(RequestHeader::ReprDigest)
+            .hears(RequestHeader::ContentDigest)
+            .hears(RequestHeader::ContentRange)
+            .asks::<ArtifactQuery>()
+            .takes_bytes()
+            .gives::<StoredArtifact>(StatusCode::CREATED)
+            .gives::<StoredArtifact>(StatusCode::ACCEPTED)
+            .refuses(&of_a_task)
+            .refuses(&[
+                ErrorCode::NotFound,
+                ErrorCode::UploadOffset,
+                ErrorCode::DigestMismatch,
+                ErrorCode::RateLimited,
+            ]),
+        describe("get_upload", Tag::AgentSide, "Asks how much of an artifact arrived.")
+            .agent(Method::HEAD, path::ARTIFACT, uploads::progress)
+            .hears(RequestHeader::ReprDigest)
+            .asks::<ArtifactQuery>()
+            .gives_nothing(StatusCode::NO_CONTENT)
+            .refuses(&of_a_task)
+            .refuses(&[ErrorCode::NotFound]),
         describe("release_task", Tag::AgentSide, "Hands a task back to the queue.")
             .agent(Method::POST, path::RELEASE, reports::release)
             .may_take::<ReleaseRequest>()
             .gives::<Released>(StatusCode::OK)
             .refuses(&of_a_task),
+        describe(
+            "open_socket",
+            Tag::AgentSide,
+            "An agent opens its WebSocket: tasks come, and frames that are calls go.",
+        )
+        .agent(Method::GET, path::SOCKET, socket::open)
+        .gives_nothing(StatusCode::SWITCHING_PROTOCOLS)
+        .refuses(&[ErrorCode::UpgradeRequired]),
     ]
 }
 
@@ -100,6 +136,10 @@ fn of_tasks() -> Vec<Route> {
             .takes::<SubmitBatch>()
             .gives::<SubmitBatchReply>(StatusCode::OK)
             .refuses(&[ErrorCode::IdempotencyConflict]),
+        describe("get_task_type", Tag::Tasks, "What the agents that do tasks of one type take as input.")
+            .operator(Method::GET, path::TASK_TYPE, Scope::TasksSubmit, tasks::of_type)
+            .gives::<TaskTypeView>(StatusCode::OK)
+            .refuses(&[ErrorCode::NotFound]),
         describe("list_tasks", Tag::Tasks, "A page of tasks, newest first, without their results.")
             .operator(Method::GET, path::TASKS, Scope::TasksRead, tasks::list)
             .asks::<TaskQuery>()
@@ -118,6 +158,10 @@ fn of_tasks() -> Vec<Route> {
             .operator(Method::GET, path::TASK_HISTORY, Scope::TasksRead, tasks::history)
             .gives::<TaskHistory>(StatusCode::OK)
             .refuses(&[ErrorCode::TaskNotFound]),
+        describe("get_artifact", Tag::Tasks, "A file that the result of a task has, as a download.")
+            .operator(Method::GET, path::TASK_ARTIFACT, Scope::ResultsRead, artifacts::download)
+            .gives_other(StatusCode::OK, header::OCTET_STREAM, || serde_json::json!({}))
+            .refuses(&[ErrorCode::TaskNotFound, ErrorCode::NotFound]),
         describe(
             "explain_task",
             Tag::Tasks,
@@ -167,6 +211,20 @@ fn of_agents() -> Vec<Route> {
             .operator(Method::POST, path::AGENT_ROTATE, Scope::AgentsAdmin, agents::rotate_token)
             .gives::<RotationAsked>(StatusCode::OK)
             .refuses(&[ErrorCode::AgentNotFound, ErrorCode::ValidationError]),
+        describe("drain_agent", Tag::Agents, "An agent gets no more work until it is resumed; it keeps what it holds.")
+            .operator(Method::POST, path::AGENT_DRAIN, Scope::AgentsAdmin, agents::drain)
+            .may_take::<DrainAgent>()
+            .gives::<AgentDetail>(StatusCode::OK)
+            .refuses(&[ErrorCode::AgentNotFound]),
+        describe("resume_agent", Tag::Agents, "A drained agent gets work again.")
+            .operator(Method::POST, path::AGENT_RESUME, Scope::AgentsAdmin, agents::resume)
+            .gives::<AgentDetail>(StatusCode::OK)
+            .refuses(&[ErrorCode::AgentNotFound]),
+        describe("set_agent_interval", Tag::Agents, "An agent is asked to send heartbeats at another interval.")
+            .operator(Method::PUT, path::AGENT_INTERVAL, Scope::AgentsAdmin, agents::set_interval)
+            .takes::<SetInterval>()
+            .gives::<AgentDetail>(StatusCode::OK)
+            .refuses(&[ErrorCode::AgentNotFound]),
     ]
 }
 

@@ -97,6 +97,8 @@ fn scope_of(method: &Method, path: &str) -> Scope {
         ["api", "v1", "agents", ..] => Scope::AgentsAdmin,
         ["api", "v1", "tasks", _, "artifacts", ..] => Scope::ResultsRead,
         ["api", "v1", "tasks", _, "cancel"] => Scope::TasksCancel,
+        // Whoever may submit may know what is taken.
+        ["api", "v1", "task-types", _] => Scope::TasksSubmit,
         ["api", "v1", "tasks" | "dead-letters", ..] if reads => Scope::TasksRead,
         ["api", "v1", "tasks" | "dead-letters", ..] => Scope::TasksSubmit,
         _ => panic!("which scope does {method} {path} need?"),

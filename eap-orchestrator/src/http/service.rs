@@ -12,7 +12,6 @@ use super::error::ApiError;
 use super::routes;
 use crate::auth::{hex, sha256};
 use crate::error::Error;
-use crate::lifecycle::served_features;
 use crate::orchestrator::Orchestrator;
 
 /// The document, around the address that calls begin with.
@@ -63,13 +62,13 @@ pub(super) fn openapi(orchestrator: &Orchestrator, request: &Request) -> Result<
 /// Where everything is.
 pub(super) fn well_known(orchestrator: &Orchestrator, request: &Request) -> Result<Response, ApiError> {
     let prefix = public_prefix(orchestrator).unwrap_or_else(|| prefix(request, path::WELL_KNOWN));
-    json(StatusCode::OK, &whereabouts(&prefix))
+    json(StatusCode::OK, &whereabouts(orchestrator, &prefix))
 }
 
 /// The same for a host that serves it at its own root and the API behind `prefix`.
 pub(crate) fn well_known_router(orchestrator: Orchestrator, prefix: &str) -> axum::Router {
     let prefix = public_prefix(&orchestrator).unwrap_or_else(|| prefix.trim_end_matches('/').to_owned());
-    let about = whereabouts(&prefix);
+    let about = whereabouts(&orchestrator, &prefix);
     let route = super::route::describe("well_known", super::route::Tag::Service, "Where everything is.").open_at_once(
         http::Method::GET,
         path::WELL_KNOWN,
@@ -78,11 +77,11 @@ pub(crate) fn well_known_router(orchestrator: Orchestrator, prefix: &str) -> axu
     axum::Router::new().route(route.path, route.handler).with_state(orchestrator)
 }
 
-fn whereabouts(prefix: &str) -> WellKnown {
+fn whereabouts(orchestrator: &Orchestrator, prefix: &str) -> WellKnown {
     let calls = routes::routes()
         .into_iter()
         .map(|route| (route.words.id.to_owned(), KnownCall::new(route.method.as_str(), route.whole_path())));
-    WellKnown::new(prefix, served_features(), calls)
+    WellKnown::new(prefix, orchestrator.lifecycle().served_features(), calls)
 }
 
 /// The path of `public_url`, if there is one.

@@ -49,7 +49,7 @@ pub(super) async fn submit_batch(orchestrator: Orchestrator, call: OperatorCall)
     let outcomes = orchestrator.lifecycle().submit_batch(&operator, entries, key, trace).await?;
     let outcomes = outcomes.into_iter().map(|outcome| match outcome {
         Ok(task) => SubmitOutcome::Submitted(SubmittedTask::new(task)),
-        Err(refusal) => SubmitOutcome::Refused(ApiError::from(refusal).problem(&id)),
+        Err(refusal) => SubmitOutcome::Refused(Box::new(ApiError::from(refusal).problem(&id))),
     });
     Ok(with_request_id(json(StatusCode::OK, &SubmitBatchReply::new(outcomes))?, &id))
 }
@@ -86,6 +86,12 @@ pub(super) async fn list(orchestrator: Orchestrator, call: OperatorCall) -> Resu
     let list = ListTasks::read(&mut query);
     query.finish()?;
     json(StatusCode::OK, &orchestrator.list(&call.operator, list).await?)
+}
+
+/// What the agents of a task type take as input.
+pub(super) async fn of_type(orchestrator: Orchestrator, mut call: OperatorCall) -> Result<Response, ApiError> {
+    let task_type = call.task_type().await?;
+    json(StatusCode::OK, &orchestrator.task_type(&call.operator, &task_type))
 }
 
 /// Ends a task.

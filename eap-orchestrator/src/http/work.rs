@@ -15,6 +15,13 @@ use crate::orchestrator::Orchestrator;
 /// An agent asks for work and waits for it; repeating the request gives the same tasks.
 pub(super) async fn lease(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
     let call: AgentCall<LeaseRequest> = AgentCall::read(&orchestrator, request, |_| limits::MAX_SMALL_BYTES).await?;
+    if let Some(held) = call.body.held {
+        let (agent, listed) = (&call.entry.agent, held.into_iter().collect());
+        let missing = orchestrator.lifecycle().unlisted(&agent.id, agent.epoch, &listed).await?;
+        if !missing.is_empty() {
+            return json(StatusCode::OK, &LeaseReply::new(orchestrator.lifecycle().assignments(&missing)));
+        }
+    }
     let wish = Wish {
         max_tasks: call.body.max_tasks,
         wait: Duration::from_secs(call.body.wait_seconds),

@@ -7,7 +7,7 @@ use eap_types::{FieldProblem, IdempotencyKey, SubmitTask, TaskId, Traceparent};
 use tracing::field::Empty;
 use tracing::{Instrument as _, debug_span};
 
-use super::submit::{fingerprint, principal, would_expire};
+use super::submit::{fingerprint, invalid, principal};
 use super::{Lifecycle, Share};
 use crate::auth::Operator;
 use crate::error::Error;
@@ -18,6 +18,9 @@ use crate::trace;
 
 /// An entry of a batch as it was read: a task, or what is wrong with it.
 pub(crate) type Entry = Result<SubmitTask, Vec<FieldProblem>>;
+
+/// Why a task is not taken in that would be now.
+const WAS_REFUSED: &str = "The batch was sent before, and this task was refused: send it under another key.";
 
 /// What became of an entry.
 type Outcome = Result<TaskId, Error>;
@@ -97,7 +100,7 @@ impl Lifecycle {
         if tasks.is_empty() {
             return Ok(());
         }
-        let note = [Note { kind: NoteKind::Submitted, attempt: None, agent: None, message: None }];
+        let note = [Note::of(NoteKind::Submitted)];
         let events: Vec<NewEvent> =
             tasks.iter().flat_map(|task| events_of(task, &note, task.spec.created_at)).collect();
         let change = Change {
@@ -125,13 +128,13 @@ impl Lifecycle {
     }
 }
 
-/// The outcomes of the first call. What was wrong with an entry then is still wrong with it.
+/// The outcomes of the first call: what was refused then is refused again.
 fn as_before(first: Vec<Option<TaskId>>, outcomes: Vec<Outcome>) -> Vec<Outcome> {
     let again = |(index, (id, outcome)): (usize, (Option<TaskId>, Outcome))| match (id, outcome) {
         (Some(id), _) => Ok(id),
         (None, Err(refusal)) => Err(refusal),
-        // The wall clock went back since: an entry that reads well can only have been too late.
-        (None, Ok(_)) => Err(would_expire(&format!("body.tasks[{index}]"))),
+        // Since then the agents say that they take other inputs, or the wall clock went back.
+        (None, Ok(_)) => Err(invalid(&format!("body.tasks[{index}]"), WAS_REFUSED)),
     };
     first.into_iter().zip(outcomes).enumerate().map(again).collect()
 }

@@ -82,12 +82,13 @@ impl Lifecycle {
     fn measure_one(&self, task: &Task, entry: Arc<Entry>, now: Timestamp) -> Measure {
         let agent = &entry.agent;
         let leases = self.leases.count(&agent.id);
-        let state = agent.standing.state(now.saturating_since(entry.silent_since()), &self.config.timing.liveness());
+        let state = agent.state(now.saturating_since(entry.silent_since()), &self.config.timing.liveness());
         let (rating, last_served, hindrances) = entry.with_vitals(|vitals| {
             let rating = Rating::of(agent, vitals, leases, &task.spec.routing);
             let hindrances = Hindrance::all(task, agent, vitals, leases, state, now);
             (rating, vitals.record.last_served(), hindrances)
         });
+        let rating = if state == AgentState::Suspect { rating.suspect() } else { rating };
         let rating = if task.spec.preferred_agents.contains(&agent.id) { rating.preferred() } else { rating };
         Measure { rating, last_served, state, leases, hindrances, entry }
     }
@@ -166,6 +167,7 @@ fn code(hindrance: &Hindrance) -> RefusalCode {
         Hindrance::MissingLabels(_) => RefusalCode::MissingLabel,
         Hindrance::Superseded => RefusalCode::Superseded,
         Hindrance::Draining => RefusalCode::Draining,
+        Hindrance::Drained => RefusalCode::Drained,
         Hindrance::Offline => RefusalCode::Offline,
         Hindrance::Busy => RefusalCode::Busy,
         Hindrance::Full => RefusalCode::Full,

@@ -1,15 +1,18 @@
 //! Signs of life: vitals in memory, leases renewed, directives told.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use eap_core::{Agent, AgentEvent, Phase, Task, TaskEvent};
+use eap_core::{Agent, AgentEvent, Stop, Task, TaskEvent};
 use eap_types::{
-    Directive, DirectiveId, DirectiveKind, Feature, HealthStatus, Heartbeat, HeartbeatReply, LeaseId, LeaseNote,
-    TaskId, Timestamp,
+    AgentId, Directive, DirectiveId, DirectiveKind, Feature, HealthStatus, Heartbeat, HeartbeatReply, HeldTask,
+    LeaseId, LeaseNote, TaskId, Timestamp,
 };
 use futures_util::future::join_all;
 use tracing::{Instrument as _, debug, debug_span, warn};
 
+use super::orders::order_directives;
+use super::pushes::suspension_directive;
 use super::registration::agent_event;
 use super::rotation::rotation_directive;
 use super::views::millis;
@@ -35,6 +38,7 @@ impl Lifecycle {
         if !news.stale {
             self.follow_standing(entry, &beat).await?;
         }
+        self.follow_acks(&agent.id, agent.epoch, &beat.ack).await?;
         if news.takes_work_again {
             self.announcements.agent_freed(&agent.id);
         }
@@ -45,27 +49,53 @@ impl Lifecycle {
             self.forget_unlisted(agent, &listed).await?;
             entry.hear(|vitals| vitals.has_listed_tasks = true);
         }
-        let meant: Vec<(TaskId, LeaseId)> = match &beat.tasks {
-            Some(listed) => listed.iter().map(|held| (held.task_id, held.lease_id)).collect(),
-            None => self.leases.of(&agent.id).into_iter().map(|(task, lease)| (task, lease.lease_id)).collect(),
+        // What an overtaken beat says of progress is old as well.
+        let told = |held: &HeldTask| held.progress.filter(|_| !news.stale);
+        let meant: Vec<(TaskId, LeaseId, Option<f64>)> = match &beat.tasks {
+            Some(listed) => listed.iter().map(|held| (held.task_id, held.lease_id, told(held))).collect(),
+            None => self.leases.of(&agent.id).into_iter().map(|(task, lease)| (task, lease.lease_id, None)).collect(),
         };
         let is_acknowledged = |lease_id: LeaseId| beat.ack.iter().any(|id| id.as_str() == lease_id.to_string());
         // One that lists its tasks is told by their entries; this is for one that does not.
         let stopped = self.leases.stopped(&agent.id, |lease_id| beat.tasks.is_some() || is_acknowledged(lease_id));
-        let renewals = meant.into_iter().map(|(task, lease)| self.renew(agent, task, lease));
+        let renewals = meant.into_iter().map(|(task, lease, told)| self.renew(agent, task, lease, told));
         let renewed: Vec<Renewal> = join_all(renewals).await.into_iter().collect::<Result<_, _>>()?;
 
-        let interval = self.config.timing.heartbeat_interval.as_secs();
+        // What an operator asked for meanwhile is told at once.
+        let current = self.directory.get(&agent.id);
+        let agent = current.as_ref().map_or(agent, |current| &current.agent);
+        let interval = agent.orders.interval(self.config.timing.heartbeat_interval).as_secs();
         let mut reply = HeartbeatReply::new(interval, self.clock.now());
         for renewal in renewed {
             reply.leases.push(renewal.note);
             reply.directives.extend(renewal.directive.filter(|directive| !beat.ack.contains(&directive.id)));
         }
-        reply.directives.extend(rotation_directive(agent).filter(|directive| !beat.ack.contains(&directive.id)));
+        let standing = rotation_directive(agent).into_iter().chain(order_directives(agent));
+        reply.directives.extend(standing.filter(|directive| !beat.ack.contains(&directive.id)));
+        // Not over once it is acknowledged: its absence says that pushes come again.
+        reply.directives.extend(suspension_directive(agent));
         for (task, lease_id) in stopped {
             reply.directives.extend(self.lost(agent, task, lease_id).await?.directive);
         }
         Ok(reply)
+    }
+
+    /// What there is to tell an agent now, without what it was `told`.
+    pub(crate) async fn directives(&self, agent: &Agent, told: &HashSet<DirectiveId>) -> Result<Vec<Directive>, Error> {
+        let mut directives = standing_directives(agent);
+        for (task, lease_id) in self.leases.stopped(&agent.id, |_| false) {
+            let is_told = lease_id.to_string().parse().is_ok_and(|id: DirectiveId| told.contains(&id));
+            if !is_told {
+                directives.extend(self.lost(agent, task, lease_id).await?.directive);
+            }
+        }
+        directives.retain(|directive| !told.contains(&directive.id));
+        Ok(directives)
+    }
+
+    /// What there is to tell an agent that is not about a task.
+    pub(crate) fn standing_directives(&self, agent: &AgentId) -> Vec<Directive> {
+        self.directory.get(agent).map(|entry| standing_directives(&entry.agent)).unwrap_or_default()
     }
 
     /// Any call with the agent's token is a sign of life.
@@ -138,7 +168,9 @@ impl Lifecycle {
         for held in self.store.leases(&agent.id).await? {
             let task = &held.record;
             let (Some(lease), Some(attempt)) = (task.lease(), task.newest_attempt()) else { continue };
-            if attempt.epoch >= agent.epoch || listed.contains(&lease.lease_id) {
+            let is_older = attempt.epoch < agent.epoch && !listed.contains(&lease.lease_id);
+            // A push to the new process may have come after the list was made.
+            if !is_older || !self.exchanges.give_up(lease.lease_id, agent.epoch) {
                 continue;
             }
             warn!(task.id = %task.id(), agent.id = %agent.id, "a restarted agent does not know of its task");
@@ -152,16 +184,23 @@ impl Lifecycle {
     }
 
     /// Renews one lease; the note shows its expiry as stored, or that it is lost.
-    async fn renew(&self, agent: &Agent, id: TaskId, lease_id: LeaseId) -> Result<Renewal, Error> {
+    async fn renew(
+        &self,
+        agent: &Agent,
+        id: TaskId,
+        lease_id: LeaseId,
+        fraction: Option<f64>,
+    ) -> Result<Renewal, Error> {
         let now = self.clock.now();
-        if let Some(lease) = self.leases.find(&agent.id, id)
+        if let Some((lease, known)) = self.leases.find_told(&agent.id, id)
+            && (fraction.is_none() || fraction == known)
             && lease.lease_id == lease_id
             && lease.expires_at > now
             && !lease.is_worth_renewing(now)
         {
             return Ok(Renewal::held(id, lease_id, lease.expires_at, now));
         }
-        let event = TaskEvent::Renew { agent: agent.id.clone(), lease_id };
+        let event = TaskEvent::Renew { agent: agent.id.clone(), lease_id, fraction };
         match self.apply(id, &event, None).await {
             Ok(applied) => {
                 let expires_at = applied.task.lease().map_or(now, |lease| lease.expires_at);
@@ -184,6 +223,10 @@ impl Lifecycle {
         let directive = task.and_then(|stored| cancel_directive(&stored.record, agent, lease_id));
         Ok(Renewal { note, directive })
     }
+}
+
+fn standing_directives(agent: &Agent) -> Vec<Directive> {
+    rotation_directive(agent).into_iter().chain(suspension_directive(agent)).chain(order_directives(agent)).collect()
 }
 
 /// What a beat changed beside the vitals themselves.
@@ -210,11 +253,7 @@ impl Renewal {
 fn cancel_directive(task: &Task, agent: &Agent, lease_id: LeaseId) -> Option<Directive> {
     let attempt =
         task.state.attempts.iter().find(|attempt| attempt.lease_id == lease_id && attempt.agent == agent.id)?;
-    let reason = match &task.state.phase {
-        Phase::Cancelled { reason } => reason.clone(),
-        _ if attempt.was_stopped() => attempt.message.clone(),
-        _ => return None,
-    };
+    let Stop { cause, reason } = task.stop_of(attempt)?;
     let id: DirectiveId = lease_id.to_string().parse().ok()?;
-    Some(Directive::new(id, DirectiveKind::Cancel { task_id: task.id(), lease_id, reason }))
+    Some(Directive::new(id, DirectiveKind::Cancel { task_id: task.id(), lease_id, reason, cause: Some(cause) }))
 }

@@ -34,7 +34,7 @@ impl Lifecycle {
                 };
                 let (_, mut change) = written(&letter, revision, changed, now, None);
                 let message = Some(format!("requeued from {id}"));
-                let note = Note { kind: NoteKind::Submitted, attempt: None, agent: None, message };
+                let note = Note { message, ..Note::of(NoteKind::Submitted) };
                 change.events.extend(events_of(&task, &[note], now));
                 change.tasks.push(TaskWrite::Insert(task.clone()));
                 if this.commit_at_revision(change).await? {

@@ -4,12 +4,17 @@
 //! `registration` or `standing`. What is decided is decided by `eap-core`; what is written is written with
 //! the revision it was decided on, and decided again when another writer was faster.
 
+mod artifacts;
 mod batch;
 mod callbacks;
 mod credentials;
+mod exchanges;
 mod explain;
 mod heartbeat;
+mod inputs;
 mod letters;
+mod orders;
+mod pushes;
 mod registration;
 mod results;
 mod rotation;
@@ -22,19 +27,24 @@ use std::fmt;
 use std::sync::Arc;
 
 use eap_core::{BreakerTurn, Changed, Conclusion, RecordedResult, Refusal, Step, Task, TaskEvent};
-use eap_types::{AttemptOutcome, FailureCode, TaskId, TaskResult};
+use eap_types::{Artifact, AttemptOutcome, FailureCode, TaskId, TaskResult};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, error, info, warn};
 
-pub(crate) use registration::{Registering, Welcome, served_features};
+pub(crate) use exchanges::Exchange;
+pub(crate) use orders::Order;
+pub(crate) use pushes::has_agreed;
+pub(crate) use registration::{Registering, Welcome};
 pub use submit::ListTasks;
 pub(crate) use submit::{invalid, page_limit};
 pub(crate) use views::event_view;
 
+use self::exchanges::Exchanges;
 use crate::announce::Announcements;
-use crate::auth::Keyring;
+use crate::artifacts::Shelf;
+use crate::auth::{Keyring, Seal};
 use crate::canary;
 use crate::clock::{Clock, Entropy, draw_chance};
 use crate::config::{Config, Tls};
@@ -68,7 +78,11 @@ pub(crate) struct Lifecycle {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) directory: Directory,
     pub(crate) keys: Keyring,
+    /// Hides what the server has to be able to read again.
+    seal: Seal,
     pub(crate) leases: LeaseBook,
+    /// Pushes that wait for their answer.
+    pub(crate) exchanges: Exchanges,
     pub(crate) announcements: Announcements,
     pub(crate) metrics: Metrics,
     /// Writes under way, so that stopping can wait for them.
@@ -77,6 +91,8 @@ pub(crate) struct Lifecycle {
     pub(crate) stop: CancellationToken,
     /// Which endpoints are called.
     pub(crate) guard: Arc<Guard>,
+    /// Where uploads are kept, if any are taken.
+    pub(crate) artifacts: Option<Arc<Shelf>>,
     /// What calls them, unless this server calls nobody.
     pub(crate) outbound: Option<Arc<dyn OutboundCall>>,
     /// Lets the core decide each lease.
@@ -115,8 +131,10 @@ impl Lifecycle {
         entropy: Arc<dyn Entropy>,
         metrics: Metrics,
         outbound: Option<Arc<dyn OutboundCall>>,
+        artifacts: Option<Arc<Shelf>>,
     ) -> Self {
         let keys = Keyring::of(&config);
+        let seal = Seal::of(config.sealing_key.as_ref(), &*entropy);
         let guard = Arc::new(Guard::new(config.endpoints.clone(), config.tls == Tls::BehindProxy));
         #[cfg(feature = "outbound")]
         let outbound = outbound.or_else(|| Some(Arc::new(SocketCall::new(Arc::clone(&guard)))));
@@ -129,12 +147,15 @@ impl Lifecycle {
             entropy,
             decide,
             keys,
+            seal,
             directory: Directory::default(),
             leases: LeaseBook::default(),
             announcements: Announcements::new(crate::store::EventSeq(0)),
             metrics,
+            exchanges: Exchanges::default(),
             under_way: TaskTracker::new(),
             guard,
+            artifacts,
             outbound,
             writes,
             stop: CancellationToken::new(),
@@ -197,6 +218,9 @@ impl Lifecycle {
         let name = event.name();
         match task.apply(event, now, &self.config.tasks) {
             Ok(Step::Changed(changed)) => {
+                if let Some(result) = reported {
+                    self.check_uploads(&task, result).await?;
+                }
                 let ended = Conclusion::of(&task, &changed.state);
                 let (task, change) = written(&task, revision, *changed, now, reported);
                 let has_callback = !change.callbacks.is_empty();
@@ -214,7 +238,7 @@ impl Lifecycle {
                 if let Some(result) = reported {
                     self.keep_late_result(&task, &refusal, result, now).await?;
                 }
-                Err(refusal.into())
+                Err(Error::refused(&task, refusal))
             }
         }
     }
@@ -256,11 +280,14 @@ impl Lifecycle {
         // An attempt that still runs may yet report: what came now was not its own result.
         let ended = task.attempt(*number).filter(|attempt| attempt.outcome != AttemptOutcome::Open);
         let Some(attempt) = ended else { return Ok(()) };
+        if result.artifacts.iter().any(Artifact::is_stored) {
+            return Err(invalid("body.artifacts", "A late result cannot name uploads: they went with its attempt."));
+        }
         let note = eap_core::Note {
-            kind: eap_core::NoteKind::LateResult,
             attempt: Some(*number),
             agent: Some(attempt.agent.clone()),
             message: Some(format!("{refusal}; result {} kept as evidence", eap_core::ResultDigest::of(result))),
+            ..eap_core::Note::of(eap_core::NoteKind::LateResult)
         };
         info!(task.id = %task.id(), attempt = number, agent.id = %attempt.agent, "late result");
         let late = LateResultRow {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use eap_core::{Agent, AgentEvent, Credential, EndOfLease, Quote, Standing, TaskEvent, Vitals, check_limits};
+use eap_core::{Agent, AgentEvent, Credential, EndOfLease, Orders, Quote, Standing, TaskEvent, Vitals, check_limits};
 use eap_types::{
     AgentId, Feature, Features, FieldProblem, IdempotencyKey, JsonObject, NameRefusal, Registration,
     RegistrationLimits, Secret, Timestamp,
 };
 use tracing::{debug, info};
 
+use super::pushes::PushOffer;
 use super::submit::fingerprint;
 use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
 use crate::auth::{Admission, AgentToken, hex};
@@ -21,8 +22,16 @@ use crate::store::{
 };
 
 /// What this version serves of the protocol's features.
-const FEATURES: [Feature; 5] =
-    [Feature::PullV1, Feature::ProgressV1, Feature::DirectivesV1, Feature::CancelV1, Feature::RotateV1];
+const FEATURES: [Feature; 8] = [
+    Feature::PullV1,
+    Feature::PushAsyncV1,
+    Feature::WsV1,
+    Feature::ProgressV1,
+    Feature::DirectivesV1,
+    Feature::CancelV1,
+    Feature::ArtifactsV1,
+    Feature::RotateV1,
+];
 
 /// A registration and what it came with.
 #[derive(Debug)]
@@ -40,6 +49,8 @@ pub(crate) struct Registering {
 pub(crate) struct Welcome {
     pub(crate) agent: Arc<Agent>,
     pub(crate) token: Secret,
+    /// What pushes to it are signed with, shown this once as well.
+    pub(crate) push_secret: Option<Secret>,
 }
 
 impl Lifecycle {
@@ -56,6 +67,10 @@ impl Lifecycle {
                 Error::Invalid { problems: vec![FieldProblem::new("body.name", "value_error", refusal.to_string())] }
             }
         })?;
+        self.check_pushes(&registration)?;
+        // Held until the directory has the agent, which then finds them compiled.
+        let _schemas =
+            self.directory.shelf.read(&registration.task_schemas).map_err(|problems| Error::Invalid { problems })?;
         let by_token = admission.is_err();
         let admission = admit(admission, live.as_deref())?;
         // Held until the use is counted, so that of many registrations at once none is turned away for haste.
@@ -97,7 +112,7 @@ impl Lifecycle {
                 Some(id) => self.use_of(admission.tenant, id, now)?,
                 None => None,
             };
-            let (agent, token) = self.next_record(&registration, &admission, known.as_deref(), now);
+            let (agent, token, push_secret) = self.next_record(&registration, &admission, known.as_deref(), now);
             let idempotency = scope.clone().filter(|_| first.is_none()).map(|scope| IdempotencyKeyRow {
                 scope,
                 body_sha256,
@@ -109,7 +124,7 @@ impl Lifecycle {
                     if let Some(id) = admission.id {
                         self.keys.used(id, now);
                     }
-                    return Ok(Welcome { agent, token });
+                    return Ok(Welcome { agent, token, push_secret });
                 }
                 // The same identity registers twice at once: the later one comes back as the same agent.
                 Err(StoreError::Conflict { .. } | StoreError::Duplicate { .. }) => {}
@@ -119,6 +134,16 @@ impl Lifecycle {
         Err(Error::Busy { reason: "other registrations of this identity kept coming" })
     }
 
+    /// What this server serves.
+    pub(crate) fn served_features(&self) -> Features {
+        let is_served = |feature: &Feature| match feature {
+            Feature::PushAsyncV1 => self.outbound.is_some(),
+            Feature::ArtifactsV1 => self.artifacts.is_some(),
+            _ => true,
+        };
+        FEATURES.into_iter().filter(is_served).collect()
+    }
+
     /// The agent's record under its next epoch, with a fresh token.
     fn next_record(
         &self,
@@ -126,9 +151,10 @@ impl Lifecycle {
         admission: &Admission,
         known: Option<&Entry>,
         now: Timestamp,
-    ) -> (Agent, Secret) {
+    ) -> (Agent, Secret, Option<Secret>) {
         let id = known.map_or_else(|| AgentId::v7(now, draw(&*self.entropy)), |known| known.agent.id.clone());
         let (token, digest) = AgentToken::mint(&id, &*self.entropy);
+        let PushOffer { push, secret: push_secret } = self.push_offer(registration, &id, &token);
         let registration = registration.clone();
         let agent = Agent {
             id,
@@ -141,18 +167,21 @@ impl Lifecycle {
             labels: registration.labels,
             endpoint_url: registration.endpoint_url,
             metadata: registration.metadata,
-            features: registration.features.map(|offered| offered.intersection(&served_features())),
+            task_schemas: registration.task_schemas,
+            features: registration.features.map(|offered| offered.intersection(&self.served_features())),
             max_concurrent_tasks: registration.max_concurrent_tasks,
             registered_with: admission.secret.clone(),
             admitted_capabilities: admission.capabilities(),
             token_sha256: Some(hex(&digest)),
             previous_token: None,
             rotation: None,
+            orders: known.map(|known| known.agent.orders.of_next_epoch()).unwrap_or_default(),
+            push,
             epoch: known.map_or(1, |known| known.agent.epoch + 1),
             registered_at: now,
             standing: Standing::Active,
         };
-        (agent, token)
+        (agent, token, push_secret)
     }
 
     async fn admit_agent(
@@ -206,6 +235,9 @@ impl Lifecycle {
         let shared = Arc::new(agent);
         self.directory.put(Agent::clone(&shared), revision, Some(vitals));
         self.announcements.agent_freed(&shared.id);
+        if shared.push.is_some() {
+            self.announcements.push_changed();
+        }
         Ok(shared)
     }
 
@@ -231,8 +263,15 @@ impl Lifecycle {
     async fn retire(&self, entry: &Entry) -> Result<u64, Error> {
         let now = self.clock.now();
         let standing = entry.agent.standing.after(AgentEvent::Deregister, now).ok_or(Error::UnknownAgent)?;
-        let agent =
-            Agent { standing, token_sha256: None, previous_token: None, rotation: None, ..Agent::clone(&entry.agent) };
+        let agent = Agent {
+            standing,
+            token_sha256: None,
+            previous_token: None,
+            rotation: None,
+            orders: Orders::default(),
+            push: None,
+            ..Agent::clone(&entry.agent)
+        };
         let mut change = Change::default();
         change.agents.push(AgentWrite::Update { agent: agent.clone(), revision: entry.revision });
         change.events.push(agent_event(&agent, EventKind::AgentDeregistered, now));
@@ -257,11 +296,6 @@ impl Lifecycle {
         info!(agent.id = %agent.id, agent.name = %agent.name, released, "agent deregistered");
         Ok(released)
     }
-}
-
-/// What this version serves.
-pub(crate) fn served_features() -> Features {
-    FEATURES.into_iter().collect()
 }
 
 /// A secret lets in; so does the live token of the same identity, under the secret it once came with.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eap_core::{Agent, Conclusion, EndOfLease, Progress, Quote, Report, Standing, Step, Task, TaskEvent};
+use eap_core::{Agent, Conclusion, EndOfLease, Progress, Quote, Report, Step, Task, TaskEvent};
 use eap_types::{
     AgentId, FieldProblem, ProgressReply, ProgressReport, ReleaseRequest, Released, ResultAccepted, TaskId, TaskResult,
     Timestamp,
@@ -13,10 +13,10 @@ use futures_util::future::join_all;
 use tracing::{Instrument as _, debug, debug_span, field};
 
 use super::views::millis;
-use super::{Applied, Lifecycle, Share, written};
+use super::{Applied, Lifecycle, MAX_CONFLICTS, Share, written};
 use crate::error::Error;
 use crate::metrics::Reported;
-use crate::store::{Change, Stored};
+use crate::store::{Change, StoreError, Stored};
 use crate::trace;
 
 impl Lifecycle {
@@ -89,14 +89,39 @@ impl Lifecycle {
         Ok(join_all(answers).await)
     }
 
-    /// Records those of `results` that change their tasks, all in one commit, and says which. The others, and all of them
-    /// if another writer was faster, are for the caller to record one by one.
+    /// Records those of `results` that change their tasks, all in one commit, and says which. Where another writer was faster
+    /// with one of them, all are decided anew. The others, and all of them if that does not help, are for the caller to
+    /// record one by one.
     async fn record_together(&self, agent: &Agent, results: &[TaskResult]) -> Vec<bool> {
+        let mut recorded = vec![false; results.len()];
+        for _ in 0..MAX_CONFLICTS {
+            let Together { change, tasks } = self.decide_together(agent, results).await;
+            let has_callback = !change.callbacks.is_empty();
+            match self.commit(change).await {
+                Ok(()) => {}
+                Err(StoreError::Conflict { .. }) => continue,
+                Err(_) => break,
+            }
+            if has_callback {
+                self.announcements.callback_became_due();
+            }
+            for (index, task, ended, now) in tasks.into_values() {
+                self.tell_recorded(agent, &results[index], &task, ended.as_ref(), now);
+                recorded[index] = true;
+            }
+            break;
+        }
+        recorded
+    }
+
+    /// What those of `results` that change their tasks come to, the first of each task.
+    async fn decide_together(&self, agent: &Agent, results: &[TaskResult]) -> Together {
         let mut together = Together::default();
         for (index, result) in results.iter().enumerate() {
             if !together.tasks.contains_key(&result.task_id)
                 && let Ok(Some(Stored { record, revision, now })) = self.store.task(result.task_id).await
                 && let Ok(Step::Changed(changed)) = record.apply(self.report(agent, result), now, &self.config.tasks)
+                && self.check_uploads(&record, result).await.is_ok()
             {
                 let ended = Conclusion::of(&record, &changed.state);
                 let (task, change) = written(&record, revision, *changed, now, Some(result));
@@ -104,25 +129,24 @@ impl Lifecycle {
                 together.tasks.insert(task.id(), (index, task, ended, now));
             }
         }
-        let mut recorded = vec![false; results.len()];
-        let has_callback = !together.change.callbacks.is_empty();
-        if self.commit(together.change).await.is_err() {
-            return recorded;
-        }
-        if has_callback {
-            self.announcements.callback_became_due();
-        }
-        for (index, task, ended, now) in together.tasks.into_values() {
-            let (trace_id, parent_id) = (field::Empty, field::Empty);
-            let attempt = results[index].attempt;
-            let span = debug_span!("result", task.id = %task.id(), agent.id = %agent.id, attempt, trace_id, parent_id);
-            trace::join_task(&span, &task);
-            span.in_scope(|| debug!(status = %task.status(), "result recorded"));
-            self.metrics.results.taken(Reported::of(&results[index]), false);
-            self.tell(&task, ended.as_ref(), now);
-            recorded[index] = true;
-        }
-        recorded
+        together
+    }
+
+    fn tell_recorded(
+        &self,
+        agent: &Agent,
+        result: &TaskResult,
+        task: &Task,
+        ended: Option<&Conclusion>,
+        now: Timestamp,
+    ) {
+        let (trace_id, parent_id) = (field::Empty, field::Empty);
+        let attempt = result.attempt;
+        let span = debug_span!("result", task.id = %task.id(), agent.id = %agent.id, attempt, trace_id, parent_id);
+        trace::join_task(&span, task);
+        span.in_scope(|| debug!(status = %task.status(), "result recorded"));
+        self.metrics.results.taken(Reported::of(result), false);
+        self.tell(task, ended, now);
     }
 
     /// Says whether a task was ever assigned to an agent; to any other it does not exist.
@@ -138,20 +162,18 @@ impl Lifecycle {
         id: TaskId,
         report: ProgressReport,
     ) -> Result<ProgressReply, Error> {
-        if report.output_delta.is_some() {
-            let message = "output_delta is not served by this version";
-            let problems = vec![FieldProblem::new("body.output_delta", "not_supported", message)];
-            return Err(Error::Invalid { problems });
-        }
         let event = TaskEvent::Progress {
             agent: agent.id.clone(),
             quote: Quote { lease_id: report.lease_id, attempt: report.attempt },
-            progress: Progress { seq: report.seq, fraction: report.progress, message: report.message },
+            progress: Progress { seq: Some(report.seq), fraction: report.progress, message: report.message },
+            output: report.output_delta,
         };
         let this = Arc::clone(self);
         let applied = self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await?;
         let left = applied.task.lease().map(|lease| lease.expires_at.saturating_since(self.clock.now()));
-        Ok(ProgressReply::new(millis(left.unwrap_or_default())))
+        let mut reply = ProgressReply::new(millis(left.unwrap_or_default()));
+        reply.directives = self.standing_directives(&agent.id);
+        Ok(reply)
     }
 
     /// Takes a task back from its holder.
@@ -162,7 +184,7 @@ impl Lifecycle {
         request: ReleaseRequest,
     ) -> Result<Released, Error> {
         // Free of charge for an agent that really drains; from any other it would be a way to spin for ever.
-        let drains = self.directory.get(&agent.id).is_some_and(|entry| entry.agent.standing == Standing::Draining);
+        let drains = self.directory.get(&agent.id).is_some_and(|entry| entry.agent.drains());
         let why = if request.draining && drains {
             EndOfLease::Draining
         } else {

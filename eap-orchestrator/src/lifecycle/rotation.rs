@@ -37,10 +37,11 @@ impl Lifecycle {
         let (now, overlap) = (self.clock.now(), self.config.timing.rotation_overlap);
         let (secret, digest) = AgentToken::mint(&entry.agent.id, &*self.entropy);
         let rotated = entry.agent.rotated(asking, entry.is_token_used(), hex(&digest), now, overlap);
-        let agent = rotated.map_err(|refusal| match refusal {
+        let mut agent = rotated.map_err(|refusal| match refusal {
             NoRotation::Replaced => Error::Forbidden { reason: "a newer token is in use: ask with that one" },
             _ => Error::InvalidToken,
         })?;
+        agent.push = self.push_with_token(&agent, &secret);
         let valid_until = agent.previous_token.as_ref().map_or(now, |token| token.valid_until);
         self.write_agent(entry, agent.clone(), EventKind::AgentTokenRotated, now).await?;
         info!(agent.id = %agent.id, agent.name = %agent.name, "token rotated");

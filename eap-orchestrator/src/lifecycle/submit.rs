@@ -100,7 +100,7 @@ impl Lifecycle {
         operator: &Operator,
         submission: SubmitTask,
         traceparent: Option<Traceparent>,
-        at: impl FnOnce() -> String,
+        at: impl Fn() -> String,
     ) -> Result<Task, Error> {
         let now = self.clock.now();
         if submission.expires_at.is_some_and(|at| at <= now || submission.run_at.is_some_and(|run| run >= at)) {
@@ -109,22 +109,26 @@ impl Lifecycle {
         if let Some(url) = &submission.callback_url {
             self.check_callback(url, &at())?;
         }
+        let input = submission.input_text();
+        let routing = RoutingKey {
+            tenant: operator.tenant,
+            task_type: submission.task_type,
+            required_capabilities: submission.required_capabilities,
+            labels: submission.labels,
+            agent_id: submission.agent_id,
+        };
+        self.check_input(&routing, &submission.input, &at())?;
         let spec = TaskSpec {
             id: TaskId::v7(now, draw(&*self.entropy)),
-            input: submission.input_text(),
-            routing: RoutingKey {
-                tenant: operator.tenant,
-                task_type: submission.task_type,
-                required_capabilities: submission.required_capabilities,
-                labels: submission.labels,
-                agent_id: submission.agent_id,
-            },
+            input,
+            routing,
             session_id: submission.session_id.unwrap_or_else(|| SessionId::v7(now, draw(&*self.entropy))),
             context: submission.context,
             preferred_agents: submission.preferred_agents,
             requirements: submission.requirements,
             priority: submission.priority,
             timeout: Duration::from_secs(submission.timeout_seconds),
+            inactivity: submission.inactivity_seconds.map(Duration::from_secs),
             max_attempts: submission.max_attempts,
             run_at: submission.run_at,
             expires_at: submission.expires_at,
@@ -137,7 +141,7 @@ impl Lifecycle {
     }
 
     async fn insert(&self, task: &Task, idempotency: Option<IdempotencyKeyRow>) -> Result<(), StoreError> {
-        let note = Note { kind: NoteKind::Submitted, attempt: None, agent: None, message: None };
+        let note = Note::of(NoteKind::Submitted);
         let change = Change {
             events: events_of(task, &[note], task.spec.created_at),
             tasks: vec![TaskWrite::Insert(task.clone())],
@@ -250,7 +254,9 @@ impl Lifecycle {
             let Some(last) = page.last() else { return Ok(newest.into()) };
             after = last.seq;
             let is_last = page.len() < HISTORY_EVENTS;
-            newest.extend(page);
+            // Output that was told in parts is for watchers: it would leave no room for anything else.
+            let is_output = |event: &Event| event.kind == NoteKind::OutputDelta.as_str();
+            newest.extend(page.into_iter().filter(|event| !is_output(event)));
             newest.drain(..newest.len().saturating_sub(HISTORY_EVENTS));
             if is_last {
                 return Ok(newest.into());

@@ -2,8 +2,8 @@
 
 use eap_core::{Allowance, Disposal, Phase, RoutingKey, Task, TaskSpec, TrackRecord, load_band};
 use eap_types::{
-    AgentDetail, AgentView, Assignment, AttemptView, EventView, HeldLease, LateResult, ProgressView, RoutingView,
-    TaskHistory, TaskStatus, TaskView, Timestamp, TrackRecordView,
+    AgentDetail, AgentView, Assignment, AttemptView, DrainView, EventView, HeldLease, IntervalView, LateResult,
+    ProgressView, PushView, RoutingView, TaskHistory, TaskStatus, TaskView, Timestamp, TrackRecordView,
 };
 
 use super::Lifecycle;
@@ -63,7 +63,7 @@ impl Lifecycle {
         let mut view =
             AgentView::new(agent.id.clone(), agent.name.clone(), agent.capabilities.clone(), agent.registered_at);
         let silence = self.clock.now().saturating_since(entry.silent_since());
-        view.state = agent.standing.state(silence, &self.config.timing.liveness());
+        view.state = agent.state(silence, &self.config.timing.liveness());
         view.status = vitals.status;
         view.version.clone_from(&agent.version);
         view.agent_type = agent.agent_type.clone();
@@ -74,6 +74,10 @@ impl Lifecycle {
         view.current_load = vitals.current_load;
         view.last_seen_at = Some(vitals.last_seen);
         view.endpoint_url.clone_from(&agent.endpoint_url);
+        view.push = agent.push.as_ref().map(|push| match push.suspended {
+            Some(suspended) => PushView::suspended(suspended.at, suspended.why),
+            None => PushView::open(),
+        });
         view
     }
 
@@ -87,8 +91,16 @@ impl Lifecycle {
         detail.track_record = Some(track_record_view(&vitals.record, self.clock.now()));
         detail.metrics = vitals.metrics;
         detail.features.clone_from(&agent.features);
+        detail.task_schemas.clone_from(&agent.task_schemas);
         detail.epoch = agent.epoch;
         detail.rotation_asked_at = agent.rotation.as_ref().map(|intent| intent.at);
+        detail.drain = agent.orders.drain.as_ref().map(|order| {
+            let mut drain = DrainView::new(order.at, order.is_heard);
+            drain.reason.clone_from(&order.reason);
+            drain
+        });
+        let interval = agent.orders.interval.as_ref();
+        detail.interval = interval.map(|order| IntervalView::new(order.interval.as_secs(), order.is_heard));
         detail.held = self
             .leases
             .of(&agent.id)
@@ -132,6 +144,7 @@ pub(super) fn assignment(task: &Task, now: Timestamp) -> Option<Assignment> {
     assignment.context = spec.context.clone();
     assignment.requirements.clone_from(&spec.requirements);
     assignment.timeout_seconds = spec.timeout.as_secs();
+    assignment.inactivity_seconds = spec.inactivity.map(|limit| limit.as_secs());
     assignment.lease_id = Some(lease.lease_id);
     assignment.lease_expires_in_ms = Some(millis(lease.expires_at.saturating_since(now)));
     assignment.lease_expires_at = Some(lease.expires_at);

@@ -1,9 +1,10 @@
 //! Claims: ready tasks become leases of those who ask.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use eap_core::{Changed, Refusal, Task, TaskEvent, TaskPolicy};
-use eap_types::{Assignment, LeaseId, Timestamp};
+use eap_types::{AgentId, Assignment, LeaseId, Timestamp};
 use tracing::{Level, debug, enabled};
 
 use super::Lifecycle;
@@ -37,6 +38,23 @@ impl Lifecycle {
             self.announcements.committed(head);
         }
         answers
+    }
+
+    /// What an agent was leased under this registration, and does not list: it was lost on its way.
+    ///
+    /// What an older process held has lost its holder; the first heartbeat that does not list it says so.
+    pub(crate) async fn unlisted(
+        &self,
+        agent: &AgentId,
+        epoch: u64,
+        listed: &HashSet<LeaseId>,
+    ) -> Result<Vec<Task>, Error> {
+        let held = self.store.leases(agent).await.map_err(|error| self.noticed(error))?;
+        let is_unlisted = |task: &Task| match (task.lease(), task.newest_attempt()) {
+            (Some(lease), Some(attempt)) => attempt.epoch == epoch && !listed.contains(&lease.lease_id),
+            _ => false,
+        };
+        Ok(held.into_iter().map(|held| held.record).filter(is_unlisted).collect())
     }
 
     /// What an agent is told of the tasks it was leased.

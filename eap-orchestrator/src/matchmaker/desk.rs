@@ -5,30 +5,29 @@
 //! the number of the last one before it was sent, and a poll that comes back with nothing looks again if there was news
 //! for it since.
 
+mod placing;
+mod serving;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use eap_core::{Allowance, Rating, RoutingKey, Task, room_for_work};
-use eap_types::{AgentId, Timestamp};
+use eap_core::RoutingKey;
+use eap_types::AgentId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::{debug, warn};
 
-use super::choice::{Candidate, Preference, choose};
-use super::handover::Handover;
+use self::serving::{Asking, Returning, Sent};
 use super::waiting::{Poll, Waiting};
-use crate::announce::{Ready, Supply, Taker, Takers, lock};
+use crate::announce::{Ready, Supply, lock};
 use crate::error::Error;
 use crate::lifecycle::Lifecycle;
-use crate::store::{Ask, Claimed};
 
 /// How many polls may be out at once; the next one stands at the door until others are back.
 const MAX_OUT: usize = 1_024;
 /// How many asks one claim carries.
 const ASKS_PER_CLAIM: usize = 256;
-/// How many of the longest waiting polls that could take a task are compared, so that a placement costs the same
-/// however many wait.
-const CANDIDATES: usize = 64;
 
 /// The polls, and what is known of the tasks they wait for.
 #[derive(Debug)]
@@ -67,28 +66,6 @@ struct Out {
 #[derive(Clone, Copy, Debug)]
 struct Unplaced {
     tasks: u32,
-    news: u64,
-}
-
-/// A poll that asks for so many tasks.
-type Asking = (Poll, u32);
-
-/// What a claim brought.
-#[derive(Debug, Default)]
-struct Outcome {
-    /// The keys of what was leased.
-    leased: Vec<RoutingKey>,
-    /// The polls that got nothing.
-    empty_handed: Vec<Poll>,
-    /// One of them could have taken more, and there was nothing more.
-    is_exhausted: bool,
-}
-
-/// Polls that were sent off with a claim.
-#[derive(Debug)]
-struct Sent {
-    polls: Vec<Asking>,
-    /// The newest news then.
     news: u64,
 }
 
@@ -172,36 +149,6 @@ impl Desk {
         agents.into_iter().filter(|agent| state.waiting.waits(agent, key)).collect()
     }
 
-    /// Sends those of `polls` that may ask now; the others wait.
-    fn serve(self: &Arc<Self>, state: &mut State, polls: Vec<Poll>) {
-        let now = self.lifecycle.clock.now();
-        let mut asking = Vec::new();
-        for mut poll in polls {
-            let (room, is_trial) = room_of(&self.lifecycle, &poll.ask, now).unwrap_or_default();
-            let may_repeat = poll.number.is_none() && poll.ask.request_id.is_some();
-            poll.is_postponed = room > 0 && is_trial && state.is_out(&poll.ask.agent.id);
-            if poll.is_postponed || (room == 0 && !may_repeat) {
-                self.park(state, poll);
-            } else {
-                // With room for nothing it may still be the repeat of a request whose answer was lost: that one gets its
-                // tasks in any case (G17).
-                let tasks = poll.ask.max_tasks.min(room);
-                state.goes_out(&poll.ask.agent.id);
-                asking.push((poll, tasks));
-            }
-        }
-        while !asking.is_empty() {
-            let rest = asking.split_off(asking.len().min(ASKS_PER_CLAIM));
-            let sent = state.send(std::mem::replace(&mut asking, rest));
-            let desk = Arc::clone(self);
-            self.lifecycle.under_way.spawn(async move {
-                let news = sent.news;
-                let outcome = desk.claim(sent.polls).await;
-                desk.came_back(outcome.empty_handed, news);
-            });
-        }
-    }
-
     fn park(&self, state: &mut State, poll: Poll) {
         if state.is_closed {
             return poll.answer_empty();
@@ -213,135 +160,16 @@ impl Desk {
         }
     }
 
-    /// Brings ready tasks of one key, of which `news` told, to those who wait.
-    fn begin_placing(self: &Arc<Self>, state: &mut State, key: RoutingKey, ready: &Ready, news: u64) {
-        let takers = self.takers(state, &key, ready.count as usize, ready.count, &preferences(ready));
-        if takers.is_empty() {
-            state.leave_unplaced(key, ready.count, news);
-            return;
-        }
-        let sent = state.send(takers);
-        self.lifecycle.under_way.spawn(Arc::clone(self).place(key, ready.count, news, sent));
-    }
-
-    /// Finds takers for so many tasks of one key: the best first, more of them while some refuse.
-    async fn place(self: Arc<Self>, key: RoutingKey, mut left: u32, news: u64, sent: Sent) {
-        let (first_news, mut next, mut tried) = (sent.news, Some(sent.polls), 0);
-        let mut passed_over = Vec::new();
-        while let Some(takers) = next.take() {
-            tried += takers.len();
-            let Outcome { leased, empty_handed, is_exhausted } = self.claim(takers).await;
-            left = left.saturating_sub(leased.iter().filter(|leased| **leased == key).count() as u32);
-            passed_over.extend(empty_handed);
-            if is_exhausted {
-                // Others were faster: there is nothing left to place, and no use in asking everybody.
-                break;
-            }
-            let mut state = lock(&self.state);
-            if left > 0 {
-                // Twice as many each time: one taker is the rule, a queue of unwilling ones must not take for ever.
-                let want = usize::try_from(left).unwrap_or(usize::MAX).max(tried);
-                let takers = self.takers(&mut state, &key, want, left, &[]);
-                if takers.is_empty() {
-                    state.leave_unplaced(key.clone(), left, news);
-                } else {
-                    next = Some(takers);
-                }
-            }
-        }
-        self.came_back(passed_over, first_news);
-    }
-
-    /// Up to `polls` waiting polls that take `tasks` tasks of a key between them, each with how many it may take. They
-    /// count as out from now on.
-    fn takers(
-        &self,
-        state: &mut State,
-        key: &RoutingKey,
-        polls: usize,
-        tasks: u32,
-        preferring: &[Preference<'_>],
-    ) -> Vec<Asking> {
-        if state.waiting.len() == 0 {
-            return Vec::new();
-        }
-        let polls = polls.min(ASKS_PER_CLAIM);
-        let (lifecycle, now) = (&self.lifecycle, self.lifecycle.clock.now());
-        let State { waiting, out_of, .. } = state;
-        let judge = |number, ask: &Ask| candidate(lifecycle, key, number, ask, out_of, now);
-        let candidates = waiting.judged(key, CANDIDATES.max(polls), judge);
-        let choices = choose(&candidates, polls, tasks, preferring);
-        let taken: Vec<Asking> =
-            choices.into_iter().filter_map(|choice| Some((waiting.take(choice.number)?, choice.tasks))).collect();
-        taken.iter().for_each(|(poll, _)| state.goes_out(&poll.ask.agent.id));
-        taken
-    }
-
-    /// One claim for these polls: those who got something are answered.
-    async fn claim(&self, polls: Vec<Asking>) -> Outcome {
-        let (polls, gone): (Vec<Asking>, Vec<Asking>) =
-            polls.into_iter().partition(|(poll, _)| !poll.reply.is_closed());
-        self.are_back(gone.iter().map(|(poll, _)| poll));
-        if polls.is_empty() {
-            return Outcome::default();
-        }
-        let claimed = self.lifecycle.claim(asks(&polls)).await;
-        self.hand_out(polls, claimed)
-    }
-
-    /// Answers those who got something, or all of them with why the claim failed.
-    fn hand_out(&self, polls: Vec<Asking>, claimed: Result<Vec<Claimed>, Error>) -> Outcome {
-        let (mut outcome, mut served) = (Outcome::default(), Vec::new());
-        match claimed {
-            Err(error) => {
-                warn!(%error, "a claim failed");
-                served.extend(polls.into_iter().map(|(poll, _)| (poll, None)));
-            }
-            Ok(claimed) => {
-                for ((poll, _), claimed) in polls.into_iter().zip(claimed) {
-                    outcome.is_exhausted |= claimed.is_exhausted;
-                    if claimed.tasks.is_empty() {
-                        outcome.empty_handed.push(poll);
-                    } else {
-                        outcome.leased.extend(claimed.tasks.iter().map(|task| task.spec.routing.clone()));
-                        served.push((poll, Some(claimed)));
-                    }
-                }
-            }
-        }
-        self.are_back(served.iter().map(|(poll, _)| poll));
-        for (Poll { ask, reply, .. }, claimed) in served {
-            let answer = match claimed {
-                None => Err(Error::Busy { reason: "work cannot be handed out now" }),
-                Some(Claimed { tasks, repeated, .. }) => {
-                    debug!(agent.id = %ask.agent.id, tasks = tasks.len(), repeated, "tasks leased");
-                    let give_back = ask.request_id.is_none().then(|| (Arc::clone(&self.lifecycle), ask.agent));
-                    Ok(Handover::new(tasks, give_back))
-                }
-            };
-            // If nobody is there to take it, the handover knows what to do.
-            let _ = reply.send(answer);
-        }
-        outcome
-    }
-
-    fn are_back<'p>(&self, polls: impl Iterator<Item = &'p Poll>) {
-        let mut state = None;
-        for poll in polls {
-            state.get_or_insert_with(|| lock(&self.state)).is_back(&poll.ask.agent.id);
-        }
-    }
-
-    /// A claim that was sent after `news` has returned, these polls with nothing: they look again if there is something
-    /// new for them, and wait else.
-    fn came_back(self: &Arc<Self>, polls: Vec<Poll>, news: u64) {
+    /// A claim that was sent after `news` has returned: polls that got nothing look again if there is something new for
+    /// them, and wait else. What their agents' other polls missed meanwhile is brought to those.
+    fn came_back(self: &Arc<Self>, Returning { empty_handed, left }: Returning, news: u64) {
         let mut state = lock(&self.state);
         state.returned(news);
         let (mut again, mut keys) = (Vec::new(), Vec::new());
-        for mut poll in polls {
+        for mut poll in empty_handed {
             let agent = poll.ask.agent.id.clone();
             let was_freed = state.is_back(&agent).is_some_and(|freed| freed > news);
-            keys.extend(state.unplaced_since(news, &poll));
+            keys.extend(state.unplaced_since(news, &agent, Some(&poll)));
             if was_freed {
                 again.push(poll);
                 continue;
@@ -350,14 +178,26 @@ impl Desk {
             self.park(&mut state, poll);
             again.extend(state.waiting.take_postponed(&agent));
         }
-        let room = MAX_OUT.saturating_sub(state.polls_out + again.len()).min(state.door.len());
-        again.extend(state.door.drain(..room));
+        for agent in left {
+            keys.extend(state.unplaced_since(news, &agent, None));
+            again.extend(state.waiting.take_postponed(&agent));
+        }
         self.serve(&mut state, again);
+        self.let_in(&mut state);
         for (key, Unplaced { tasks, news }) in keys {
             self.begin_placing(&mut state, key, &Ready { count: tasks, preferring: Vec::new() }, news);
         }
         state.forget_old_news();
         self.count(&state);
+    }
+
+    /// Serves those at the door while there is room: some of them may have to wait, and leave it to others.
+    fn let_in(self: &Arc<Self>, state: &mut State) {
+        while !state.door.is_empty() && state.polls_out < MAX_OUT {
+            let room = (MAX_OUT - state.polls_out).min(state.door.len());
+            let polls = state.door.drain(..room).collect();
+            self.serve(state, polls);
+        }
     }
 
     /// Keeps the metric of those who wait in step.
@@ -415,9 +255,13 @@ impl State {
         unplaced.news = unplaced.news.max(news);
     }
 
-    /// Takes out what was left unplaced since `news` and could go to `poll`.
-    fn unplaced_since(&mut self, news: u64, poll: &Poll) -> Vec<(RoutingKey, Unplaced)> {
-        self.unplaced.extract_if(|key, unplaced| unplaced.news > news && poll.is_concerned_by(key)).collect()
+    /// Takes out what was left unplaced since `news` and could go to `poll`, or to another poll of its agent's that waits:
+    /// with one of them out, the others may have been passed over.
+    fn unplaced_since(&mut self, news: u64, agent: &AgentId, poll: Option<&Poll>) -> Vec<(RoutingKey, Unplaced)> {
+        let Self { waiting, unplaced, .. } = self;
+        let concerns =
+            |key: &RoutingKey| poll.is_some_and(|poll| poll.is_concerned_by(key)) || waiting.waits(agent, key);
+        unplaced.extract_if(|key, unplaced| unplaced.news > news && concerns(key)).collect()
     }
 
     /// What every claim that is out has seen can surprise none of them.
@@ -427,90 +271,4 @@ impl State {
             Some((oldest, _)) => self.unplaced.retain(|_, unplaced| unplaced.news > *oldest),
         }
     }
-}
-
-impl Takers for Arc<Desk> {
-    fn reserve(&self, task: &Task) -> Option<Box<dyn Taker>> {
-        let mut state = lock(&self.state);
-        let preferred = [(0, &task.spec.preferred_agents)];
-        let preferring = if task.spec.preferred_agents.is_empty() { &[][..] } else { &preferred[..] };
-        let takers = self.takers(&mut state, &task.spec.routing, 1, 1, preferring);
-        self.count(&state);
-        let sent = (!takers.is_empty()).then(|| state.send(takers))?;
-        Some(Box::new(Reserved { desk: Arc::clone(self), sent: Some(sent) }))
-    }
-}
-
-/// A poll that is out with the commit of a task.
-#[derive(Debug)]
-struct Reserved {
-    desk: Arc<Desk>,
-    sent: Option<Sent>,
-}
-
-impl Taker for Reserved {
-    fn asks(&self) -> Vec<Ask> {
-        self.sent.as_ref().map_or_else(Vec::new, |sent| asks(&sent.polls))
-    }
-
-    fn take(mut self: Box<Self>, claimed: Result<Vec<Claimed>, Error>) {
-        if let Some(Sent { polls, news }) = self.sent.take() {
-            let outcome = self.desk.hand_out(polls, claimed);
-            self.desk.came_back(outcome.empty_handed, news);
-        }
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        // The task was not taken in: its taker waits on.
-        if let Some(Sent { polls, news }) = self.sent.take() {
-            self.desk.came_back(polls.into_iter().map(|(poll, _)| poll).collect(), news);
-        }
-    }
-}
-
-fn asks(polls: &[Asking]) -> Vec<Ask> {
-    polls.iter().map(|(poll, tasks)| Ask { max_tasks: *tasks, ..poll.ask.clone() }).collect()
-}
-
-fn preferences(ready: &Ready) -> Vec<Preference<'_>> {
-    ready.preferring.iter().map(|(place, spec)| (*place, &spec.preferred_agents)).collect()
-}
-
-/// How many tasks may be handed to the agent that asks, and whether that is a trial; `None` if it is gone or another
-/// process by now.
-fn room_of(lifecycle: &Lifecycle, ask: &Ask, now: Timestamp) -> Option<(u32, bool)> {
-    let entry = lifecycle.directory.get(&ask.agent.id).filter(|entry| entry.agent.epoch == ask.agent.epoch)?;
-    Some(entry.with_vitals(|vitals| {
-        let is_trial = vitals.record.allowance(now) == Allowance::Trial;
-        // The store counts the leases it holds.
-        (room_for_work(&entry.agent, vitals, 0, now), is_trial)
-    }))
-}
-
-/// A waiting poll as one to choose from, if its agent can take anything now.
-fn candidate(
-    lifecycle: &Lifecycle,
-    key: &RoutingKey,
-    number: u64,
-    ask: &Ask,
-    out_of: &HashMap<AgentId, Out>,
-    now: Timestamp,
-) -> Option<Candidate> {
-    let entry = lifecycle.directory.get(&ask.agent.id).filter(|entry| entry.agent.epoch == ask.agent.epoch)?;
-    let leases = lifecycle.leases.count(&ask.agent.id);
-    entry.with_vitals(|vitals| {
-        // One trial at a time.
-        let waits_for_trial = vitals.record.allowance(now) == Allowance::Trial && out_of.contains_key(&ask.agent.id);
-        let room = room_for_work(&entry.agent, vitals, leases, now);
-        (room > 0 && !waits_for_trial).then(|| Candidate {
-            number,
-            agent: ask.agent.id.clone(),
-            asked: ask.max_tasks,
-            room,
-            rating: Rating::of(&entry.agent, vitals, leases, key),
-            last_served: vitals.record.last_served(),
-        })
-    })
 }

@@ -8,7 +8,7 @@ use super::Counter;
 use crate::store::{EventKind, NewEvent};
 
 /// The kinds that are no task's; those that are have their places behind them.
-const OTHERS: [EventKind; 14] = [
+const OTHERS: [EventKind; 19] = [
     EventKind::AgentRegistered,
     EventKind::AgentDraining,
     EventKind::AgentResumed,
@@ -23,6 +23,11 @@ const OTHERS: [EventKind; 14] = [
     EventKind::CallbackGivenUp,
     EventKind::AgentRotationAsked,
     EventKind::AgentTokenRotated,
+    EventKind::AgentPushSuspended,
+    EventKind::AgentPushResumed,
+    EventKind::AgentDrainAsked,
+    EventKind::AgentResumeAsked,
+    EventKind::AgentIntervalAsked,
 ];
 
 const KINDS: usize = OTHERS.len() + NoteKind::ALL.len();
@@ -73,7 +78,7 @@ impl EventTally {
 }
 
 /// Every kind, in the order of their places.
-fn kinds() -> impl Iterator<Item = EventKind> {
+pub(crate) fn kinds() -> impl Iterator<Item = EventKind> {
     OTHERS.into_iter().chain(NoteKind::ALL.iter().map(|kind| EventKind::Task(*kind)))
 }
 
@@ -94,6 +99,11 @@ const fn place(kind: EventKind) -> usize {
         EventKind::CallbackGivenUp => 11,
         EventKind::AgentRotationAsked => 12,
         EventKind::AgentTokenRotated => 13,
+        EventKind::AgentPushSuspended => 14,
+        EventKind::AgentPushResumed => 15,
+        EventKind::AgentDrainAsked => 16,
+        EventKind::AgentResumeAsked => 17,
+        EventKind::AgentIntervalAsked => 18,
         EventKind::Task(kind) => OTHERS.len() + kind as usize,
     }
 }

@@ -16,7 +16,7 @@ mod scrape;
 use eap_types::Timestamp;
 
 pub(crate) use self::errors::StoreErrorCounters;
-pub(crate) use self::events::{EventCounters, EventTally};
+pub(crate) use self::events::{EventCounters, EventTally, kinds as event_kinds};
 pub(crate) use self::http::HttpMetrics;
 pub(crate) use self::number::{Counter, Gauge, Histogram};
 pub(crate) use self::page::CONTENT_TYPE;
@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     pub(crate) results: ResultCounters,
     pub(crate) claims: ClaimCounters,
     pub(crate) polls: PollMetrics,
+    /// Agents' WebSockets that are open.
+    pub(crate) sockets: Gauge,
     pub(crate) beats: BeatCounters,
     pub(crate) sweeper: SweeperMetrics,
     pub(crate) http: HttpMetrics,
@@ -97,6 +99,7 @@ impl Metrics {
             results: ResultCounters::default(),
             claims: ClaimCounters::default(),
             polls: PollMetrics::default(),
+            sockets: Gauge::default(),
             beats: BeatCounters::default(),
             sweeper: SweeperMetrics::default(),
             http: HttpMetrics::new(calls),

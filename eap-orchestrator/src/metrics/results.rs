@@ -64,7 +64,7 @@ impl ResultCounters {
     /// The report was not taken.
     pub(crate) fn not_taken(&self, why: &Error) {
         let counter = match why {
-            Error::LeaseLost | Error::TaskFinal { .. } => &self.late,
+            Error::LeaseLost { .. } | Error::TaskFinal { .. } => &self.late,
             Error::ResultConflict { .. } => &self.conflict,
             Error::Store(_) | Error::Busy { .. } | Error::Broken | Error::Draining => &self.unrecorded,
             _ => &self.refused,

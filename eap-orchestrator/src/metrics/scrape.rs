@@ -23,6 +23,7 @@ impl Metrics {
         self.tell_what_happened(&mut page);
         self.tell_about_agents(&mut page, lifecycle, now);
         self.tell_about_calls(&mut page, lifecycle);
+        tell_about_uploads(&mut page, lifecycle);
         tell_about_the_store(&mut page, is_up, &lifecycle.store.stats());
         self.tell_about_the_sweeper(&mut page, lifecycle, now).await;
         page.finish()
@@ -97,6 +98,7 @@ impl Metrics {
             .value(&[("answer", "empty")], self.polls.empty.get())
             .value(&[("answer", "refused")], self.polls.refused.get());
         page.gauge("eap_polls_waiting", "Agents' calls that wait for work.").value(&[], self.polls.waiting.get());
+        page.gauge("eap_websockets_open", "Agents' WebSockets that are open.").value(&[], self.sockets.get());
     }
 
     fn tell_about_calls(&self, page: &mut Page, lifecycle: &Lifecycle) {
@@ -144,6 +146,16 @@ impl Metrics {
             overdue.value(&[], seconds(late.unwrap_or_default()));
         }
     }
+}
+
+fn tell_about_uploads(page: &mut Page, lifecycle: &Lifecycle) {
+    let Some(shelf) = &lifecycle.artifacts else { return };
+    page.gauge("eap_artifact_bytes", "Bytes of uploaded artifacts that were kept when it was last looked.")
+        .value(&[], shelf.bytes());
+    page.gauge("eap_artifact_parts_open", "Parts of artifacts that are being received.").value(&[], shelf.open());
+    page.counter("eap_artifact_received_bytes_total", "Bytes of artifacts that were received and kept.")
+        .value(&[], shelf.received.get());
+    page.counter("eap_artifacts_total", "Artifacts whose upload became whole.").value(&[], shelf.completed.get());
 }
 
 fn tell_about_the_store(page: &mut Page, is_up: bool, stats: &StoreStats) {

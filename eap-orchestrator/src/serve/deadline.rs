@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 /// What a connection is doing, shared between its transport and its requests.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     header: Duration,
     idle: Duration,
     /// Requests begun and requests ended: a difference means that one is being answered.
@@ -41,9 +41,19 @@ impl Pace {
     }
 }
 
+/// Lets a request that becomes something longer, such as a WebSocket, keep its connection busy.
+#[derive(Clone, Debug)]
+pub(crate) struct KeepsOpen(pub(super) Arc<Pace>);
+
+impl KeepsOpen {
+    pub(crate) fn hold(&self) -> Busy {
+        self.0.busy()
+    }
+}
+
 /// While this lives, a request is being answered: no deadline of the connection applies.
 #[derive(Debug)]
-pub(super) struct Busy(Arc<Pace>);
+pub(crate) struct Busy(Arc<Pace>);
 
 impl Busy {
     /// The body of the answer; the request is answered once all of it was sent.

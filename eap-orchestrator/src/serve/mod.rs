@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
+pub(crate) use self::deadline::KeepsOpen;
 use self::deadline::{Pace, WithDeadlines};
 use crate::announce::lock;
 use crate::auth::Origin;
@@ -51,10 +52,11 @@ where
     let address = listener.local_addr().map_err(StartError::Listener)?;
     refuse_exposed(orchestrator, address)?;
     let acceptor = Acceptor::of(&orchestrator.config().tls)?;
+    // Before the start, with which pushes begin: what may be called depends on who can reach this server.
+    orchestrator.lifecycle().guard.listens(address);
     if !orchestrator.is_started() {
         orchestrator.start().await?;
     }
-    orchestrator.lifecycle().guard.listens(address);
     let mut failure = orchestrator.lifecycle().failure();
     info!(%address, "serving");
 
@@ -197,6 +199,7 @@ impl Front {
             let mut request = request.map(axum::body::Body::new);
             let is_local = is_local_call(listener, peer.ip(), request.headers());
             request.extensions_mut().insert(Origin { is_local });
+            request.extensions_mut().insert(KeepsOpen(Arc::clone(&pace)));
             // A target that names a host of its own could differ from `Host`, which was checked.
             let answer = request.uri().authority().is_none().then(|| router.clone().oneshot(request));
             async move {
@@ -212,7 +215,8 @@ impl Front {
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_BYTES)
             .max_buf_size(MAX_HEADER_BYTES)
-            .serve_connection(io, service);
+            .serve_connection(io, service)
+            .with_upgrades();
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,

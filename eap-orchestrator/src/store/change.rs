@@ -208,8 +208,18 @@ pub enum EventKind {
     AgentDeregistered,
     /// An operator asked an agent to get a new token.
     AgentRotationAsked,
+    /// An operator asked that an agent take nothing new.
+    AgentDrainAsked,
+    /// An operator asked that an agent take work again.
+    AgentResumeAsked,
+    /// An operator asked an agent to beat at another interval.
+    AgentIntervalAsked,
     /// An agent got a new token.
     AgentTokenRotated,
+    /// Nothing is pushed to an agent any more.
+    AgentPushSuspended,
+    /// Tasks are pushed to an agent again.
+    AgentPushResumed,
     /// An operator key was created.
     KeyCreated,
     /// An operator key was revoked.
@@ -238,7 +248,12 @@ impl EventKind {
             Self::AgentSuperseded => "agent.superseded",
             Self::AgentDeregistered => "agent.deregistered",
             Self::AgentRotationAsked => "agent.rotation_asked",
+            Self::AgentDrainAsked => "agent.drain_asked",
+            Self::AgentResumeAsked => "agent.resume_asked",
+            Self::AgentIntervalAsked => "agent.interval_asked",
             Self::AgentTokenRotated => "agent.token_rotated",
+            Self::AgentPushSuspended => "agent.push_suspended",
+            Self::AgentPushResumed => "agent.push_resumed",
             Self::KeyCreated => "key.created",
             Self::KeyRevoked => "key.revoked",
             Self::RegistrationSecretCreated => "registration_secret.created",
@@ -279,12 +294,28 @@ pub fn events_of(task: &Task, notes: &[Note], at: Timestamp) -> Vec<NewEvent> {
         task: Some(task.id()),
         agent: note.agent.clone(),
         attempt: note.attempt,
-        detail: note.message.as_ref().map_or_else(JsonObject::default, |message| {
-            JsonObject::from_serialize(&serde_json::json!({ "message": message }))
-                .expect("an object of one string is a JSON object")
-        }),
+        detail: detail_of(note),
     };
     notes.iter().map(event).collect()
+}
+
+/// What an event says beside whom it is about.
+fn detail_of(note: &Note) -> JsonObject {
+    #[derive(serde::Serialize)]
+    struct Detail<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        progress: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        output_delta: Option<&'a str>,
+    }
+    let (message, output_delta) = (note.message.as_deref(), note.output.as_deref());
+    let detail = Detail { message, progress: note.fraction, output_delta };
+    if message.is_none() && output_delta.is_none() && note.fraction.is_none() {
+        return JsonObject::default();
+    }
+    JsonObject::from_serialize(&detail).expect("texts and a fraction make a JSON object")
 }
 
 /// What a commit did.

@@ -278,7 +278,7 @@ impl<'a> Sequence<'a> {
             random[2..].copy_from_slice(&self.drawn.to_be_bytes());
             let id = taken.take().unwrap_or_else(|| TaskId::v7(now, random));
             let task = Task::submitted(spec(id, shape, now));
-            let note = Note { kind: NoteKind::Submitted, attempt: None, agent: None, message: None };
+            let note = Note::of(NoteKind::Submitted);
             change.events.extend(events_of(&task, &[note], now));
             change.tasks.push(TaskWrite::Insert(task));
             self.ids.push(id);
@@ -354,10 +354,13 @@ impl<'a> Sequence<'a> {
                 let (quote, why) = (Quote::default(), EndOfLease::Draining);
                 (TaskEvent::Release { agent: agent.clone(), quote, why, chance }, None)
             }
-            What::Renew => (TaskEvent::Renew { agent: agent.clone(), lease_id: newest?.lease_id }, None),
+            What::Renew => {
+                (TaskEvent::Renew { agent: agent.clone(), lease_id: newest?.lease_id, fraction: Some(0.25) }, None)
+            }
             What::Progress { seq } => {
-                let progress = Progress { seq, fraction: Some(0.5), message: Some("half".to_owned()) };
-                (TaskEvent::Progress { agent: agent.clone(), quote: Quote::default(), progress }, None)
+                let progress = Progress { seq: Some(seq), fraction: Some(0.5), message: Some("half".to_owned()) };
+                let output = (seq & 1 == 0).then(|| format!("part {seq}"));
+                (TaskEvent::Progress { agent: agent.clone(), quote: Quote::default(), progress, output }, None)
             }
             What::Due => (TaskEvent::Due { chance }, None),
             What::FreshStart => (TaskEvent::FreshStart, None),
@@ -601,6 +604,8 @@ fn spec(id: TaskId, shape: &Shape, now: Timestamp) -> TaskSpec {
         requirements: Vec::new(),
         priority: Priority::new(shape.priority).expect("0 to 4"),
         timeout: Duration::from_secs(300),
+        // Shorter than a lease, or none.
+        inactivity: (shape.max_attempts & 1 == 0).then_some(Duration::from_secs(20)),
         max_attempts: shape.max_attempts,
         run_at: shape.delay.map(|millis| now + Duration::from_millis(millis)),
         expires_at: shape.expires.map(|millis| now + Duration::from_millis(millis)),
@@ -633,10 +638,13 @@ fn agent(slot: u8, offer: &Offer, now: Timestamp) -> Agent {
         features: None,
         max_concurrent_tasks: offer.room,
         registered_with: None,
+        task_schemas: Default::default(),
         admitted_capabilities: BTreeSet::new(),
         token_sha256: None,
         previous_token: None,
         rotation: None,
+        orders: eap_core::Orders::default(),
+        push: None,
         epoch: 1,
         registered_at: now,
         standing: Standing::Active,

@@ -58,6 +58,11 @@ impl Components {
         self.sent.subschema_for::<T>().to_value()
     }
 
+    /// Refers to a value that clients read outside a body, as in a frame.
+    pub fn read_value<T: JsonSchema>(&mut self) -> Value {
+        self.read.subschema_for::<T>().to_value()
+    }
+
     /// Takes a query apart into its parameters.
     pub fn query(&mut self, payload: &PayloadInfo) -> Vec<QueryField> {
         (payload.schema)(&mut self.sent);

@@ -76,7 +76,7 @@ pub enum SubmitOutcome {
     /// It is kept and will be done.
     Submitted(SubmittedTask),
     /// It is refused, with the body it would have had on its own.
-    Refused(ProblemBody),
+    Refused(Box<ProblemBody>),
 }
 
 /// A task that was taken in with its batch.

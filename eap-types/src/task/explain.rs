@@ -40,6 +40,8 @@ words! {
         Superseded = "superseded",
         /// It finishes what it holds and takes nothing new.
         Draining = "draining",
+        /// An operator asked that it take nothing new.
+        Drained = "drained",
         /// It was not heard of for three beats.
         Offline = "offline",
         /// It says that it is busy.

@@ -62,6 +62,10 @@ pub struct SubmitTask {
     #[serde(default = "default_timeout")]
     #[schemars(range(min = 1, max = 604_800))]
     pub timeout_seconds: u64,
+    /// How long an attempt may go on without telling anything, 1 second to 7 days; absent: as long as it may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub inactivity_seconds: Option<u64>,
     /// How often it is tried, 1 to 100. Default 3.
     #[serde(default = "default_attempts")]
     #[schemars(range(min = 1, max = 100))]
@@ -93,6 +97,7 @@ impl SubmitTask {
             session_id: None,
             priority: Priority::default(),
             timeout_seconds: default_timeout(),
+            inactivity_seconds: None,
             max_attempts: DEFAULT_ATTEMPTS,
             run_at: None,
             expires_at: None,
@@ -187,6 +192,13 @@ impl SubmitTask {
         self
     }
 
+    /// Sets how long an attempt may go on without telling anything.
+    #[must_use]
+    pub fn with_inactivity_seconds(mut self, seconds: u64) -> Self {
+        self.inactivity_seconds = Some(seconds);
+        self
+    }
+
     /// Sets how often it is tried.
     #[must_use]
     pub fn with_max_attempts(mut self, attempts: u32) -> Self {
@@ -233,13 +245,13 @@ impl Decode for SubmitTask {
         let session_id = fields.optional("session_id");
         let priority = fields.or_default("priority");
         let timeout_seconds = fields.range("timeout_seconds", 1..=MAX_TASK_TIMEOUT.as_secs(), Some(default_timeout()));
+        let inactivity_seconds = fields.range("inactivity_seconds", 1..=MAX_TASK_TIMEOUT.as_secs(), None);
         let max_attempts = fields
             .range("max_attempts", 1..=MAX_ATTEMPTS.into(), Some(DEFAULT_ATTEMPTS.into()))
             .and_then(|attempts| u32::try_from(attempts).ok());
         let run_at = fields.optional("run_at");
         let expires_at = fields.optional("expires_at");
         let callback_url = endpoint::decode(fields, "callback_url");
-        fields.refuse_unbuilt("inactivity_seconds");
         let task_type = task_type?;
         Some(Self {
             required_capabilities: required_capabilities.unwrap_or_else(|| BTreeSet::from([task_type.clone().into()])),
@@ -253,6 +265,7 @@ impl Decode for SubmitTask {
             session_id,
             priority,
             timeout_seconds: timeout_seconds?,
+            inactivity_seconds,
             max_attempts: max_attempts?,
             run_at,
             expires_at,

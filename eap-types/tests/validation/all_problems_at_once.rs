@@ -6,8 +6,8 @@ use super::*;
 fn of_a_registration() {
     let body = json!({
         "name": "x", "capabilities": [], "version": 3, "endpoint_url": "ftp://host/", "metadata": [],
-        "labels": { "region": 1 }, "max_concurrent_tasks": 0, "transports": ["pull", "ws"],
-        "task_schemas": { "testing": {} },
+        "labels": { "region": 1 }, "max_concurrent_tasks": 0, "transports": [],
+        "task_schemas": { "testing": "{}" },
     });
     assert_eq!(
         problems::<Registration>(&body),
@@ -18,8 +18,8 @@ fn of_a_registration() {
             "body.max_concurrent_tasks value_error",
             "body.metadata type_error",
             "body.name value_error",
-            "body.task_schemas not_supported",
-            "body.transports not_supported",
+            "body.task_schemas.testing type_error",
+            "body.transports value_error",
             "body.version type_error",
         ]
     );
@@ -75,14 +75,14 @@ fn of_a_submitted_task() {
     let body = json!({
         "context": 1, "requirements": "x", "required_capabilities": ["a b"], "priority": 5,
         "timeout_seconds": 604_801, "max_attempts": 0, "run_at": "soon", "preferred_agents": ["a b/", 1],
-        "inactivity_seconds": 5, "callback_url": "ftp://h/",
+        "inactivity_seconds": 0, "callback_url": "ftp://h/",
     });
     assert_eq!(
         problems::<SubmitTask>(&body),
         [
             "body.callback_url value_error",
             "body.context type_error",
-            "body.inactivity_seconds not_supported",
+            "body.inactivity_seconds value_error",
             "body.input missing",
             "body.max_attempts value_error",
             "body.preferred_agents value_error",
@@ -99,8 +99,11 @@ fn of_a_submitted_task() {
 #[test]
 fn of_the_smaller_requests() {
     assert_eq!(
-        problems::<LeaseRequest>(&json!({ "max_tasks": 101, "wait_seconds": 61, "task_types": ["a b"] })),
+        problems::<LeaseRequest>(
+            &json!({ "max_tasks": 101, "wait_seconds": 61, "task_types": ["a b"], "held": ["x"] })
+        ),
         [
+            "body.held value_error",
             "body.max_tasks value_error",
             "body.request_id missing",
             "body.task_types value_error",

@@ -1,5 +1,7 @@
 //! What a result may hold.
 
+use eap_types::ContentDigest;
+
 use super::*;
 
 #[test]
@@ -31,13 +33,17 @@ fn say_the_same_whatever_their_spelling() {
 
 #[test]
 fn have_at_most_a_hundred_artifacts() {
-    let artifacts = |count| result(&json!({ "artifacts": vec![json!({ "path": "a", "content": "" }); count] }));
+    let artifacts = |count| {
+        let artifacts: Vec<_> =
+            (0..count).map(|number| json!({ "path": format!("a{number}"), "content": "" })).collect();
+        result(&json!({ "artifacts": artifacts }))
+    };
     accepted::<TaskResult>(&artifacts(100));
     assert_eq!(problems::<TaskResult>(&artifacts(101)), ["body.artifacts value_error"]);
 }
 
 #[test]
-fn refuse_artifacts_by_reference_and_broken_base64() {
+fn refuse_broken_digests_and_broken_base64() {
     let body = result(&json!({ "artifacts": [
         { "path": "a", "content": "", "sha256": "00" },
         { "path": "b", "content": "not base64!", "encoding": "base64" },
@@ -46,9 +52,38 @@ fn refuse_artifacts_by_reference_and_broken_base64() {
     assert_eq!(
         problems::<TaskResult>(&body),
         [
-            "body.artifacts[0].sha256 not_supported",
+            "body.artifacts[0].sha256 value_error",
             "body.artifacts[1].content value_error",
             "body.artifacts[2].encoding value_error",
+        ]
+    );
+}
+
+#[test]
+fn name_uploads_by_their_digest_and_each_path_once() {
+    let digest = ContentDigest::of(b"content");
+    let body = result(&json!({ "artifacts": [
+        { "path": "a", "content": "", "sha256": digest, "size": 7 },
+        { "path": "b", "content": "content", "sha256": digest },
+        { "path": "c", "content": "", "sha256": ContentDigest::of(b"") },
+    ] }));
+    let read = accepted::<TaskResult>(&body).artifacts;
+    assert_eq!((read[0].is_stored(), read[0].sha256, read[0].size), (true, Some(digest), Some(7)));
+    assert!(!read[1].is_stored() && !read[2].is_stored(), "what stands here was not uploaded");
+    let body = result(&json!({ "artifacts": [
+        { "path": "a", "content": "other", "sha256": digest },
+        { "path": "b", "content": "" },
+        { "path": "b", "content": "" },
+        { "path": "c", "content": "", "sha256": digest, "size": -1 },
+    ] }));
+    let mut found = problems::<TaskResult>(&body);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "body.artifacts[0].sha256 value_error",
+            "body.artifacts[2].path value_error",
+            "body.artifacts[3].size value_error",
         ]
     );
 }

@@ -16,6 +16,7 @@ pub(super) fn required(route: &str) -> &'static [&'static str] {
         "create key" => &["name", "scopes"],
         "create secret" => &["name"],
         "progress" => &["seq"],
+        "interval" => &["heartbeat_interval_seconds"],
         "submit" => &["task_type", "input"],
         _ => &[],
     }
@@ -53,7 +54,7 @@ pub(super) fn wrong(route: &str) -> Vec<Wrong> {
             ("seq", "seq", vec![json!("1"), json!(-1), json!(1.5), json!(true), json!([])]),
             ("progress", "progress", fractions()),
             ("message", "message", texts(4096, &[])),
-            ("output_delta", "output_delta", vec![json!(5), json!("some output")]),
+            ("output_delta", "output_delta", vec![json!(5), json!([]), json!("é".repeat((1 << 15) + 1))]),
             ("lease_id", "lease_id", uuids()),
             ("attempt", "attempt", counts()),
         ],
@@ -66,7 +67,8 @@ pub(super) fn wrong(route: &str) -> Vec<Wrong> {
         ],
         "deregister" | "remove" => vec![("reason", "reason", texts(4096, &[])), ("graceful", "graceful", flags())],
         "submit" => submit(),
-        "cancel" => vec![("reason", "reason", texts(4096, &[]))],
+        "interval" => vec![("heartbeat_interval_seconds", "heartbeat_interval_seconds", whole(1, 3600))],
+        "cancel" | "drain" => vec![("reason", "reason", texts(4096, &[]))],
         other => panic!("{other} takes no body"),
     }
 }
@@ -196,10 +198,10 @@ fn register() -> Vec<Wrong> {
                 json!(["pigeon"]),
                 json!([]),
                 json!(["push"]),
-                json!(["pull", "ws"]),
+                json!(["pull", "pigeon"]),
             ],
         ),
-        ("task_schemas", "task_schemas", vec![json!({"work": {}}), json!([1]), json!("x"), json!(5)]),
+        ("task_schemas", "task_schemas", vec![json!([1]), json!("x"), json!(5), json!({"no type": {}})]),
     ]
 }
 
@@ -293,13 +295,13 @@ fn submit() -> Vec<Wrong> {
         ("session_id", "session_id", uuids()),
         ("priority", "priority", vec![json!(5), json!(-1), json!("1"), json!(1.5), json!(true), json!([])]),
         ("timeout_seconds", "timeout_seconds", whole(1, 604_800)),
+        ("inactivity_seconds", "inactivity_seconds", whole(1, 604_800)),
         ("max_attempts", "max_attempts", whole(1, 100)),
         ("run_at", "run_at", times()),
         ("expires_at", "expires_at", vec![json!("2020-01-01T00:00:00Z"), json!(0)]),
         ("expires_at", "expires_at", times()),
         ("preferred_agents", "preferred_agents", vec![json!(["a b/"]), json!("a"), json!(5), json!([5]), json!({})]),
         ("preferred_agents", "preferred_agents", vec![json!((0..17).map(|n| format!("a{n}")).collect::<Vec<_>>())]),
-        ("inactivity_seconds", "inactivity_seconds", vec![json!(5), json!("5")]),
         (
             "callback_url",
             "callback_url",

@@ -63,6 +63,7 @@ impl Route {
             agent("results", path::RESULTS, limits::MAX_RESULT_BYTES, false),
             agent("progress", path::PROGRESS, limits::MAX_PROGRESS_BYTES, false),
             agent("release", path::RELEASE, small, true),
+            route("upload", Caller::Agent, Method::PUT, path::ARTIFACT, 0, true),
             agent("deregister", path::DEREGISTER, small, true),
             agent("rotate", path::TOKEN_ROTATE, 0, true),
             route("remove", Caller::Agent, Method::DELETE, path::AGENT, small, true),
@@ -81,10 +82,14 @@ impl Route {
             route("create secret", Caller::Operator, Method::POST, path::REGISTRATION_SECRETS, small, false),
             route("secrets", Caller::Operator, Method::GET, path::REGISTRATION_SECRETS, 0, true),
             route("revoke secret", Caller::Operator, Method::DELETE, path::REGISTRATION_SECRET, 0, true),
+            route("artifact", Caller::Operator, Method::GET, path::TASK_ARTIFACT, 0, true),
             route("explain", Caller::Operator, Method::GET, path::TASK_EXPLAIN, 0, true),
             route("events", Caller::Operator, Method::GET, path::EVENTS, 0, true),
             route("agents", Caller::Operator, Method::GET, path::AGENTS, 0, true),
             route("ask rotation", Caller::Operator, Method::POST, path::AGENT_ROTATE, 0, true),
+            route("drain", Caller::Operator, Method::POST, path::AGENT_DRAIN, small, true),
+            route("resume", Caller::Operator, Method::POST, path::AGENT_RESUME, 0, true),
+            route("interval", Caller::Operator, Method::PUT, path::AGENT_INTERVAL, small, false),
             route("agent", Caller::Operator, Method::GET, path::AGENT_DETAIL, 0, true),
         ]
     }
@@ -126,6 +131,7 @@ impl Route {
             "create secret" => json!({"name": "fleet"}),
             "batch" => json!({"tasks": [{"task_type": "work", "input": "input"}]}),
             "submit" => json!({"task_type": "work", "input": "input"}),
+            "interval" => json!({"heartbeat_interval_seconds": 30}),
             _ => json!({}),
         }
     }
@@ -133,7 +139,7 @@ impl Route {
     /// A body with something wrong in it.
     pub(super) fn wrong_body(&self) -> Value {
         match self.name {
-            "release" | "deregister" | "remove" | "cancel" => json!({"reason": 5}),
+            "release" | "deregister" | "remove" | "cancel" | "drain" => json!({"reason": 5}),
             "next" => json!({"wait_seconds": "soon"}),
             _ => json!({}),
         }

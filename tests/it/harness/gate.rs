@@ -1,6 +1,7 @@
-//! A store whose writes wait at a gate, so that a test can do something while one is under way.
+//! A store whose calls wait at a gate, so that a test can do something while one is under way.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use eap_core::{Agent, DueCallback, Task, Vitals};
@@ -15,8 +16,19 @@ use tokio::sync::watch;
 
 use super::in_time;
 
-/// The memory store behind a gate for claims, and for commits that write tasks; and one behind which a sweep waits with
-/// what it has read.
+/// When a read of events waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    Never,
+    BeforeItReads,
+    /// With what it has read.
+    AfterIt,
+    /// With which event is the oldest.
+    WithTheOldest,
+}
+
+/// The memory store behind a gate for claims, and for commits that write tasks; one behind which a sweep waits with what
+/// it has read; and one for reads of events.
 #[derive(Debug)]
 pub(crate) struct GatedStore {
     inner: MemoryStore,
@@ -27,6 +39,9 @@ pub(crate) struct GatedStore {
     sweeps: watch::Sender<(u64, usize)>,
     keeps_answers: watch::Sender<bool>,
     kept: watch::Sender<usize>,
+    holds_events: watch::Sender<Hold>,
+    readers: watch::Sender<usize>,
+    lost: Mutex<HashSet<TaskId>>,
 }
 
 impl GatedStore {
@@ -44,6 +59,9 @@ impl GatedStore {
             sweeps: watch::Sender::default(),
             keeps_answers: watch::Sender::new(false),
             kept: watch::Sender::new(0),
+            holds_events: watch::Sender::new(Hold::Never),
+            readers: watch::Sender::new(0),
+            lost: Mutex::default(),
         })
     }
 
@@ -94,6 +112,29 @@ impl GatedStore {
         *self.kept.borrow()
     }
 
+    /// Lets reads of events wait from now on.
+    pub(crate) fn hold_events(&self, hold: Hold) {
+        self.holds_events.send_replace(hold);
+    }
+
+    /// Waits until a read of events is held.
+    pub(crate) async fn until_events_are_held(&self) {
+        in_time("a read of events", self.readers.subscribe().wait_for(|held| *held > 0)).await.expect("it lives");
+    }
+
+    async fn hold_reader(&self, hold: Hold) {
+        if *self.holds_events.borrow() == hold {
+            self.readers.send_modify(|held| *held += 1);
+            let _ = self.holds_events.subscribe().wait_for(|now| *now == Hold::Never).await;
+            self.readers.send_modify(|held| *held -= 1);
+        }
+    }
+
+    /// From now on, a task is not found when it is looked up.
+    pub(crate) fn lose(&self, task: TaskId) {
+        self.lost.lock().expect("nobody panics with it").insert(task);
+    }
+
     async fn pass(&self) {
         self.waiting.send_modify(|count| *count += 1);
         let _ = self.is_open.subscribe().wait_for(|open| *open).await;
@@ -104,6 +145,9 @@ impl GatedStore {
 #[async_trait]
 impl Repository for GatedStore {
     async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
+        if self.lost.lock().expect("nobody panics with it").contains(&id) {
+            return Ok(None);
+        }
         self.inner.task(id).await
     }
 
@@ -149,11 +193,16 @@ impl Repository for GatedStore {
     }
 
     async fn events(&self, after: EventSeq, task: Option<TaskId>, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.inner.events(after, task, limit).await
+        self.hold_reader(Hold::BeforeItReads).await;
+        let events = self.inner.events(after, task, limit).await;
+        self.hold_reader(Hold::AfterIt).await;
+        events
     }
 
     async fn oldest_event(&self) -> Result<Option<EventSeq>, StoreError> {
-        self.inner.oldest_event().await
+        let oldest = self.inner.oldest_event().await;
+        self.hold_reader(Hold::WithTheOldest).await;
+        oldest
     }
 
     async fn head(&self) -> Result<EventSeq, StoreError> {

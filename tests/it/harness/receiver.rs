@@ -13,6 +13,7 @@ use http::{HeaderMap, Response};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -25,6 +26,8 @@ pub(crate) enum Play {
     Answer(u16, Vec<(&'static str, String)>, &'static str),
     /// Says nothing for so long that everybody gives up.
     Hang,
+    /// Answers 204 once the test gives a permit.
+    Wait(Arc<Semaphore>),
 }
 
 impl Play {
@@ -145,6 +148,10 @@ async fn receive(State(shared): State<Arc<Shared>>, request: http::Request<Body>
         Play::Hang => {
             tokio::time::sleep(Duration::from_secs(60)).await;
             Response::new(Body::empty())
+        }
+        Play::Wait(permits) => {
+            permits.acquire().await.expect("the test closes none").forget();
+            Response::builder().status(204).body(Body::empty()).expect("the answer is one")
         }
     }
 }

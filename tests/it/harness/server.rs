@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use eap_orchestrator::artifacts::{ArtifactStore, FolderArtifacts, MemoryArtifacts};
 use eap_orchestrator::store::{MemoryStore, Repository, SqliteOptions, SqliteStore};
 use eap_orchestrator::{
     Clock, Config, ManualClock, OperatorKey, Orchestrator, RegistrationSecret, ShutdownReport, StartError, SystemClock,
@@ -92,6 +93,10 @@ impl Setup {
             Some(clock) => Arc::clone(clock) as Arc<dyn Clock>,
             None => Arc::new(SystemClock::new()),
         };
+        let artifacts: Arc<dyn ArtifactStore> = match &self.store {
+            Keep::InFile(path, _) => Arc::new(FolderArtifacts::beside(path).expect("the folder can be made")),
+            Keep::InMemory | Keep::In(_) => Arc::new(MemoryArtifacts::new()),
+        };
         let (store, dir): (Arc<dyn Repository>, _) = match self.store {
             Keep::InMemory => (Arc::new(MemoryStore::new(Arc::clone(&clock))), None),
             Keep::In(store) => (store, None),
@@ -100,7 +105,7 @@ impl Setup {
                 (Arc::new(store.expect("the file is free")), dir)
             }
         };
-        let builder = Orchestrator::builder(store).config(self.config).clock(clock);
+        let builder = Orchestrator::builder(store).config(self.config).clock(clock).artifacts(artifacts);
         (builder.build().expect("the configuration is valid"), self.clock, dir)
     }
 

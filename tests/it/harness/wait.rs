@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a condition may take to hold before its test fails.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(20);
 /// How often a condition is looked at.
 pub(crate) const BLINK: Duration = Duration::from_millis(5);
 

@@ -310,7 +310,8 @@ impl Hour {
                 }
             }
             20 => {
-                let older = json!({"name": "AGENT-OLD", "capabilities": ["old"], "endpoint_url": "http://old.example"});
+                // With features, so that nothing is pushed there: whoever asks on an agent's behalf is counted as well.
+                let older = json!({"name": "AGENT-OLD", "capabilities": ["old"], "endpoint_url": "http://old.example", "features": []});
                 self.server.register(&older).await.expect(201);
                 self.server.register(&older).await.expect(201);
                 // One that comes, leaves and stays away.

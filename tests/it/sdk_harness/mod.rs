@@ -10,5 +10,5 @@ mod wait;
 pub(crate) use gate::Gate;
 pub(crate) use network::{Fate, Network, Passing};
 pub(crate) use process::{Process, build_once_free};
-pub(crate) use site::Site;
+pub(crate) use site::{Keep, Site};
 pub(crate) use wait::{full_length, until};

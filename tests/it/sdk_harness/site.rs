@@ -1,13 +1,15 @@
-//! A server over SQLite at one address, which can go, come back, and come back with nothing.
+//! A server at one address, over SQLite unless the test wants memory, which can go, come back, and come back with nothing.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use eap_agent_sdk::{Agent, AgentBuilder};
-use eap_orchestrator::{Config, Operator as Host, Orchestrator, ShutdownReport, StartError, Timing};
-use eap_types::{AgentDetail, AgentId, AgentView, SubmitTask, TaskHistory, TaskId, TaskView};
+use eap_orchestrator::store::MemoryStore;
+use eap_orchestrator::{Config, Operator as Host, Orchestrator, ShutdownReport, StartError, SystemClock, Timing};
+use eap_types::{AgentDetail, AgentId, AgentView, Secret, SubmitTask, TaskHistory, TaskId, TaskView};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -20,11 +22,20 @@ use crate::harness::{Api, Operator, REGISTRATION_SECRET, Setup, eventually, in_t
 /// Often enough for tests, and seldom enough for a disk that is written to with each sweep.
 const SWEEP: Duration = Duration::from_millis(50);
 
+/// What a server keeps its tasks in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Sqlite,
+    Memory,
+}
+
 /// A server, up or down.
 pub(crate) struct Site {
     address: SocketAddr,
     change: Box<dyn Fn(&mut Config) + Send + Sync>,
     dir: TempDir,
+    /// What it keeps in memory outlives it here, as a file outlives it on disk.
+    memory: Option<MemoryStore>,
     /// Numbers the databases that there were.
     database: u32,
     up: Option<Up>,
@@ -53,10 +64,15 @@ impl Site {
     }
 
     pub(crate) async fn start_with(change: impl Fn(&mut Config) + Send + Sync + 'static) -> Self {
+        Self::start_on(Keep::Sqlite, change).await
+    }
+
+    pub(crate) async fn start_on(keep: Keep, change: impl Fn(&mut Config) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let dir = TempDir::new().expect("there is room for a temporary directory");
-        let mut site = Self { address, change: Box::new(change), dir, database: 1, up: None };
+        let memory = (keep == Keep::Memory).then(|| MemoryStore::new(Arc::new(SystemClock::new())));
+        let mut site = Self { address, change: Box::new(change), dir, memory, database: 1, up: None };
         site.serve(listener).await;
         site
     }
@@ -78,13 +94,18 @@ impl Site {
     /// Starts it again with an empty store.
     pub(crate) async fn come_back_empty(&mut self) {
         self.database += 1;
+        self.memory = self.memory.take().map(|_| MemoryStore::new(Arc::new(SystemClock::new())));
         self.come_back().await;
     }
 
     async fn serve(&mut self, listener: TcpListener) {
-        let database = self.dir.path().join(format!("eap-{}.db", self.database));
-        let setup = Setup::sqlite_at(&database).config(|config| {
+        let setup = match &self.memory {
+            Some(memory) => Setup::store(Arc::new(memory.clone())),
+            None => Setup::sqlite_at(&self.dir.path().join(format!("eap-{}.db", self.database))),
+        };
+        let setup = setup.config(|config| {
             config.timing.sweep_interval = SWEEP;
+            config.sealing_key = Some(Secret::new("a sealing key for the tests alone"));
             (self.change)(config);
         });
         let (orchestrator, _, _) = setup.build();
@@ -105,6 +126,10 @@ impl Site {
     /// The timing that the server runs under.
     pub(crate) fn timing(&self) -> Timing {
         self.up().orchestrator.config().timing.clone()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn url(&self) -> String {

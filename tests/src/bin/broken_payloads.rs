@@ -11,8 +11,8 @@ use eap_types::{
     HeartbeatReply, IncomingResults, IncomingTasks, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery,
     PayloadInfo, PayloadRole, ProblemBody, ProgressReply, ProgressReport, Readiness, Registered, Registration,
     RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultsReply, RotatedToken, RotationAsked,
-    SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskView, WaitQuery,
-    WellKnown, from_json,
+    SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskTypeView,
+    TaskView, WaitQuery, WellKnown, from_json,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -78,6 +78,7 @@ fn takes(payload: &str, body: &Value) -> bool {
         "TaskPage" => reads::<TaskPage>(body),
         "TaskQuery" => reads::<TaskQuery>(body),
         "TaskResult" => decodes::<TaskResult>(body),
+        "TaskTypeView" => reads::<TaskTypeView>(body),
         "TaskView" => reads::<TaskView>(body),
         "WaitQuery" => reads::<WaitQuery>(body),
         "WellKnown" => reads::<WellKnown>(body),

@@ -100,8 +100,13 @@ impl Harness {
 
     /// Writes an agent's new standing.
     pub(super) async fn stand(&self, id: &AgentId, standing: Standing) {
-        let (Stored { record, revision, .. }, _) = self.known(id).await.expect("the agent is stored");
-        let agent = Agent { standing, ..record };
+        self.change_agent(id, |agent| agent.standing = standing).await;
+    }
+
+    /// Writes an agent's record once it is changed.
+    pub(super) async fn change_agent(&self, id: &AgentId, change: impl FnOnce(&mut Agent)) {
+        let (Stored { record: mut agent, revision, .. }, _) = self.known(id).await.expect("the agent is stored");
+        change(&mut agent);
         self.commit(Change { agents: vec![AgentWrite::Update { agent, revision }], ..Change::default() }).await;
     }
 

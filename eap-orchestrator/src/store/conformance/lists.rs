@@ -76,7 +76,7 @@ pub(super) async fn what_is_not_due_is_not_listed(h: Harness) {
     let first_end = h.now() + LEASE;
     h.advance(30);
     let lease_id = h.stored(renewed).await.record.lease().expect("the task is leased").lease_id;
-    h.apply(renewed, TaskEvent::Renew { agent: agent.id.clone(), lease_id }).await;
+    h.apply(renewed, TaskEvent::Renew { agent: agent.id.clone(), lease_id, fraction: None }).await;
     assert_eq!(due(&h, first_end, 9).await, []);
     assert_eq!(due(&h, h.now() + LEASE, 9).await, [renewed]);
 }
@@ -92,7 +92,7 @@ pub(super) async fn an_agents_leases_come_oldest_first(h: Harness) {
     assert_eq!(h.take(&other, 1).await, [theirs]);
     h.advance(30);
     let lease_id = h.stored(early).await.record.lease().expect("the task is leased").lease_id;
-    h.apply(early, TaskEvent::Renew { agent: agent.id.clone(), lease_id }).await;
+    h.apply(early, TaskEvent::Renew { agent: agent.id.clone(), lease_id, fraction: None }).await;
 
     assert_eq!(leases(&h, &agent).await, [early, late], "a renewed lease is as old as before");
     assert_eq!(leases(&h, &other).await, [theirs]);

@@ -46,6 +46,7 @@ fn phases(now: Timestamp) -> [Phase; 8] {
         expires_at: now + Duration::from_micros(59_999_999),
         deadline: now + Duration::from_micros(3_600_000_001),
         length: Duration::from_micros(60_000_001),
+        quiet_until: Some(now + Duration::from_micros(30_000_001)),
     };
     [
         Phase::Queued { ready_at: None },
@@ -72,12 +73,15 @@ fn full_state(phase: Phase, now: Timestamp) -> TaskState {
         message: Some(samples::AWKWARD.to_owned()),
         reported: Some(ResultDigest::from_bytes(std::array::from_fn(|byte| 255 - byte as u8))),
         given_up: true,
+        inactive: true,
     };
-    let progress = Progress { seq: u64::MAX, fraction: Some(0.1 + 0.2), message: Some(samples::AWKWARD.to_owned()) };
+    let progress =
+        Progress { seq: Some(u64::MAX), fraction: Some(0.1 + 0.2), message: Some(samples::AWKWARD.to_owned()) };
     TaskState {
         phase,
         attempts: vec![attempt],
         progress: Some(progress),
+        output_bytes: (1 << 53) + 1,
         excluded: BTreeMap::from([(samples::agent_id("日本"), now + Duration::from_micros(1))]),
         disposal: Some(Disposal::Requeued { task: TaskId::from_bytes([255; 16]), at: now + Duration::from_micros(1) }),
         updated_at: now + Duration::from_micros(1),
@@ -129,7 +133,8 @@ pub(super) async fn an_update_moves_the_revision_and_keeps_the_spec(h: Harness) 
     assert_eq!(h.stored(id).await, first, "a read changes nothing");
 
     let other_spec = h.task("b", |spec| spec.id = id).spec;
-    let state = TaskState { progress: Some(Progress { seq: 1, fraction: None, message: None }), ..first.record.state };
+    let state =
+        TaskState { progress: Some(Progress { seq: Some(1), fraction: None, message: None }), ..first.record.state };
     let task = Task { spec: other_spec, state: state.clone() };
     let update = TaskWrite::Update { task, revision: first.revision };
     h.commit(Change { tasks: vec![update], ..Change::default() }).await;

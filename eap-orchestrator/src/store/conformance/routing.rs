@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use eap_core::{Agent, Chance, Standing, TaskEvent};
+use eap_core::{Agent, Chance, Orders, Standing, TaskEvent};
 use eap_types::{AgentId, Capability};
 
 use super::harness::{Harness, ids};
@@ -24,6 +24,10 @@ pub(super) async fn an_agent_that_is_not_active_gets_nothing(h: Harness) {
         assert_eq!(h.take(&agent, 1).await, [], "{standing:?}");
     }
     h.stand(&agent.id, Standing::Active).await;
+    let drained = agent.orders.drained("directive#1".parse().expect("it is a directive id"), None, at);
+    h.change_agent(&agent.id, |agent| agent.orders = drained.expect("it was not drained")).await;
+    assert_eq!(h.take(&agent, 1).await, [], "drained");
+    h.change_agent(&agent.id, |agent| agent.orders = Orders::default()).await;
     assert_eq!(h.take(&agent, 1).await, [id]);
 }
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use eap_core::{
-    Agent, BreakerPolicy, Credential, Grant, PreviousToken, RotationIntent, RoutingKey, Standing, TaskSpec,
-    TrackRecord, Verdict, Vitals,
+    Agent, BreakerPolicy, Credential, DrainOrder, Grant, IntervalOrder, Orders, PreviousToken, Push, PushSuspension,
+    RotationIntent, RoutingKey, Standing, TaskSpec, TrackRecord, Verdict, Vitals,
 };
 use eap_types::{
-    AgentId, AgentType, Artifact, Capabilities, CredentialId, Feature, HealthStatus, JsonObject, Labels, LeaseId,
-    Priority, RawJson, RegistrationLimits, Scope, SessionId, TaskId, TaskResult, TenantId, Timestamp,
+    AgentId, AgentType, Artifact, Capabilities, CredentialId, DirectiveId, Feature, HealthStatus, JsonObject, Labels,
+    LeaseId, Priority, PushStop, RawJson, RegistrationLimits, Scope, SessionId, TaskId, TaskResult, TenantId,
+    Timestamp,
 };
 
 use crate::store::{Change, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, LateResultRow, NewEvent};
@@ -45,6 +46,7 @@ pub(super) fn spec(id: TaskId, task_type: &str, now: Timestamp) -> TaskSpec {
         requirements: Vec::new(),
         priority: Priority::default(),
         timeout: Duration::from_secs(3600),
+        inactivity: None,
         max_attempts: 3,
         run_at: None,
         expires_at: None,
@@ -72,6 +74,7 @@ pub(super) fn full_spec(id: TaskId, now: Timestamp) -> TaskSpec {
         requirements: vec![AWKWARD.to_owned(), String::new(), "last".to_owned()],
         priority: Priority::LAST,
         timeout: Duration::from_micros(604_800_000_001),
+        inactivity: Some(Duration::from_micros(86_400_000_001)),
         max_attempts: 100,
         run_at: Some(now + Duration::from_micros(1)),
         expires_at: Some(now + Duration::from_secs(86_400)),
@@ -95,12 +98,15 @@ pub(super) fn agent(id: AgentId, capabilities: &[&str], now: Timestamp) -> Agent
         labels: Labels::default(),
         endpoint_url: None,
         metadata: JsonObject::default(),
+        task_schemas: Default::default(),
         features: None,
         max_concurrent_tasks: 1000,
         registered_with: None,
         admitted_capabilities: BTreeSet::new(),
         previous_token: None,
         rotation: None,
+        orders: Orders::default(),
+        push: None,
         token_sha256: None,
         epoch: 1,
         registered_at: now,
@@ -118,11 +124,33 @@ pub(super) fn full_agent(now: Timestamp) -> Agent {
         labels: labels(&[("region", AWKWARD), ("zone", "")]),
         endpoint_url: Some("https://agent.example:8443/hook?a=%20b".to_owned()),
         metadata: json(),
+        task_schemas: [("full.task".parse().expect("the sample is a task type"), json().into())].into(),
         features: Some([Feature::PullV1, Feature::RotateV1].into_iter().collect()),
         max_concurrent_tasks: u32::MAX,
         registered_with: Some("fleet ü".to_owned()),
         previous_token: Some(PreviousToken { sha256: "cd".repeat(32), valid_until: now + Duration::from_micros(1) }),
-        rotation: Some(RotationIntent { id: "directive#1".parse().expect("the sample is a directive id"), at: now }),
+        push: Some(Push {
+            sealed: "x1.sample".to_owned(),
+            with_token: true,
+            suspended: Some(PushSuspension { at: now, why: PushStop::Gone }),
+        }),
+        rotation: Some(RotationIntent { id: directive("directive#1"), at: now }),
+        orders: Orders {
+            drain: Some(DrainOrder {
+                id: directive("directive#2"),
+                at: now,
+                reason: Some("an upgrade".to_owned()),
+                is_heard: true,
+            }),
+            resume: Some(directive("directive#3")),
+            interval: Some(IntervalOrder {
+                id: directive("directive#4"),
+                at: now,
+                interval: Duration::from_secs(5),
+                before: Duration::from_secs(30),
+                is_heard: false,
+            }),
+        },
         admitted_capabilities: ["z:9", "other"].map(|text| text.parse().expect("the sample is a capability")).into(),
         token_sha256: Some("ab".repeat(32)),
         epoch: (1 << 53) + 1,
@@ -234,6 +262,10 @@ pub(super) fn scope(key: &str) -> IdempotencyScope {
 pub(super) fn key(key: &str, task: TaskId, now: Timestamp) -> IdempotencyKeyRow {
     let body_sha256 = std::array::from_fn(|byte| 255 - byte as u8);
     IdempotencyKeyRow { scope: scope(key), body_sha256, target: IdempotentTarget::Task(task), created_at: now }
+}
+
+fn directive(text: &str) -> DirectiveId {
+    text.parse().expect("the sample is a directive id")
 }
 
 /// An event about no record.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use eap_core::{Agent, Changed, Standing, Task};
+use eap_core::{Agent, Changed, Task};
 use eap_types::{Priority, Timestamp};
 
 use super::tables::Tables;
@@ -15,7 +15,7 @@ impl Tables {
     pub(super) fn claim(&mut self, ask: &Ask, now: Timestamp, decide: &Decide) -> Claimed {
         let Some(known) = self.agents.get(&ask.agent.id) else { return Claimed::default() };
         let agent = &known.row.record;
-        if agent.standing != Standing::Active || agent.epoch != ask.agent.epoch {
+        if !agent.takes_work() || agent.epoch != ask.agent.epoch {
             return Claimed::default();
         }
         let before = self.claimed_before(ask);

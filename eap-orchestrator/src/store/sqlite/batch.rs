@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use eap_core::Standing;
 use eap_types::{InstanceId, TaskId};
 use rusqlite::{OptionalExtension as _, ToSql, params};
 
@@ -205,8 +204,7 @@ impl Ledger {
         self.routes.forget_agent(&agent.id);
         self.holders.forget(&agent.id);
         let (name, instance) = (agent.name.as_str(), agent.instance_id.as_ref().map(InstanceId::as_str));
-        let (tenant, epoch, is_active) =
-            (agent.tenant.as_bytes(), number(agent.epoch), agent.standing == Standing::Active);
+        let (tenant, epoch, is_active) = (agent.tenant.as_bytes(), number(agent.epoch), agent.takes_work());
         let execute = |sql, key: &dyn ToSql| {
             self.connection.prepare_cached(sql)?.execute(params![
                 key,

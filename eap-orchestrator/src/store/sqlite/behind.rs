@@ -4,12 +4,15 @@
 //! would dirty a page for every agent and every running task, and pages are what a commit costs. So two tables follow
 //! the events from a distance, and who reads them looks at the newest events as well (see `read`).
 
+use std::collections::HashSet;
+
 use eap_core::NoteKind;
-use eap_types::{AgentId, TenantId};
+use eap_types::{AgentId, TaskId, TenantId};
 use rusqlite::{Connection, params};
 
 use super::event_row::EventRow;
 use super::fault::Fault;
+use super::journal::Journal;
 use super::ledger::Ledger;
 use super::rows::word;
 
@@ -18,8 +21,9 @@ const DISTANCE: usize = 4_096;
 
 /// The number of the event up to which the tables are complete.
 const INDEXED: &str = "SELECT value FROM meta WHERE key = 'indexed'";
-const SINCE: &str = "SELECT t.seq, e.seq, e.tenant, e.agent, e.kind FROM event e JOIN task t ON t.id = e.task \
-     WHERE e.seq > ifnull((SELECT value FROM meta WHERE key = 'indexed'), 0) ORDER BY e.seq";
+const SINCE: &str = "SELECT t.seq, e.seq, e.tenant, e.agent, e.kind, e.task \
+     FROM event e LEFT JOIN task t ON t.id = e.task WHERE e.task IS NOT NULL \
+     AND e.seq > ifnull((SELECT value FROM meta WHERE key = 'indexed'), 0) ORDER BY e.seq";
 
 /// An event that is not in the tables yet.
 #[derive(Debug)]
@@ -35,14 +39,19 @@ struct Entry {
 pub(super) struct Behind(Vec<Entry>);
 
 impl Behind {
-    pub(super) fn load(connection: &Connection) -> Result<Self, Fault> {
+    /// Finds out what is missing; the task of an event may be in the journal still.
+    pub(super) fn load(connection: &Connection, journal: &Journal) -> Result<Self, Fault> {
         let mut statement = connection.prepare_cached(SINCE)?;
         let mut rows = statement.query([])?;
         let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
+            let young = || Ok(journal.by_id(TaskId::from_bytes(row.get(5)?)).map(|known| known.seq));
+            let task: Option<i64> = row.get(0)?;
+            // Without one, it was purged.
+            let Some(task) = task.map_or_else(young, |task| Ok::<_, Fault>(Some(task)))? else { continue };
             let is_lease = row.get_ref(4)?.as_str().map_err(Fault::nonsense)? == NoteKind::Leased.as_str();
             let holder = if is_lease { Some((TenantId::from_bytes(row.get(2)?), word(row, 3)?)) } else { None };
-            entries.push(Entry { task: row.get(0)?, event: row.get(1)?, holder });
+            entries.push(Entry { task, event: row.get(1)?, holder });
         }
         Ok(Self(entries))
     }
@@ -52,6 +61,11 @@ impl Behind {
         if let Some(task) = event.task_seq {
             self.0.push(Entry { task, event: event.number, holder: event.holder() });
         }
+    }
+
+    /// Forgets tasks that are purged; says which events of theirs are in no table but that of all events.
+    pub(super) fn forget(&mut self, tasks: &HashSet<i64>) -> Vec<i64> {
+        self.0.extract_if(.., |entry| tasks.contains(&entry.task)).map(|entry| entry.event).collect()
     }
 
     /// Whether it is time to catch up.
@@ -96,11 +110,12 @@ mod tests {
     use std::time::Duration;
 
     use eap_core::{Note, Task, TaskEvent, TaskPolicy};
-    use eap_types::{LeaseId, TaskId, Timestamp};
+    use eap_types::{LeaseId, Timestamp};
 
     use super::*;
     use crate::clock::ManualClock;
     use crate::store::sqlite::SqliteOptions;
+    use crate::store::sqlite::journal::Share;
     use crate::store::sqlite::open::Database;
     use crate::store::sqlite::read;
     use crate::store::sqlite::rows::Prepared;
@@ -124,7 +139,7 @@ mod tests {
     /// Submits a task and leases it, in two transactions.
     fn run(ledger: &mut Ledger, number: u8) -> TaskId {
         let task = submitted(number, NOW);
-        let note = Note { kind: NoteKind::Submitted, attempt: None, agent: None, message: None };
+        let note = Note::of(NoteKind::Submitted);
         let events = events_of(&task, &[note], NOW);
         write(ledger, Change { tasks: vec![TaskWrite::Insert(task.clone())], events, ..Change::default() });
         let lease = TaskEvent::Assign {
@@ -191,6 +206,31 @@ mod tests {
             assert_eq!(tasks_of_agent(&reader, 1), [second]);
             catch_up(&mut ledger);
         }
+    }
+
+    #[test]
+    fn an_event_that_moved_before_its_task_is_not_forgotten_by_a_start() {
+        let (_folder, mut ledger, reader) = ledger();
+        let task = submitted(1, NOW);
+        let note = Note::of(NoteKind::Submitted);
+        let events = events_of(&task, &[note], NOW);
+        let change = Change { tasks: vec![TaskWrite::Insert(task.clone())], events, ..Change::default() };
+        ledger.begin().unwrap();
+        assert!(ledger.apply(&Prepared::of(change).unwrap()).is_ok());
+        ledger.write_down().unwrap();
+        ledger.commit().unwrap();
+        ledger.begin().unwrap();
+        ledger.move_on(Share::Done).unwrap();
+        ledger.commit().unwrap();
+        assert!(ledger.journal.last_event().is_none() && ledger.journal.contains(1));
+        ledger.rollback().unwrap();
+        ledger.begin().unwrap();
+        ledger.settle().unwrap();
+        ledger.commit().unwrap();
+        // A later one, so that the tables are said to be complete behind it.
+        run(&mut ledger, 2);
+        catch_up(&mut ledger);
+        assert_eq!(kinds(&reader, task.id()), ["task.submitted"]);
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use eap_core::Task;
-use eap_types::{RequestId, Timestamp};
+use eap_types::Timestamp;
 use rusqlite::{Connection, Params, params};
 
 use super::fault::Fault;
-use super::journal::{Journal, Place};
+use super::journal::{Journal, Place, place};
 use super::ledger::Ledger;
-use super::rows::{StateText, number, stored_task};
+use super::rows::{StateText, number};
 use crate::canary;
 use crate::store::{Ask, Claimed, Claims, Decide, Demand, MAX_CLAIM_BYTES, events_of};
 
@@ -26,10 +26,6 @@ pub(super) const PLACES_AT: &str = "SELECT priority, seq FROM task INDEXED BY ta
 /// over every place of the priority that was reached.
 pub(super) const PLACES_BEHIND: &str = "SELECT priority, seq FROM task INDEXED BY task_ready \
      WHERE route = ?1 AND priority > ?2 ORDER BY priority, seq LIMIT ?3";
-
-pub(super) const CLAIMED_BEFORE: &str = "SELECT t.rev, s.spec, t.state \
-     FROM task t INDEXED BY task_held JOIN task_spec s ON s.seq = t.seq \
-     WHERE t.holder = ?1 AND t.request_id = ?2 ORDER BY t.priority, t.seq";
 
 /// A walk over the ready tasks of one route, in order: those of the tables and those of the journal.
 struct Walk {
@@ -95,9 +91,10 @@ impl Ledger {
         let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(holder.leases()));
         if let Some(request) = &ask.request_id
             && !canary::sings("request-id-ignored")
-            && holder.has_claimed_by(request)
+            && let claimed = holder.claimed_by(request)
+            && !claimed.is_empty()
         {
-            let tasks = self.claimed_before(ask, request, now)?;
+            let tasks = self.claimed_before(&claimed)?;
             return Ok(Claimed { tasks, repeated: true, is_exhausted: false });
         }
         let routes = self.routes.open_to(agent, ask.task_types.as_ref());
@@ -107,15 +104,11 @@ impl Ledger {
         self.take(ask, routes, room as usize, now, decide)
     }
 
-    fn claimed_before(&mut self, ask: &Ask, request: &RequestId, now: Timestamp) -> Result<Vec<Task>, Fault> {
-        self.settle()?;
-        let mut statement = self.connection.prepare_cached(CLAIMED_BEFORE)?;
-        let mut rows = statement.query([ask.agent.id.as_str(), request.as_str()])?;
-        let mut tasks = Vec::new();
-        while let Some(row) = rows.next()? {
-            tasks.push(stored_task(row, 0, now)?.record);
-        }
-        Ok(tasks)
+    /// Where they stand, in the tables or in the journal: a repeat is answered on a full disk, too.
+    fn claimed_before(&self, claimed: &[i64]) -> Result<Vec<Task>, Fault> {
+        let mut tasks = claimed.iter().map(|seq| self.by_number(*seq)).collect::<Result<Vec<_>, _>>()?;
+        tasks.sort_by_key(|known| place(known.seq, &known.task));
+        Ok(tasks.into_iter().map(|known| Task::clone(&known.task)).collect())
     }
 
     /// Fills the room from all routes at once, in their common order.
@@ -144,7 +137,7 @@ impl Ledger {
         while bytes < MAX_CLAIM_BYTES
             && let Some(Reverse(((_, seq), index))) = heads.pop()
         {
-            let before = self.ready_task(seq)?;
+            let before = self.by_number(seq)?;
             if let Ok(changed) = decide(&before.task, ask, now) {
                 let task = Arc::new(Task { spec: Arc::clone(&before.task.spec), state: changed.state });
                 self.update_task(&before, &task, &StateText::of(&task)?)?;

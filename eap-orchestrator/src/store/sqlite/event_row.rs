@@ -36,6 +36,11 @@ impl EventRow {
         }
     }
 
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.detail.as_ref().map_or(0, String::len)
+    }
+
     /// Whose its task became by it.
     pub(super) fn holder(&self) -> Option<(TenantId, AgentId)> {
         let is_lease = self.kind == EventKind::Task(NoteKind::Leased).as_str();

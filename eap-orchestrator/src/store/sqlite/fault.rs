@@ -17,6 +17,8 @@ pub(super) struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FaultKind {
     Full,
+    /// There was no room, and what was to be committed may be in the log all the same.
+    Doubtful,
     Unavailable,
     Failed,
 }
@@ -37,7 +39,7 @@ impl Fault {
         if is_of_log_index(&error) {
             // The log had room and its index had not: until the log is written on, a crash brings to light
             // what was not acknowledged. `Full` would say that it is not there.
-            return Self { kind: FaultKind::Unavailable, cause: Arc::new(error) };
+            return Self { kind: FaultKind::Doubtful, cause: Arc::new(error) };
         }
         error.into()
     }
@@ -47,9 +49,14 @@ impl Fault {
         Self::nonsense("a read panicked")
     }
 
-    /// Whether there was no room.
+    /// Whether there was no room, and nothing of what was to be written is there.
     pub(super) fn is_full(&self) -> bool {
         self.kind == FaultKind::Full
+    }
+
+    /// Whether there was no room, whatever is there.
+    pub(super) fn is_of_room(&self) -> bool {
+        matches!(self.kind, FaultKind::Full | FaultKind::Doubtful)
     }
 
     /// Whether the file can no longer be trusted, so that nothing may be written to it again.
@@ -94,7 +101,7 @@ impl From<Fault> for StoreError {
         let source: BoxError = Box::new(fault.cause);
         match fault.kind {
             FaultKind::Full => Self::Full { source },
-            FaultKind::Unavailable => Self::Unavailable { source },
+            FaultKind::Unavailable | FaultKind::Doubtful => Self::Unavailable { source },
             FaultKind::Failed => Self::Failed { source },
         }
     }

@@ -30,9 +30,10 @@ impl Holder {
         u32::try_from(self.held.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether a request claimed something that it still holds.
-    pub(super) fn has_claimed_by(&self, request: &RequestId) -> bool {
-        self.held.values().any(|by| by.as_deref() == Some(request.as_str()))
+    /// The numbers of the tasks that a request claimed and it still holds.
+    pub(super) fn claimed_by(&self, request: &RequestId) -> Vec<i64> {
+        let claimed = self.held.iter().filter(|(_, by)| by.as_deref() == Some(request.as_str()));
+        claimed.map(|(seq, _)| *seq).collect()
     }
 }
 

@@ -9,7 +9,7 @@
 //! A row goes once all that it tells of has moved. So a row may tell of what is in the tables already, which a start passes
 //! over.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use rusqlite::{Connection, params};
 use super::event_row::EventRow;
 use super::fault::Fault;
 use super::pages::{Page, Record};
-use super::read::HEAD;
+use super::read::MOVED;
 use super::recent::{Kept, Known};
 use crate::store::Revision;
 
@@ -28,7 +28,7 @@ use crate::store::Revision;
 /// keep others waiting.
 const MOVING_TASKS: usize = 512;
 const MOVING_EVENTS: usize = 2_048;
-/// How many bytes of tasks are here at most, before all of them move.
+/// How many bytes are here before all of them move. Where there is no room for that, as many again may come.
 const MAX_BYTES: usize = 16 << 20;
 /// How many rows there are when a task moves that is not over.
 const MAX_ROWS: i64 = 256;
@@ -56,6 +56,10 @@ impl Young {
     fn is_over(&self) -> bool {
         self.known.task.status().is_final()
     }
+
+    fn bytes(&self) -> usize {
+        self.spec.len() + self.known.result.as_ref().map_or(0, |kept| kept.text.len())
+    }
 }
 
 /// How much of the journal moves into the tables.
@@ -81,8 +85,6 @@ pub(super) struct Journal {
     /// What the open transaction has done so far.
     page: Page,
     last_row: i64,
-    /// It was read back: what is looked up elsewhere does not know of it.
-    is_strange: bool,
 }
 
 /// What moves on into the tables.
@@ -99,7 +101,7 @@ impl Journal {
         mut route_of: impl FnMut(&RoutingKey) -> Result<i64, Fault>,
     ) -> Result<Self, Fault> {
         let mut journal = Self::default();
-        let moved: i64 = connection.prepare_cached(HEAD)?.query_row([], |row| row.get(0))?;
+        let moved: i64 = connection.prepare_cached(MOVED)?.query_row([], |row| row.get(0))?;
         let mut has_moved = connection.prepare_cached("SELECT 1 FROM task WHERE seq = ?1")?;
         let mut statement = connection.prepare_cached(ROWS)?;
         let mut rows = statement.query([])?;
@@ -129,7 +131,6 @@ impl Journal {
                 journal.ready.entry(route).or_default().insert(place(*seq, &young.known.task));
             }
         }
-        journal.is_strange = !journal.is_empty();
         Ok(journal)
     }
 
@@ -150,9 +151,10 @@ impl Journal {
             }
             Record::Result { seq, kept } => {
                 let young = self.tasks.get_mut(&seq).ok_or_else(|| Fault::nonsense(UNKNOWN))?;
+                self.bytes += kept.text.len();
                 young.known.result = Some(Arc::new(kept));
             }
-            Record::Event(event) => self.events.push(event),
+            Record::Event(event) => self.keep(event),
         }
         Ok(())
     }
@@ -161,15 +163,20 @@ impl Journal {
         self.tasks.is_empty() && self.events.is_empty()
     }
 
-    /// Whether it was read back, and nothing has moved since.
-    pub(super) fn is_strange(&self) -> bool {
-        self.is_strange
+    /// Whether no more may be written here before something has moved.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.bytes >= 2 * MAX_BYTES
+    }
+
+    /// The tasks that are here.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = &Known> {
+        self.tasks.values().map(|young| &young.known)
     }
 
     /// What it is time to move.
     pub(super) fn due(&self) -> Option<Share> {
         let is_old = self.first_row().is_some_and(|row| row <= self.last_row - MAX_ROWS);
-        if self.is_strange || self.bytes >= MAX_BYTES {
+        if self.bytes >= MAX_BYTES {
             Some(Share::Everything)
         } else {
             (self.over >= MOVING_TASKS || self.events.len() >= MOVING_EVENTS || is_old).then_some(Share::Done)
@@ -284,7 +291,20 @@ impl Journal {
 
     pub(super) fn tell(&mut self, event: EventRow) {
         self.page.event(&event);
+        self.keep(event);
+    }
+
+    fn keep(&mut self, event: EventRow) {
+        self.bytes += event.bytes();
         self.events.push(event);
+    }
+
+    /// Forgets the events of tasks that are purged; says how many those were.
+    pub(super) fn forget_events_of(&mut self, tasks: &HashSet<i64>) -> u64 {
+        let is_of_them = |event: &mut EventRow| event.task_seq.is_some_and(|task| tasks.contains(&task));
+        let forgotten: Vec<_> = self.events.extract_if(.., is_of_them).collect();
+        self.bytes -= forgotten.iter().map(EventRow::bytes).sum::<usize>();
+        forgotten.len() as u64
     }
 
     /// Takes out what moves on.
@@ -308,9 +328,8 @@ impl Journal {
             self.page = Page::default();
         }
         self.over = 0;
-        self.bytes = self.tasks.values().map(|young| young.spec.len()).sum();
+        self.bytes = self.tasks.values().map(Young::bytes).sum();
         self.next_due = self.tasks.values().filter_map(|young| young.known.task.due_at()).min();
-        self.is_strange = false;
         Ok(Moving { tasks: leaving.into_iter().collect(), events: std::mem::take(&mut self.events) })
     }
 
@@ -342,7 +361,7 @@ impl Journal {
 
 const UNKNOWN: &str = "the journal tells of a task that it does not have";
 
-fn place(seq: i64, task: &Task) -> Place {
+pub(super) fn place(seq: i64, task: &Task) -> Place {
     (i64::from(task.spec.priority.get()), seq)
 }
 

@@ -129,12 +129,14 @@ impl Ledger {
         self.fresh = FreshTasks::default();
         self.holders = Holders::default();
         self.written.clear();
-        self.behind = Behind::load(&self.connection)?;
         self.routes = Routes::load(&self.connection)?;
         let (routes, connection) = (&mut self.routes, &self.connection);
         self.journal = Journal::load(connection, |key| routes.join(connection, &key.canonical(), key))?;
         self.last_task = self.last_task.max(self.journal.last_task().unwrap_or(0));
         self.last_event = self.last_event.max(self.journal.last_event().unwrap_or(0));
+        self.behind = Behind::load(&self.connection, &self.journal)?;
+        // Where nothing can move, these are found nowhere else.
+        self.recent.publish(self.journal.tasks().map(|known| (known.task.id(), known.clone())));
         Ok(())
     }
 
@@ -159,6 +161,15 @@ impl Ledger {
         Ok(())
     }
 
+    /// Ends the open transaction of a file that can no longer be trusted.
+    pub(super) fn abandon(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "the last transaction could not be ended");
+        }
+    }
+
     /// Undoes the open transaction, which SQLite may have done already, and what was known within it.
     pub(super) fn rollback(&mut self) -> Result<(), Fault> {
         // A commit that failed may be in the file all the same.
@@ -174,10 +185,11 @@ impl Ledger {
         EventSeq(self.last_event.unsigned_abs())
     }
 
-    /// Writes down the numbers that a purge may be about to take the rows of.
+    /// Writes down the numbers whose rows a purge takes. After it: what it takes from the journal counts as well.
     pub(super) fn keep_numbers(&self) -> Result<(), Fault> {
         self.write_meta("last_task", self.last_task)?;
-        // The events of the journal are not among the rows.
+        self.write_meta("newest_event", self.last_event)?;
+        // A start passes over what the journal tells of events up to this one: those that are still there come later.
         let last_event = self.journal.first_event().map_or(self.last_event, |first| first - 1);
         self.write_meta("last_event", last_event)
     }
@@ -293,15 +305,15 @@ impl Ledger {
         self.move_on(Share::Everything)
     }
 
+    /// Whether something is due to move on.
+    pub(super) fn is_untidy(&self) -> bool {
+        self.journal.due().is_some() || self.behind.is_far()
+    }
+
     /// Moves on what is due.
     pub(super) fn tidy(&mut self) -> Result<(), Fault> {
         if let Some(share) = self.journal.due() {
-            let was_read_back = self.journal.is_strange();
             self.move_on(share)?;
-            if was_read_back {
-                // Now every event has its task beside it.
-                self.behind = Behind::load(&self.connection)?;
-            }
         }
         if self.behind.is_far() {
             self.catch_up()?;
@@ -403,8 +415,8 @@ impl Ledger {
         self.routes.join(&self.connection, canonical, &task.spec.routing).map(Some)
     }
 
-    /// A task that is about to be claimed.
-    pub(super) fn ready_task(&self, seq: i64) -> Result<Known, Fault> {
+    /// A task that is ready or leased, by its number.
+    pub(super) fn by_number(&self, seq: i64) -> Result<Known, Fault> {
         if let Some(known) = self.journal.by_number(seq) {
             return Ok(known.clone());
         }
@@ -414,7 +426,7 @@ impl Ledger {
         let sql = "SELECT t.rev, s.spec, t.state FROM task t JOIN task_spec s ON s.seq = t.seq WHERE t.seq = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([seq])?;
-        let row = rows.next()?.ok_or_else(|| Fault::nonsense("a ready task has no record"))?;
+        let row = rows.next()?.ok_or_else(|| Fault::nonsense("a task that is ready or leased has no record"))?;
         let Stored { record, revision, .. } = stored_task(row, 0, self.clock.now())?;
         Ok(Known { seq, revision, task: Arc::new(record), result: None })
     }

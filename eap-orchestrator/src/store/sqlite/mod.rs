@@ -29,6 +29,7 @@ mod queue;
 mod read;
 mod readers;
 mod recent;
+mod room;
 mod routes;
 mod rows;
 #[cfg(test)]
@@ -58,6 +59,7 @@ use self::open::Database;
 use self::queue::Queue;
 use self::readers::Readers;
 use self::recent::Recent;
+use self::room::Room;
 use self::rows::Prepared;
 use self::writer::{Request, Shared, Writer};
 use super::{
@@ -169,7 +171,7 @@ impl SqliteStore {
         let (log, checkpointer) = Checkpointer::new(checkpointer, Arc::clone(&shared));
         let (readers, reading) = Readers::new(readers);
         let (writes, requests) = Queue::new();
-        let writer = Writer { requests, ledger, log, is_cramped: false, shared: Arc::clone(&shared) };
+        let writer = Writer { requests, ledger, log, room: Room::default(), shared: Arc::clone(&shared) };
         let (alive, ended) = mpsc::channel(1);
         // The lock is held until the last thread let go of its connection.
         let held = Held { _lock: Arc::new(lock), _alive: alive };

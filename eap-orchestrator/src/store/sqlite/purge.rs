@@ -1,5 +1,7 @@
 //! What is old goes.
 
+use std::collections::HashSet;
+
 use eap_types::{TaskId, Timestamp};
 use rusqlite::params;
 
@@ -34,15 +36,11 @@ impl Ledger {
     ///
     /// Where there is `no_room` for what is in the journal to move, only what is old makes some.
     pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize, no_room: bool) -> Result<Purged, Fault> {
-        if no_room {
-            // No row may tell of a task that goes.
-            self.journal.rewrite(&self.connection)?;
-        } else {
+        if !no_room {
             self.settle()?;
             // What goes is found by these tables, and goes from them.
             self.catch_up()?;
         }
-        self.keep_numbers()?;
         let mut purged = Purged::default();
         self.purge_tasks(cutoffs.tasks, limit, &mut purged)?;
         let old = [
@@ -62,6 +60,11 @@ impl Ledger {
         if self.journal.is_empty() {
             purged.rows += self.routes.forget_empty(&self.connection, limit)?;
         }
+        if no_room {
+            // No row may tell of a task that went.
+            self.journal.rewrite(&self.connection)?;
+        }
+        self.keep_numbers()?;
         Ok(purged)
     }
 
@@ -73,6 +76,12 @@ impl Ledger {
             while let Some(row) = rows.next()? {
                 old.push((row.get(0)?, TaskId::from_bytes(row.get(1)?)));
             }
+        }
+        // What is told of them and was not caught up with.
+        let seqs: HashSet<i64> = old.iter().map(|(seq, _)| *seq).collect();
+        purged.rows += self.journal.forget_events_of(&seqs);
+        for event in self.behind.forget(&seqs) {
+            purged.rows += self.delete("DELETE FROM event WHERE seq = ?1", [event])?;
         }
         for (seq, id) in old {
             purged.rows += self.delete(EVENTS_OF_TASK, [seq])?;

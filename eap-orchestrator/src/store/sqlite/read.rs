@@ -28,8 +28,12 @@ pub(super) const DUE: &str = "SELECT t.rev, s.spec, t.state \
      FROM task t INDEXED BY task_due JOIN task_spec s ON s.seq = t.seq \
      WHERE t.due_at <= ?1 ORDER BY t.due_at, t.seq LIMIT ?2";
 
-/// Counts on after the newest events were purged.
+/// The newest event that was ever told; counts on after the newest were purged.
 pub(super) const HEAD: &str = "SELECT max(ifnull((SELECT max(seq) FROM event), 0), \
+     ifnull((SELECT max(value) FROM meta WHERE key IN ('last_event', 'newest_event')), 0))";
+
+/// The newest event that has moved from the journal into its table, whether or not it is still there.
+pub(super) const MOVED: &str = "SELECT max(ifnull((SELECT max(seq) FROM event), 0), \
      ifnull((SELECT value FROM meta WHERE key = 'last_event'), 0))";
 
 pub(super) const OLDEST_EVENT: &str = "SELECT min(seq) FROM event";

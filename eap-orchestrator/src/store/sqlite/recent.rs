@@ -130,6 +130,7 @@ mod tests {
             requirements: Vec::new(),
             priority: Priority::default(),
             timeout: Duration::from_secs(3600),
+            inactivity: None,
             max_attempts: 3,
             run_at: None,
             expires_at: None,

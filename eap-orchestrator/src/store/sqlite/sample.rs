@@ -17,6 +17,7 @@ pub(super) fn submitted(number: u8, now: Timestamp) -> Task {
         requirements: Vec::new(),
         priority: Priority::default(),
         timeout: Duration::from_secs(3600),
+        inactivity: None,
         max_attempts: 3,
         run_at: None,
         expires_at: None,

@@ -12,6 +12,7 @@ use super::fault::{Fault, Setback};
 use super::journal::Share;
 use super::ledger::Ledger;
 use super::queue::Queued;
+use super::room::Room;
 use super::rows::Prepared;
 use super::tally::Tally;
 use crate::store::{Claims, Committed, Cutoffs, Decide, Demand, Purged, StoreError};
@@ -85,8 +86,7 @@ pub(super) struct Writer {
     pub(super) requests: mpsc::Receiver<Queued>,
     pub(super) ledger: Ledger,
     pub(super) log: LogGauge,
-    /// There was no room when something was last written.
-    pub(super) is_cramped: bool,
+    pub(super) room: Room,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -133,15 +133,18 @@ impl Writer {
         }
     }
 
-    fn serve(&mut self, batch: Vec<Request>) {
+    fn serve(&mut self, mut batch: Vec<Request>) {
         self.shorten_log();
         let changes = self.ledger.connection.total_changes();
         let outcomes = match self.transact(&batch) {
             Ok(outcomes) => outcomes,
-            // One request may be to blame, or may make room: each gets a transaction of its own.
-            Err(Broken::Undone(fault))
-                if batch.len() > 1 && (fault.may_be_of_one_request() || batch.iter().any(Request::is_purge)) =>
-            {
+            Err(broken) if batch.len() > 1 && broken.fault().is_full() => {
+                // What makes room comes first, then the smallest.
+                batch.sort_by_key(|request| (!request.is_purge(), request.bytes()));
+                self.fill(&batch)
+            }
+            // One request may be to blame: each gets a transaction of its own.
+            Err(Broken::Undone(fault)) if batch.len() > 1 && fault.may_be_of_one_request() => {
                 let alone = |request| self.transact(std::slice::from_ref(request));
                 batch.iter().map(alone).flat_map(|outcomes| outcomes.unwrap_or_else(|broken| broken.to(1))).collect()
             }
@@ -156,40 +159,95 @@ impl Writer {
         self.log.add(rows * 2 + bytes as u64 / 4096);
     }
 
-    /// Carries the requests out in one transaction; their outcomes may be told.
+    /// Carries out as many as there is room for, in their order: one that is too large takes none along that is smaller.
+    ///
+    /// Halves what is tried when it has no room: a failed transaction has the journal read back, so there must be few.
+    fn fill(&mut self, requests: &[Request]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(requests.len());
+        let mut together = requests.len().div_ceil(2);
+        while outcomes.len() < requests.len() {
+            let rest = &requests[outcomes.len()..];
+            let tried = &rest[..together.min(rest.len())];
+            match self.transact(tried) {
+                Ok(carried_out) => outcomes.extend(carried_out),
+                Err(broken) if broken.fault().is_full() && tried.len() > 1 => together = tried.len() / 2,
+                // Where this one has no room, nor have those that are larger.
+                Err(broken) if broken.fault().is_full() && !tried[0].is_purge() => {
+                    outcomes.extend(broken.to(rest.len()));
+                }
+                Err(broken) => outcomes.extend(broken.to(tried.len())),
+            }
+        }
+        outcomes
+    }
+
+    /// Carries the requests out in one transaction; their outcomes may be told. What moves on the way may fail for want of
+    /// room, and takes nothing else along.
     fn transact(&mut self, requests: &[Request]) -> Result<Vec<Outcome>, Broken> {
         if let Some(fault) = self.shared.failure.get() {
             return Err(Broken::Undone(fault.clone()));
         }
+        if let Some(refusal) = self.room.refusal() {
+            return self.without_moves(requests, refusal);
+        }
+        let moves = self.ledger.is_untidy() || requests.iter().any(Request::moves);
+        match self.attempt(requests, None) {
+            Err(broken) if moves && broken.fault().is_full() => {
+                self.room.is_missing(broken.fault());
+                self.without_moves(requests, broken.fault().clone())
+            }
+            Err(broken) => {
+                if moves && broken.fault().is_of_room() {
+                    self.room.is_missing(broken.fault());
+                }
+                Err(broken)
+            }
+            Ok(outcomes) => {
+                self.room.may_be_there();
+                Ok(outcomes)
+            }
+        }
+    }
+
+    /// Carries out what needs no move, for which there was no room: the journal grows meanwhile, to a bound.
+    fn without_moves(&mut self, requests: &[Request], refusal: Fault) -> Result<Vec<Outcome>, Broken> {
+        if self.ledger.journal.is_overfull() && !requests.iter().all(Request::is_purge) {
+            return Err(Broken::Undone(refusal));
+        }
+        let outcomes = self.attempt(requests, Some(&refusal))?;
+        if requests.iter().any(Request::is_purge) {
+            self.room.may_be_there();
+        }
+        Ok(outcomes)
+    }
+
+    /// Carries the requests out in one transaction, in which nothing moves where there is a refusal.
+    fn attempt(&mut self, requests: &[Request], refusal: Option<&Fault>) -> Result<Vec<Outcome>, Broken> {
         let began = Instant::now();
-        let outcomes = match self.ledger.begin().and_then(|()| self.carry_out(requests)) {
+        let outcomes = match self.ledger.begin().and_then(|()| self.carry_out(requests, refusal)) {
             Ok(outcomes) => outcomes,
             Err(fault) => {
                 self.undo(&fault);
-                self.is_cramped = fault.is_full();
                 return Err(Broken::Undone(fault));
             }
         };
         let written = Instant::now();
         if let Err(fault) = self.ledger.commit() {
             self.undo(&fault);
-            // What a commit has no room for, a purge has to make room for.
-            self.is_cramped = fault.is_full();
             return Err(Broken::Unknown(fault));
         }
-        self.is_cramped &= requests.iter().all(Request::is_purge);
         self.shared.tell(&self.ledger);
         self.shared.tally.count(&outcomes, began, written);
         Ok(outcomes)
     }
 
     /// Claims come last: a task that is submitted in the same batch finds the agent that waits for it.
-    fn carry_out(&mut self, requests: &[Request]) -> Result<Vec<Outcome>, Fault> {
-        let makes_room = requests.iter().all(Request::is_purge);
-        if !(self.is_cramped && makes_room) {
+    fn carry_out(&mut self, requests: &[Request], refusal: Option<&Fault>) -> Result<Vec<Outcome>, Fault> {
+        if refusal.is_none() {
             self.ledger.tidy()?;
         }
-        let mut outcomes = requests.iter().map(|request| self.carry_out_one(request)).collect::<Result<Vec<_>, _>>()?;
+        let mut outcomes =
+            requests.iter().map(|request| self.carry_out_one(request, refusal)).collect::<Result<Vec<_>, _>>()?;
         for (request, outcome) in requests.iter().zip(&mut outcomes) {
             match request {
                 Request::Claim(demand, decide, _) => {
@@ -206,7 +264,7 @@ impl Writer {
     }
 
     /// Carries out what does not wait for the others.
-    fn carry_out_one(&mut self, request: &Request) -> Result<Outcome, Fault> {
+    fn carry_out_one(&mut self, request: &Request, refusal: Option<&Fault>) -> Result<Outcome, Fault> {
         Ok(match request {
             Request::Commit(change, _) | Request::CommitAndClaim(change, ..) => match self.ledger.apply(change) {
                 Ok(committed) => Ok(Answer::Committed(committed)),
@@ -214,12 +272,15 @@ impl Writer {
                 Err(Setback::Broken(fault)) => return Err(fault),
             },
             Request::Purge(cutoffs, limit, _) => {
-                Ok(Answer::Purged(self.ledger.purge(cutoffs, *limit, self.is_cramped)?))
+                Ok(Answer::Purged(self.ledger.purge(cutoffs, *limit, refusal.is_some())?))
             }
-            Request::Settle(share, _) => {
-                self.ledger.move_on(*share)?;
-                Ok(Answer::Settled)
-            }
+            Request::Settle(share, _) => match refusal {
+                Some(fault) => Err(fault.clone().into()),
+                None => {
+                    self.ledger.move_on(*share)?;
+                    Ok(Answer::Settled)
+                }
+            },
             Request::Claim(..) | Request::Close => Err(StoreError::Closed),
         })
     }
@@ -227,6 +288,8 @@ impl Writer {
     fn undo(&mut self, fault: &Fault) {
         if fault.is_fatal() {
             self.shared.fail(fault.clone());
+            // Reads aside wait for this transaction to end. Nothing is written by that; if it fails, so will they.
+            self.ledger.abandon();
         } else if let Err(fault) = self.ledger.rollback() {
             // What is in memory no longer tells what is on disk.
             self.shared.fail(fault);
@@ -247,9 +310,13 @@ impl Writer {
 }
 
 impl Broken {
-    fn to(&self, requests: usize) -> Vec<Outcome> {
+    fn fault(&self) -> &Fault {
         let (Self::Undone(fault) | Self::Unknown(fault)) = self;
-        (0..requests).map(|_| Err(fault.clone().into())).collect()
+        fault
+    }
+
+    fn to(&self, requests: usize) -> Vec<Outcome> {
+        (0..requests).map(|_| Err(self.fault().clone().into())).collect()
     }
 }
 
@@ -272,6 +339,11 @@ impl Request {
             Self::Purge(..) | Self::Settle(..) | Self::Close => 1,
         };
         tasks.max(1)
+    }
+
+    /// Whether it moves what is in the journal, where that has room.
+    fn moves(&self) -> bool {
+        matches!(self, Self::Settle(..) | Self::Purge(..))
     }
 
     fn is_purge(&self) -> bool {
@@ -300,156 +372,4 @@ impl Request {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use eap_core::{Agent, Standing, Task, TaskEvent, TaskPolicy, Vitals};
-    use eap_types::{AgentId, AgentType, Capabilities, Capability, JsonObject, Labels, LeaseId, TenantId};
-
-    use super::*;
-    use crate::clock::ManualClock;
-    use crate::store::sqlite::SqliteOptions;
-    use crate::store::sqlite::checkpoint::Checkpointer;
-    use crate::store::sqlite::open::Database;
-    use crate::store::sqlite::sample::submitted;
-    use crate::store::{AgentWrite, Ask, Change, TaskWrite};
-
-    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
-
-    /// A writer without a thread: its batches are made by hand.
-    fn writer() -> (tempfile::TempDir, Writer) {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(&folder.path().join("eap.db"), &SqliteOptions::default()).unwrap();
-        let shared = Arc::new(Shared::default());
-        let (log, _) = Checkpointer::new(database.checkpointer, Arc::clone(&shared));
-        let ledger = Ledger::load(database.writer, Arc::new(ManualClock::at(NOW)), Arc::default()).unwrap();
-        (folder, Writer { requests: mpsc::channel(1).1, ledger, log, is_cramped: false, shared })
-    }
-
-    fn task(number: u8) -> Task {
-        submitted(number, NOW)
-    }
-
-    fn agent() -> Agent {
-        Agent {
-            id: AgentId::v7(NOW, [0; 10]),
-            tenant: TenantId::default(),
-            name: "translator".parse().unwrap(),
-            instance_id: None,
-            version: "1.0.0".to_owned(),
-            agent_type: AgentType::default(),
-            capabilities: Capabilities::new(["translate".parse::<Capability>().unwrap()]).unwrap(),
-            labels: Labels::default(),
-            endpoint_url: None,
-            metadata: JsonObject::default(),
-            features: None,
-            max_concurrent_tasks: 5,
-            admitted_capabilities: std::collections::BTreeSet::new(),
-            previous_token: None,
-            rotation: None,
-            registered_with: None,
-            token_sha256: None,
-            epoch: 1,
-            registered_at: NOW,
-            standing: Standing::Active,
-        }
-    }
-
-    type Answered<T> = oneshot::Receiver<Result<T, StoreError>>;
-
-    fn commit(change: Change) -> (Request, Answered<Committed>) {
-        let (reply, answered) = oneshot::channel();
-        (Request::Commit(Box::new(Prepared::of(change).unwrap()), reply), answered)
-    }
-
-    fn submit(number: u8) -> (Request, Answered<Committed>) {
-        commit(Change { tasks: vec![TaskWrite::Insert(task(number))], ..Change::default() })
-    }
-
-    fn register() -> (Request, Answered<Committed>) {
-        let write = AgentWrite::Insert(agent(), Vitals::registered(1, NOW));
-        commit(Change { agents: vec![write], ..Change::default() })
-    }
-
-    fn claim() -> (Request, Answered<Claims>) {
-        let (reply, answered) = oneshot::channel();
-        let ask = Ask {
-            agent: Arc::new(agent()),
-            max_tasks: 5,
-            request_id: None,
-            task_types: None,
-            lease: Duration::from_secs(60),
-        };
-        let decide: Arc<Decide> = Arc::new(|task, ask, now| {
-            let event = TaskEvent::Assign {
-                agent: ask.agent.id.clone(),
-                epoch: ask.agent.epoch,
-                lease_id: LeaseId::v7(now, [1; 10]),
-                request_id: None,
-                length: ask.lease,
-            };
-            Ok(task.apply(event, now, &TaskPolicy::default())?.changed().unwrap())
-        });
-        (Request::Claim(Demand { asks: vec![ask] }, decide, reply), answered)
-    }
-
-    #[test]
-    fn a_task_finds_the_agent_that_waits_in_the_same_batch() {
-        let (_folder, mut writer) = writer();
-        writer.serve(vec![register().0]);
-        let ((claim, mut claimed), (submit, mut submitted)) = (claim(), submit(1));
-        writer.serve(vec![claim, submit]);
-        assert!(submitted.try_recv().unwrap().is_ok());
-        assert_eq!(claimed.try_recv().unwrap().unwrap().answers[0].tasks.len(), 1);
-        assert_eq!(writer.shared.tally.stats().transactions, 2);
-    }
-
-    #[test]
-    fn a_request_that_breaks_its_batch_leaves_the_others_alone() {
-        let (_folder, mut writer) = writer();
-        writer.serve(vec![register().0, submit(1).0]);
-        writer.serve(vec![Request::Settle(Share::Everything, oneshot::channel().0)]);
-        writer.ledger.connection.execute_batch("UPDATE task_spec SET spec = '{}'").unwrap();
-        // So that the claim reads what is stored.
-        writer.ledger.rollback().unwrap();
-        let ((claim, mut claimed), (submit, mut submitted)) = (claim(), submit(2));
-        writer.serve(vec![claim, submit]);
-        assert!(matches!(claimed.try_recv().unwrap(), Err(StoreError::Unavailable { .. })));
-        assert!(submitted.try_recv().unwrap().is_ok());
-        assert!(writer.ledger.seq_of(task(2).id()).unwrap().is_some());
-    }
-
-    #[test]
-    fn a_failed_commit_is_no_success_for_anyone_and_what_is_known_is_undone() {
-        let (_folder, mut writer) = writer();
-        writer.serve(vec![register().0]);
-        // No commit can succeed, as on a disk that fills up at the last moment.
-        let deferred = "PRAGMA foreign_keys = ON; CREATE TABLE parent (id INTEGER PRIMARY KEY);
-             CREATE TABLE child (id INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
-             CREATE TRIGGER orphan AFTER INSERT ON journal BEGIN INSERT INTO child VALUES (7); END;";
-        writer.ledger.connection.execute_batch(deferred).unwrap();
-        let ((first, mut one), (second, mut two)) = (submit(1), submit(2));
-        writer.serve(vec![first, second]);
-        for answer in [&mut one, &mut two] {
-            assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::Unavailable { .. })));
-        }
-        assert_eq!(writer.ledger.seq_of(task(1).id()).unwrap(), None);
-        writer.ledger.connection.execute_batch("DROP TRIGGER orphan").unwrap();
-        let ((claim, mut claimed), (submit, mut submitted)) = (claim(), submit(3));
-        writer.serve(vec![submit, claim]);
-        assert!(submitted.try_recv().unwrap().is_ok());
-        assert_eq!(claimed.try_recv().unwrap().unwrap().answers[0].tasks.len(), 1);
-    }
-
-    #[test]
-    fn after_a_failure_nothing_is_written_any_more() {
-        let (_folder, mut writer) = writer();
-        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
-        writer.shared.fail(rusqlite::Error::SqliteFailure(error, None).into());
-        let ((submit, mut submitted), (claim, mut claimed)) = (submit(1), claim());
-        writer.serve(vec![submit, claim]);
-        assert!(matches!(submitted.try_recv().unwrap(), Err(StoreError::Failed { .. })));
-        assert!(matches!(claimed.try_recv().unwrap(), Err(StoreError::Failed { .. })));
-        assert_eq!(writer.ledger.seq_of(task(1).id()).unwrap(), None);
-    }
-}
+mod tests;

@@ -218,7 +218,7 @@ fn submission(tag: u64, change: u64, count: usize, bytes: usize) -> Change {
             Task::submitted(spec(TaskId::v7(NOW, random), input))
         })
         .collect();
-    let note = Note { kind: NoteKind::Submitted, attempt: None, agent: None, message: None };
+    let note = Note::of(NoteKind::Submitted);
     let row = IdempotencyKeyRow {
         scope: scope(change),
         body_sha256: [0; 32],
@@ -243,6 +243,7 @@ fn spec(id: TaskId, input: String) -> TaskSpec {
         requirements: Vec::new(),
         priority: Priority::default(),
         timeout: Duration::from_secs(3600),
+        inactivity: None,
         max_attempts: 3,
         run_at: None,
         expires_at: None,
@@ -269,10 +270,13 @@ fn agent() -> Agent {
         features: None,
         max_concurrent_tasks: 1_000,
         registered_with: None,
+        task_schemas: Default::default(),
         admitted_capabilities: BTreeSet::new(),
         token_sha256: None,
         previous_token: None,
         rotation: None,
+        orders: eap_core::Orders::default(),
+        push: None,
         epoch: 1,
         registered_at: NOW,
         standing: Standing::Active,

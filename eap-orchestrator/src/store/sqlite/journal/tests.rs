@@ -13,7 +13,7 @@ use crate::store::sqlite::ledger::Ledger;
 use crate::store::sqlite::open::Database;
 use crate::store::sqlite::rows::Prepared;
 use crate::store::sqlite::sample::submitted;
-use crate::store::{Change, ResultRow, TaskWrite, events_of};
+use crate::store::{Change, Cutoffs, EventSeq, ResultRow, TaskWrite, events_of};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
@@ -31,7 +31,7 @@ fn write(ledger: &mut Ledger, change: Change) {
 
 fn submit(ledger: &mut Ledger, number: u8) -> Task {
     let task = submitted(number, NOW);
-    let note = Note { kind: NoteKind::Submitted, attempt: None, agent: None, message: None };
+    let note = Note::of(NoteKind::Submitted);
     let events = events_of(&task, &[note], NOW);
     write(ledger, Change { tasks: vec![TaskWrite::Insert(task.clone())], events, ..Change::default() });
     task
@@ -107,7 +107,7 @@ fn what_is_here_is_in_no_table_and_is_read_back() {
     assert!(ledger.has_result(3).unwrap() && !ledger.has_result(2).unwrap());
 
     ledger.begin().unwrap();
-    ledger.tidy().unwrap();
+    ledger.settle().unwrap();
     ledger.write_down().unwrap();
     ledger.commit().unwrap();
     assert!(ledger.journal.is_empty());
@@ -179,6 +179,67 @@ fn what_is_written_anew_is_read_back_too() {
 }
 
 #[test]
+fn a_purge_without_room_takes_all_that_is_of_its_tasks_and_no_number_is_given_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path());
+    let task = submit(&mut ledger, 1);
+    let task = lease(&mut ledger, &task);
+    let old = complete(&mut ledger, &task);
+    ledger.begin().unwrap();
+    ledger.settle().unwrap();
+    ledger.commit().unwrap();
+    // What is told of it later is in the journal, before and behind what is told of another.
+    let tell = |ledger: &mut Ledger| {
+        write(ledger, Change { events: events_of(&old, &[note()], NOW), ..Change::default() });
+    };
+    tell(&mut ledger);
+    let young = submit(&mut ledger, 2);
+    tell(&mut ledger);
+    let head = ledger.head();
+
+    ledger.begin().unwrap();
+    let purged = ledger.purge(&all_that_is_over(), 10, true).unwrap();
+    ledger.write_down().unwrap();
+    ledger.commit().unwrap();
+    assert_eq!(purged.tasks, [old.id()]);
+    assert_eq!(["task", "event"].map(|table| count(&ledger, table)), [0, 0]);
+    let numbers = |ledger: &Ledger| ledger.journal.events.iter().map(|event| event.number).collect::<Vec<_>>();
+    assert_eq!(numbers(&ledger), [head.0.cast_signed() - 1]);
+    drop(ledger);
+
+    let mut ledger = open(folder.path());
+    assert_eq!(numbers(&ledger), [head.0.cast_signed() - 1]);
+    assert_eq!(ledger.head(), head);
+    assert_eq!(ledger.stored(young.id()).unwrap().unwrap().seq, 2);
+    submit(&mut ledger, 3);
+    assert_eq!(ledger.head(), EventSeq(head.0 + 1));
+    ledger.begin().unwrap();
+    ledger.settle().unwrap();
+    ledger.catch_up().unwrap();
+    ledger.commit().unwrap();
+    let rows = ["task", "event", "event_of_task", "task_of_agent"].map(|table| count(&ledger, table));
+    assert_eq!(rows, [2, 2, 2, 0]);
+}
+
+#[test]
+fn what_a_purge_without_room_took_is_not_written_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path());
+    let task = submit(&mut ledger, 1);
+    let task = lease(&mut ledger, &task);
+    complete(&mut ledger, &task);
+    ledger.begin().unwrap();
+    ledger.settle().unwrap();
+    ledger.commit().unwrap();
+    ledger.begin().unwrap();
+    ledger.purge(&all_that_is_over(), 10, true).unwrap();
+    ledger.catch_up().unwrap();
+    ledger.commit().unwrap();
+    let rows = ["task", "event", "event_of_task", "task_of_agent"].map(|table| count(&ledger, table));
+    assert_eq!(rows, [0; 4]);
+}
+
+#[test]
 fn a_task_that_is_not_over_moves_when_it_holds_up_many_rows() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path());
@@ -194,8 +255,20 @@ fn a_task_that_is_not_over_moves_when_it_holds_up_many_rows() {
     assert_eq!(["task", "journal"].map(|table| count(&ledger, table)), [1, 0]);
 }
 
+fn all_that_is_over() -> Cutoffs {
+    let never = Timestamp::UNIX_EPOCH;
+    Cutoffs {
+        tasks: NOW + Duration::from_secs(1),
+        events: never,
+        late_results: never,
+        idempotency_keys: never,
+        credentials: never,
+        agents: never,
+    }
+}
+
 fn note() -> Note {
-    Note { kind: NoteKind::Ready, attempt: None, agent: None, message: None }
+    Note::of(NoteKind::Ready)
 }
 
 #[test]

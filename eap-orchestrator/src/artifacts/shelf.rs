@@ -1,0 +1,262 @@
+//! What is uploaded for the attempts that run, over the store that keeps it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use eap_types::limits::MAX_ARTIFACTS;
+use eap_types::{AgentId, ContentDigest, ContentHasher, TaskId};
+
+use super::receiving::{Begun, Receiving};
+use super::{ArtifactKey, ArtifactStore, Kept, PIECE, SHARDS, shard_of};
+use crate::announce::lock;
+use crate::config::Capacity;
+use crate::error::Error;
+use crate::metrics::Counter;
+
+/// Which bytes of a content a part has: those from `from` to before `to`, of `total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) total: u64,
+}
+
+/// The uploads of the attempts that were heard of lately; the store has those of all.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    store: Arc<dyn ArtifactStore>,
+    attempts: Mutex<HashMap<(TaskId, u32), Uploads>>,
+    /// How many parts each agent sends at this moment.
+    receiving: Mutex<HashMap<AgentId, usize>>,
+    /// Final tasks whose uploads are those that their results name.
+    settled: Mutex<HashSet<TaskId>>,
+    /// Bytes that were kept when each shard was last looked through.
+    bytes: Mutex<Vec<u64>>,
+    /// Bytes of parts that were kept.
+    pub(crate) received: Counter,
+    /// Uploads that became whole.
+    pub(crate) completed: Counter,
+}
+
+type Uploads = BTreeMap<ContentDigest, Slot>;
+
+/// One upload.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) kept: Kept,
+    /// The digest of what is kept so far; `None` after a start.
+    pub(super) hasher: Option<ContentHasher>,
+    /// How many bytes it may take up, those not kept included.
+    pub(super) held: u64,
+    pub(super) is_busy: bool,
+    /// A write failed, so that the store has to say anew what it keeps.
+    pub(super) is_stale: bool,
+}
+
+impl Slot {
+    fn of(kept: Kept) -> Self {
+        Self { kept, hasher: None, held: kept.bytes(), is_busy: false, is_stale: false }
+    }
+}
+
+impl Shelf {
+    pub(crate) fn new(store: Arc<dyn ArtifactStore>) -> Self {
+        Self {
+            store,
+            attempts: Mutex::default(),
+            receiving: Mutex::default(),
+            settled: Mutex::default(),
+            bytes: Mutex::new(vec![0; usize::from(SHARDS)]),
+            received: Counter::default(),
+            completed: Counter::default(),
+        }
+    }
+
+    pub(super) fn store(&self) -> &dyn ArtifactStore {
+        &*self.store
+    }
+
+    /// How much is kept of a content.
+    pub(crate) async fn kept(&self, key: ArtifactKey) -> Result<Option<Kept>, Error> {
+        if let Some(uploads) = lock(&self.attempts).get(&(key.task, key.attempt)) {
+            return Ok(uploads.get(&key.digest).filter(|slot| !slot.is_stale).map(|slot| slot.kept));
+        }
+        let found = self.store.of_attempt(key.task, key.attempt).await?;
+        Ok(found.into_iter().find(|(digest, _)| *digest == key.digest).map(|(_, kept)| kept))
+    }
+
+    /// Begins to receive a part.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        agent: &AgentId,
+        key: ArtifactKey,
+        span: Span,
+        capacity: &Capacity,
+    ) -> Result<Begun, Error> {
+        self.learn(key).await?;
+        let hasher = {
+            let mut attempts = lock(&self.attempts);
+            let uploads = attempts.entry((key.task, key.attempt)).or_default();
+            let others: u64 =
+                uploads.iter().filter(|(digest, _)| **digest != key.digest).map(|(_, slot)| slot.held).sum();
+            let count = uploads.len();
+            let known = uploads.get_mut(&key.digest);
+            let kept = match &known {
+                Some(slot) if slot.is_busy => {
+                    return Err(Error::TooMany { reason: "another part of this upload is being received" });
+                }
+                Some(Slot { kept: Kept::Whole(size), .. }) if *size == span.total => return Ok(Begun::Whole),
+                Some(slot) => slot.kept,
+                None => Kept::Part(0),
+            };
+            match kept {
+                Kept::Whole(_) => return Err(Error::DigestMismatch { what: "content of another size" }),
+                Kept::Part(kept) if kept != span.from => return Err(Error::UploadOffset { kept }),
+                Kept::Part(_) => {}
+            }
+            if known.is_none() && count >= MAX_ARTIFACTS {
+                return Err(Error::UploadsFull { what: "uploads", limit: MAX_ARTIFACTS as u64 });
+            }
+            if others + span.to > capacity.artifact_bytes_per_attempt {
+                return Err(Error::UploadsFull { what: "bytes", limit: capacity.artifact_bytes_per_attempt });
+            }
+            self.count(agent, capacity.uploads_per_agent)?;
+            let slot = uploads.entry(key.digest).or_insert_with(|| Slot::of(Kept::Part(0)));
+            slot.is_busy = true;
+            slot.held = slot.held.max(span.to);
+            slot.hasher.clone()
+        };
+        let mut receiving = Receiving::new(Arc::clone(self), agent.clone(), key, span);
+        match hasher {
+            Some(hasher) => receiving.go_on(hasher),
+            None => receiving.read_again().await?,
+        }
+        Ok(Begun::Receiving(Box::new(receiving)))
+    }
+
+    /// Takes in what the store has for an attempt that was not heard of yet, or of an upload whose write failed.
+    async fn learn(&self, key: ArtifactKey) -> Result<(), Error> {
+        let is_known = |uploads: &Uploads| uploads.get(&key.digest).is_none_or(|slot| !slot.is_stale);
+        if lock(&self.attempts).get(&(key.task, key.attempt)).is_some_and(is_known) {
+            return Ok(());
+        }
+        let found = self.store.of_attempt(key.task, key.attempt).await?;
+        let mut attempts = lock(&self.attempts);
+        let uploads = attempts.entry((key.task, key.attempt)).or_default();
+        if uploads.get(&key.digest).is_some_and(|slot| slot.is_stale && !slot.is_busy) {
+            uploads.remove(&key.digest);
+        }
+        for (digest, kept) in found {
+            uploads.entry(digest).or_insert_with(|| Slot::of(kept));
+        }
+        Ok(())
+    }
+
+    fn count(&self, agent: &AgentId, limit: usize) -> Result<(), Error> {
+        let mut receiving = lock(&self.receiving);
+        let count = receiving.entry(agent.clone()).or_default();
+        if *count >= limit {
+            return Err(Error::TooMany { reason: "this agent sends too many parts at once" });
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    /// A part is received, or given up.
+    pub(super) fn ended(&self, agent: &AgentId, key: &ArtifactKey) {
+        if let Some(slot) =
+            lock(&self.attempts).get_mut(&(key.task, key.attempt)).and_then(|all| all.get_mut(&key.digest))
+        {
+            slot.is_busy = false;
+        }
+        let mut receiving = lock(&self.receiving);
+        if let Some(count) = receiving.get_mut(agent) {
+            *count -= 1;
+            if *count == 0 {
+                receiving.remove(agent);
+            }
+        }
+    }
+
+    /// Notes what became of an upload; `None` if it is gone.
+    pub(super) fn note(&self, key: &ArtifactKey, kept: Option<Kept>, hasher: Option<ContentHasher>) {
+        let mut attempts = lock(&self.attempts);
+        let Some(uploads) = attempts.get_mut(&(key.task, key.attempt)) else { return };
+        match (kept, uploads.get_mut(&key.digest)) {
+            (None, _) => drop(uploads.remove(&key.digest)),
+            (Some(kept), Some(slot)) => {
+                (slot.kept, slot.held, slot.hasher) = (kept, kept.bytes(), hasher);
+            }
+            (Some(_), None) => {}
+        }
+    }
+
+    /// The store failed, and may have done it nevertheless.
+    pub(super) fn doubt(&self, key: &ArtifactKey) {
+        if let Some(slot) =
+            lock(&self.attempts).get_mut(&(key.task, key.attempt)).and_then(|all| all.get_mut(&key.digest))
+        {
+            slot.is_stale = true;
+        }
+    }
+
+    /// A piece of what is whole.
+    pub(crate) async fn read(&self, key: ArtifactKey, size: u64, at: u64) -> io::Result<bytes::Bytes> {
+        self.store.read(key, Kept::Whole(size), at, PIECE).await
+    }
+
+    /// How many parts are being received.
+    pub(crate) fn open(&self) -> usize {
+        lock(&self.receiving).values().sum()
+    }
+
+    /// How many bytes were kept when it was last looked.
+    pub(crate) fn bytes(&self) -> u64 {
+        lock(&self.bytes).iter().sum()
+    }
+}
+
+/// What the sweeper does, shard by shard.
+impl Shelf {
+    pub(crate) async fn shard(&self, shard: u8) -> io::Result<Vec<(TaskId, Vec<u32>)>> {
+        let found = self.store.shard(shard).await?;
+        let is_there = |task: &TaskId| found.iter().any(|(found, _)| found == task);
+        lock(&self.settled).retain(|task| shard_of(*task) != shard || is_there(task));
+        lock(&self.attempts).retain(|(task, _), uploads| {
+            shard_of(*task) != shard || is_there(task) || uploads.values().any(|slot| slot.is_busy)
+        });
+        Ok(found)
+    }
+
+    pub(crate) fn counted(&self, shard: u8, bytes: u64) {
+        lock(&self.bytes)[usize::from(shard)] = bytes;
+    }
+
+    pub(crate) fn is_settled(&self, task: TaskId) -> bool {
+        lock(&self.settled).contains(&task)
+    }
+
+    /// How many bytes are kept for an attempt.
+    pub(crate) async fn bytes_of(&self, task: TaskId, attempt: u32) -> io::Result<u64> {
+        Ok(self.store.of_attempt(task, attempt).await?.iter().map(|(_, kept)| kept.bytes()).sum())
+    }
+
+    /// Removes what was uploaded for an attempt that is over.
+    pub(crate) async fn remove_attempt(&self, task: TaskId, attempt: u32) -> io::Result<()> {
+        lock(&self.attempts).remove(&(task, attempt));
+        self.store.remove_attempt(task, attempt).await
+    }
+
+    /// Removes what the recorded result of a task does not name.
+    pub(crate) async fn settle(&self, task: TaskId, attempt: u32, named: &[ContentDigest]) -> io::Result<()> {
+        for (digest, kept) in self.store.of_attempt(task, attempt).await? {
+            if !(named.contains(&digest) && matches!(kept, Kept::Whole(_))) {
+                self.store.remove(ArtifactKey::new(task, attempt, digest)).await?;
+            }
+        }
+        lock(&self.attempts).remove(&(task, attempt));
+        lock(&self.settled).insert(task);
+        Ok(())
+    }
+}

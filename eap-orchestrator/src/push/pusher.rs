@@ -1,0 +1,251 @@
+//! The pusher of one agent: asks for its tasks, sees to their delivery, and leaves it alone while it takes nothing.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eap_core::{Agent, PushHealth, PushSuspension, Standing, Task};
+use eap_types::{AgentId, AgentState, PushStop, RequestId, Timestamp};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::delivery::{Delivered, deliver};
+use super::probe::{Probe, probe};
+use super::{PUSHED, Shared};
+use crate::clock::{draw, draw_chance};
+use crate::directory::Entry;
+use crate::error::Error;
+use crate::matchmaker::{Handover, Wish};
+
+/// How long one request for tasks waits.
+const WAIT: Duration = Duration::from_secs(25);
+/// How many tasks one request asks for at most.
+const TASKS_AT_ONCE: u32 = 16;
+/// An endpoint is not probed less often than this.
+const RAREST_PROBE: Duration = Duration::from_secs(600);
+
+pub(super) struct Pusher {
+    shared: Arc<Shared>,
+    agent: AgentId,
+    work: JoinSet<Done>,
+    /// The request that is open; it keeps its id until it has an answer, so that a lost one strands nothing (G17).
+    request: Option<RequestId>,
+    /// For which of the agent's processes it asks now.
+    asking: Option<u64>,
+    deliveries: usize,
+    health: PushHealth,
+    epoch: u64,
+    probing: bool,
+    next_probe: Option<Timestamp>,
+    has_resumed: bool,
+}
+
+/// What the pusher waited for.
+pub(super) enum Done {
+    Asked { epoch: u64, answer: Result<Handover, Error> },
+    Delivered(Delivered),
+    Probed(Probe),
+}
+
+impl Pusher {
+    pub(super) fn new(shared: Arc<Shared>, agent: AgentId) -> Self {
+        Self {
+            shared,
+            agent,
+            work: JoinSet::new(),
+            request: None,
+            asking: None,
+            deliveries: 0,
+            health: PushHealth::default(),
+            epoch: 0,
+            probing: false,
+            next_probe: None,
+            has_resumed: false,
+        }
+    }
+
+    /// Works until `stop`, or until nothing is pushed to the agent any more.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let tick = self.shared.lifecycle.config.timing.sweep_interval;
+        loop {
+            let entry = self.shared.lifecycle.directory.get(&self.agent).filter(|entry| entry.agent.push.is_some());
+            match &entry {
+                None if self.work.is_empty() => return,
+                None => {}
+                Some(entry) => self.take_up(entry).await,
+            }
+            let done = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(done) = next(&mut self.work) => Some(done),
+                () = tokio::time::sleep(tick) => None,
+            };
+            match done {
+                None => {}
+                Some(Ok(done)) => self.settle(done, entry.as_deref()).await,
+                Some(Err(broken)) => {
+                    error!(error = %broken, agent.id = %self.agent, "a delivery broke; its lease will lapse");
+                    // Which one it was is not known: begin anew.
+                    self.work.shutdown().await;
+                    (self.asking, self.probing, self.deliveries, self.has_resumed) = (None, false, 0, false);
+                }
+            }
+        }
+        let grace = self.shared.lifecycle.config.timing.shutdown_grace / 2;
+        let finished = async { while self.work.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, finished).await.is_err() {
+            debug!(agent.id = %self.agent, "exchanges are cut off; the attempts are sent again after the next start");
+            self.work.shutdown().await;
+        }
+    }
+
+    /// Begins what is to be begun with the agent as it now is.
+    async fn take_up(&mut self, entry: &Arc<Entry>) {
+        let lifecycle = &self.shared.lifecycle;
+        if self.epoch != entry.agent.epoch {
+            self.epoch = entry.agent.epoch;
+            self.health = PushHealth::default();
+            self.next_probe = None;
+            // What is asked for the process before gets nothing any more, and comes back empty by itself.
+            (self.asking, self.request) = (None, None);
+        }
+        if !self.has_resumed {
+            match lifecycle.store.leases(&self.agent).await {
+                Ok(held) => {
+                    self.has_resumed = true;
+                    let held = held.into_iter().map(|held| held.record).filter(was_pushed);
+                    held.for_each(|task| self.deliver(task, true));
+                }
+                Err(error) => return warn!(%error, agent.id = %self.agent, "an agent's leases could not be read"),
+            }
+        }
+        let now = self.shared.lifecycle.clock.now();
+        self.probe_if_silent(entry, now);
+        if self.asking.is_none() && self.may_ask(&entry.agent, entry.silent_since(), now) {
+            self.ask(entry);
+        }
+    }
+
+    fn may_ask(&self, agent: &Agent, silent_since: Timestamp, now: Timestamp) -> bool {
+        let liveness = self.shared.lifecycle.config.timing.liveness();
+        let is_open = agent.push.as_ref().is_some_and(|push| push.suspended.is_none());
+        is_open
+            && agent.takes_work()
+            && agent.state(now.saturating_since(silent_since), &liveness) != AgentState::Offline
+            && self.health.admits(self.deliveries, now)
+            && self.shared.places.available_permits() > 0
+    }
+
+    /// Asks for tasks as a poll of the agent's own would.
+    fn ask(&mut self, entry: &Arc<Entry>) {
+        let is_trial = !self.health.admits(1, self.shared.lifecycle.clock.now());
+        let places = u32::try_from(self.shared.places.available_permits()).unwrap_or(u32::MAX);
+        let max_tasks = if is_trial { 1 } else { TASKS_AT_ONCE.min(places.max(1)) };
+        let entropy = &*self.shared.lifecycle.entropy;
+        let request_id = self.request.get_or_insert_with(|| {
+            let text = format!("{PUSHED}{:032x}", u128::from_le_bytes(draw(entropy)));
+            text.parse().expect("hex digits behind a word are a request id")
+        });
+        let wish = Wish { max_tasks, wait: WAIT, task_types: None, request_id: Some(request_id.clone()) };
+        let (matchmaker, entry) = (self.shared.matchmaker.clone(), Arc::clone(entry));
+        let epoch = entry.agent.epoch;
+        self.asking = Some(epoch);
+        self.work.spawn(async move { Done::Asked { epoch, answer: matchmaker.ask_for_push(&entry, wish).await } });
+    }
+
+    /// Brings an attempt; one `from_before` may have been brought by an earlier process of the server.
+    fn deliver(&mut self, task: Task, from_before: bool) {
+        self.deliveries += 1;
+        let (shared, agent) = (Arc::clone(&self.shared), self.agent.clone());
+        self.work.spawn(async move { Done::Delivered(deliver(&shared, &agent, task, from_before).await) });
+    }
+
+    /// An agent about to go offline is asked whether it is there, and so is one that is suspended.
+    fn probe_if_silent(&mut self, entry: &Arc<Entry>, now: Timestamp) {
+        let (timing, agent) = (&self.shared.lifecycle.config.timing, &entry.agent);
+        let suspended = agent.push.as_ref().and_then(|push| push.suspended);
+        let silence = match suspended {
+            Some(suspended) if !suspended.ends_by_probe() => return,
+            Some(suspended) => now.saturating_since(suspended.at),
+            None => now.saturating_since(entry.silent_since()),
+        };
+        let is_due =
+            silence >= agent.liveness(&timing.liveness()).suspect_after() && self.next_probe.is_none_or(|at| at <= now);
+        if self.probing || !is_due || matches!(agent.standing, Standing::Superseded { .. }) {
+            return;
+        }
+        self.next_probe = Some(now + (silence / 3).clamp(timing.heartbeat_interval / 2, RAREST_PROBE));
+        self.probing = true;
+        let (shared, entry) = (Arc::clone(&self.shared), Arc::clone(entry));
+        self.work.spawn(async move { Done::Probed(probe(&shared, &entry).await) });
+    }
+
+    async fn settle(&mut self, done: Done, entry: Option<&Entry>) {
+        let lifecycle = &self.shared.lifecycle;
+        let now = lifecycle.clock.now();
+        match done {
+            Done::Asked { epoch, answer: Ok(handover) } => {
+                if self.asking == Some(epoch) {
+                    (self.asking, self.request) = (None, None);
+                }
+                handover.accept().into_iter().for_each(|task| self.deliver(task, false));
+            }
+            Done::Asked { epoch, answer: Err(error) } => {
+                self.asking = self.asking.filter(|asking| *asking != epoch);
+                debug!(%error, agent.id = %self.agent, "no work for a push");
+                // The next turn asks again, under the same id.
+                tokio::time::sleep(lifecycle.config.timing.sweep_interval).await;
+            }
+            Done::Probed(Probe::Silent) => self.probing = false,
+            Done::Probed(Probe::Alive) => {
+                self.probing = false;
+                let suspended = entry.and_then(|entry| entry.agent.push.as_ref()?.suspended);
+                if let Some(suspended) = suspended.filter(PushSuspension::ends_by_probe) {
+                    // One that is there and answers tasks with errors has yet to show that it does better: the next
+                    // delivery that fails suspends it again.
+                    if suspended.why != PushStop::Status {
+                        self.health = PushHealth::default();
+                    }
+                    if let Err(error) = lifecycle.resume_push(&self.agent, self.epoch).await {
+                        warn!(%error, agent.id = %self.agent, "that pushing begins again could not be written");
+                    }
+                }
+            }
+            Done::Delivered(delivered) => {
+                self.deliveries = self.deliveries.saturating_sub(1);
+                let stop = match delivered {
+                    Delivered::Well => {
+                        self.health.succeed();
+                        None
+                    }
+                    Delivered::Over => None,
+                    Delivered::Badly { failure, retry_after } => {
+                        let chance = draw_chance(&*lifecycle.entropy);
+                        let policy = &lifecycle.config.push;
+                        self.health.fail(retry_after, now, chance, policy).then(|| PushStop::from(failure))
+                    }
+                    Delivered::Never(stop) => Some(stop),
+                };
+                if let Some(stop) = stop
+                    && let Err(error) = lifecycle.suspend_push(&self.agent, self.epoch, stop).await
+                {
+                    warn!(%error, agent.id = %self.agent, "that pushing ends could not be written");
+                }
+            }
+        }
+    }
+}
+
+/// Whether a task was leased for a push.
+fn was_pushed(task: &Task) -> bool {
+    let request = task.lease().and_then(|lease| lease.request_id.as_ref());
+    request.is_some_and(|request| request.as_str().starts_with(PUSHED))
+}
+
+async fn next(work: &mut JoinSet<Done>) -> Option<Result<Done, JoinError>> {
+    match work.join_next().await {
+        None => pending().await,
+        done => done,
+    }
+}

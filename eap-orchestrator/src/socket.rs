@@ -1,0 +1,124 @@
+//! Agents' WebSockets (docs/protocol.md section 3): tasks and news go out, frames that are calls come in.
+//!
+//! A frame is the call of the same meaning and is carried out by that call's own handler, so nothing of the rules is
+//! here. Tasks come from the matchmaker, which is asked as a poll would ask: one queue, one claim for all ways. What was
+//! leased for a socket that broke stays leased and is brought again after the next hello, so nothing is kept here that
+//! could be lost.
+
+mod asyncapi;
+mod calls;
+mod line;
+mod session;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts as _, Request};
+use axum::response::Response;
+use eap_types::socket::SUBPROTOCOL;
+use eap_types::{AgentId, limits};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::asyncapi::document as asyncapi_document;
+use self::session::Session;
+use crate::announce::lock;
+use crate::error::Error;
+use crate::http::{ApiError, be_ready, bearer, is_own_path, origin, token_text};
+use crate::lifecycle::Lifecycle;
+use crate::orchestrator::Orchestrator;
+use crate::serve::KeepsOpen;
+
+/// What one connection keeps for reading while nothing travels, and reads at once; most frames are shorter.
+const BUFFER: usize = 1024;
+
+/// The sockets that are open: one for each agent.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    lifecycle: Arc<Lifecycle>,
+    places: Arc<Semaphore>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    numbered: u64,
+    of: HashMap<AgentId, (u64, CancellationToken)>,
+}
+
+impl Sockets {
+    pub(crate) fn new(lifecycle: Arc<Lifecycle>) -> Self {
+        let places = Arc::new(Semaphore::new(lifecycle.config.capacity.sockets));
+        Self { lifecycle, places, open: Mutex::default() }
+    }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map_err(|_| Error::Busy { reason: "too many WebSockets are open" })
+    }
+
+    /// Makes this connection the agent's one; the guard says when a newer one takes its place.
+    fn enter(self: &Arc<Self>, agent: &AgentId) -> Entered {
+        let replaced = CancellationToken::new();
+        let mut open = lock(&self.open);
+        open.numbered += 1;
+        let number = open.numbered;
+        if let Some((_, older)) = open.of.insert(agent.clone(), (number, replaced.clone())) {
+            older.cancel();
+        }
+        self.lifecycle.metrics.sockets.set(open.of.len() as u64);
+        drop(open);
+        Entered { sockets: Arc::clone(self), agent: agent.clone(), number, replaced }
+    }
+}
+
+/// A connection that is its agent's one, until it goes or a newer one comes.
+#[derive(Debug)]
+struct Entered {
+    sockets: Arc<Sockets>,
+    agent: AgentId,
+    number: u64,
+    replaced: CancellationToken,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut open = lock(&self.sockets.open);
+        if open.of.get(&self.agent).is_some_and(|(number, _)| *number == self.number) {
+            open.of.remove(&self.agent);
+            self.sockets.lifecycle.metrics.sockets.set(open.of.len() as u64);
+        }
+    }
+}
+
+/// `GET …/{id}/ws`: an agent opens its socket.
+pub(crate) async fn open(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
+    be_ready(&orchestrator)?;
+    let (mut parts, _) = request.into_parts();
+    let (entry, _) = bearer(&orchestrator, &parts.headers)?;
+    orchestrator.lifecycle().heard(&entry);
+    if !is_own_path(&mut parts, &entry).await {
+        return Err(Error::UnknownAgent.into());
+    }
+    let token = token_text(&parts.headers).ok_or(Error::InvalidToken)?;
+    let (origin, keeps_open) = (origin(&parts), parts.extensions.get::<KeepsOpen>().cloned());
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
+    let upgrade = upgrade.map_err(|_| ApiError::NoUpgrade)?;
+    let place = orchestrator.sockets().place()?;
+    // What a batch of results may be, in its frame.
+    let most = orchestrator.config().capacity.result_bytes + limits::MAX_SMALL_BYTES;
+    let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(most)
+        .max_frame_size(most);
+    // A stop waits for sockets as it does for writes: they end with a word.
+    let tracked = orchestrator.lifecycle().under_way.token();
+    Ok(upgrade.on_upgrade(async move |socket| {
+        let busy = keeps_open.map(|keeps_open| keeps_open.hold());
+        Session::new(orchestrator, &entry, token, origin, most).run(socket).await;
+        drop((busy, place, tracked));
+    }))
+}
