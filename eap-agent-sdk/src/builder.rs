@@ -352,6 +352,7 @@ impl AgentBuilder {
                 Feature::DirectivesV1,
                 Feature::CancelV1,
                 Feature::RotateV1,
+                Feature::ArtifactsV1,
             ]);
         registration.task_schemas = task_schemas;
         if let Some(version) = &self.version {
@@ -512,6 +513,7 @@ impl AgentBuilder {
         let rules = LeaseRules { outage_grace: self.outage_grace, fence_locally: self.fence_locally };
         let leases = Leases::new(rules);
         let shared = Arc::new(Shared::new(leases, self.max_concurrent_tasks, self.clock, self.entropy));
+        shared.client.set(client.clone()).expect("nobody else has it yet");
         let outbox = match &data_dir {
             None => Outbox::new(None),
             Some(dir) => {

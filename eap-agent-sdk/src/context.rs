@@ -48,8 +48,8 @@ pub enum LeaseStatus {
 /// What a handler can ask and say while it works on one task; clones are of the same task.
 #[derive(Clone)]
 pub struct TaskContext {
-    state: Arc<TaskState>,
-    shared: Arc<Shared>,
+    pub(crate) state: Arc<TaskState>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl TaskContext {

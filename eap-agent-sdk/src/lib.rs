@@ -30,6 +30,7 @@ mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transport;
+mod upload;
 
 pub use agent::{Agent, AgentHandle, Status};
 pub use builder::AgentBuilder;

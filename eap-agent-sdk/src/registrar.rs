@@ -134,7 +134,9 @@ impl Registrar {
         self.epoch += 1;
         self.save(&registered.agent_id, &registered.auth_token);
         info!(agent.id = %registered.agent_id, epoch = self.epoch, "registered");
-        let max_result_bytes = registered.limits.map(|limits| limits.max_body_bytes);
+        let max_result_bytes = registered.limits.as_ref().map(|limits| limits.max_body_bytes);
+        let has_agreed = |feature| registered.features.as_ref().is_some_and(|features| features.contains(feature));
+        let max_artifact_bytes = registered.limits.as_ref().and_then(|limits| limits.max_artifact_bytes);
         Ok(Arc::new(Access {
             epoch: self.epoch,
             agent_id: registered.agent_id,
@@ -142,10 +144,11 @@ impl Registrar {
             endpoints: registered.endpoints,
             lease: registered.lease_seconds.map_or(USUAL_LEASE, Duration::from_secs).min(limits::MAX_TASK_TIMEOUT),
             #[cfg(feature = "websocket")]
-            serves_sockets: registered.features.as_ref().is_some_and(|features| features.contains(Feature::WsV1)),
+            serves_sockets: has_agreed(Feature::WsV1),
             interval: sane_interval(Duration::from_secs(registered.heartbeat_interval_seconds)),
             #[cfg(feature = "push")]
             push_secrets: self.push_secrets(registered.push_secret.as_ref()),
+            max_artifact_bytes: max_artifact_bytes.filter(|_| has_agreed(Feature::ArtifactsV1)),
             max_result_bytes: max_result_bytes
                 .map_or(limits::MAX_RESULT_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         }))

@@ -95,7 +95,10 @@ impl Running {
             span.record("trace_id", traceparent.trace_id());
             span.record("parent_id", traceparent.parent_id());
         }
-        let work = async move { handler.run(assignment, ctx).await };
+        let work = async move {
+            let output = handler.run(assignment, ctx.clone()).await?;
+            Ok(ctx.lighten(output).await)
+        };
         let abort = self.tasks.spawn(work.instrument(span));
         let live = Live { state, started: now, timeout, give_up_at: None, abort };
         self.live.insert(live.abort.id(), live);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use eap_client::{AgentClient, AgentSession};
@@ -32,6 +32,8 @@ pub(crate) struct Access {
     pub(crate) lease: Duration,
     pub(crate) interval: Duration,
     pub(crate) max_result_bytes: usize,
+    /// The largest artifact that may be sent ahead of its result, if any may.
+    pub(crate) max_artifact_bytes: Option<u64>,
     /// Whether a WebSocket was agreed on.
     #[cfg(feature = "websocket")]
     pub(crate) serves_sockets: bool,
@@ -51,6 +53,7 @@ impl Access {
             lease: self.lease,
             interval: self.interval,
             max_result_bytes: self.max_result_bytes,
+            max_artifact_bytes: self.max_artifact_bytes,
             #[cfg(feature = "websocket")]
             serves_sockets: self.serves_sockets,
             #[cfg(feature = "push")]
@@ -78,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) output_told: watch::Sender<u64>,
     /// What the newest registration gave; `None` until there is one, and while another is made.
     pub(crate) access: watch::Sender<Option<Arc<Access>>>,
+    /// What artifacts are sent with; none where handlers are tried without an orchestrator.
+    pub(crate) client: OnceLock<AgentClient>,
     pub(crate) status: watch::Sender<Status>,
     /// Whether the orchestrator asked the agent to take nothing new.
     pub(crate) paused: watch::Sender<bool>,
@@ -113,6 +118,7 @@ impl Shared {
             progress: Notify::new(),
             output_told: watch::Sender::new(0),
             access: watch::Sender::new(None),
+            client: OnceLock::new(),
             status: watch::Sender::new(Status::Connecting),
             paused: watch::Sender::new(false),
             draining: AtomicBool::new(false),

@@ -295,12 +295,22 @@ impl AgentSession {
         self.post(&self.endpoints.rotate, None, own).send().await?.read()
     }
 
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
     fn post(&self, given: &str, task: Option<TaskId>, own: impl FnOnce() -> String) -> Request<'_> {
         self.at(Method::POST, given, task, own)
     }
 
     /// Starts a call at the endpoint that the server gave, else where the protocol has it.
-    fn at(&self, method: Method, given: &str, task: Option<TaskId>, own: impl FnOnce() -> String) -> Request<'_> {
+    pub(crate) fn at(
+        &self,
+        method: Method,
+        given: &str,
+        task: Option<TaskId>,
+        own: impl FnOnce() -> String,
+    ) -> Request<'_> {
         let path = match task {
             Some(task) => given.replace("{task_id}", &task.to_string()),
             None => given.to_owned(),

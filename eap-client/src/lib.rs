@@ -14,6 +14,7 @@ mod reqwest_call;
 #[cfg(feature = "websocket")]
 mod socket;
 mod sse;
+mod upload;
 mod watch;
 mod wire;
 
@@ -28,5 +29,6 @@ pub use operator::{AgentQuery, OperatorClient};
 pub use reqwest_call::{MAX_ANSWER_BYTES, ReqwestCall};
 #[cfg(feature = "websocket")]
 pub use socket::{AgentSocket, SocketEnd, SocketEvent};
+pub use upload::Upload;
 pub use watch::{TaskNews, TaskWatch};
 pub use wire::DEFAULT_DEADLINE;

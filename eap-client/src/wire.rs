@@ -114,6 +114,11 @@ impl Request<'_> {
         self.header(header::CONTENT_TYPE, header::JSON)
     }
 
+    pub(crate) fn bytes(mut self, body: Bytes) -> Self {
+        self.body = body;
+        self.header(header::CONTENT_TYPE, header::OCTET_STREAM)
+    }
+
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.put(name, value, false);
         self

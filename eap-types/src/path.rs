@@ -153,6 +153,20 @@ pub fn release(agent: &AgentId, task: &TaskId) -> String {
     of_agent(agent, &format!("/tasks/{task}/release"))
 }
 
+/// Fills [`ARTIFACT`], relative to the base.
+#[must_use]
+pub fn artifact(agent: &AgentId, task: &TaskId, artifact: &ArtifactPath) -> String {
+    of_agent(agent, &format!("/tasks/{task}/artifacts/{}", artifact_parts(artifact)))
+}
+
+/// What stands for `{path}`: the path of an artifact with its slashes, and with nothing else that a URL would read.
+#[must_use]
+pub fn artifact_parts(artifact: &ArtifactPath) -> String {
+    let mut path = String::new();
+    artifact.as_str().split('/').for_each(|part| push_part(&mut path, part));
+    path.split_off(1)
+}
+
 /// Fills [`SOCKET`], relative to the base.
 #[must_use]
 pub fn socket(agent: &AgentId) -> String {
@@ -192,9 +206,7 @@ pub fn task_explain(task: &TaskId) -> String {
 /// Fills [`TASK_ARTIFACT`].
 #[must_use]
 pub fn task_artifact(task: &TaskId, artifact: &ArtifactPath) -> String {
-    let mut path = format!("{TASKS}/{task}/artifacts");
-    artifact.as_str().split('/').for_each(|part| push_part(&mut path, part));
-    path
+    format!("{TASKS}/{task}/artifacts/{}", artifact_parts(artifact))
 }
 
 /// Fills [`TASK_TYPE`].

@@ -1,41 +1,48 @@
 //! Files that a command wrote, as artifacts of its task.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use eap_agent_sdk::HandlerError;
-use eap_types::limits::MAX_ARTIFACTS;
+use eap_agent_sdk::{HandlerError, TaskContext};
+use eap_types::limits::{self, MAX_ARTIFACTS};
 use eap_types::{Artifact, ArtifactPath, FailureCode};
 
-/// How much the artifacts of one task may hold together, in bytes: they travel within the result's body, whose limit
-/// the server has.
-const MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// How much of the artifacts of one task may travel within its result, in bytes; the server has the limit.
+const MAX_BYTES: usize = limits::MAX_RESULT_BYTES;
 
-/// Reads every regular file below `dir`, in order of path. Symbolic links are not followed.
+/// Makes an artifact of every regular file below `dir`, in order of path. Symbolic links are not followed. Large files are
+/// sent ahead of the result, where the server takes that.
 ///
 /// # Errors
 ///
 /// There are more files or bytes than a result can carry (RESOURCE_EXHAUSTED), a name cannot travel, or a file cannot be
-/// read.
-pub(super) fn collect(dir: &Path) -> Result<Vec<Artifact>, HandlerError> {
+/// read or sent.
+pub(super) async fn collect(dir: &Path, ctx: &TaskContext) -> Result<Vec<Artifact>, HandlerError> {
+    let found = dir.to_owned();
+    let found = tokio::task::spawn_blocking(move || files(&found)).await;
+    let mut artifacts = Vec::new();
+    let mut room = MAX_BYTES;
+    for (path, file) in found.map_err(|_| HandlerError::retry("reading the artifacts was cut off"))?? {
+        let mime_type = mime_type(path.as_str());
+        let artifact = ctx.artifact_file(path, file).await?;
+        room = room
+            .checked_sub(artifact.content.len())
+            .ok_or_else(|| exhausted(format!("the artifacts have more than {MAX_BYTES} bytes")))?;
+        artifacts.push(match mime_type {
+            Some(mime_type) => artifact.with_mime_type(mime_type),
+            None => artifact,
+        });
+    }
+    Ok(artifacts)
+}
+
+/// The regular files below `dir`, in order of path, with their names as they travel.
+fn files(dir: &Path) -> Result<Vec<(ArtifactPath, PathBuf)>, HandlerError> {
     let mut files = Vec::new();
     list(dir, &mut files)?;
     files.sort();
-    let mut artifacts = Vec::new();
-    let mut room = MAX_BYTES;
-    for file in files {
-        let path = path_of(&file, dir)?;
-        let mut bytes = Vec::new();
-        File::open(&file)
-            .and_then(|file| file.take(room + 1).read_to_end(&mut bytes))
-            .map_err(|error| failed(&error))?;
-        room = room
-            .checked_sub(bytes.len() as u64)
-            .ok_or_else(|| exhausted(format!("the artifacts have more than {MAX_BYTES} bytes")))?;
-        artifacts.push(artifact(path, &bytes));
-    }
-    Ok(artifacts)
+    files.into_iter().map(|file| Ok((path_of(&file, dir)?, file))).collect()
 }
 
 fn list(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), HandlerError> {
@@ -61,15 +68,6 @@ fn path_of(file: &Path, dir: &Path) -> Result<ArtifactPath, HandlerError> {
         return Err(HandlerError::fatal(format!("the artifact {} has a name that is not UTF-8", name.display())));
     };
     text.parse().map_err(|error| HandlerError::fatal(format!("the artifact {text} cannot be sent: {error}")))
-}
-
-fn artifact(path: ArtifactPath, bytes: &[u8]) -> Artifact {
-    let mime_type = mime_type(path.as_str());
-    let artifact = Artifact::from_bytes(path, bytes);
-    match mime_type {
-        Some(mime_type) => artifact.with_mime_type(mime_type),
-        None => artifact,
-    }
 }
 
 /// The kinds that commands write most; others are text or bytes.
@@ -101,6 +99,11 @@ fn exhausted(message: String) -> HandlerError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
+    use eap_agent_sdk::Task;
+    use eap_agent_sdk::testing::TestTask;
+
     use super::*;
 
     #[test]
@@ -113,7 +116,7 @@ mod tests {
         fs::write(at("a"), "").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", at("link")).unwrap();
         std::os::unix::fs::symlink("/etc", at("dir-link")).unwrap();
-        let artifacts = collect(dir.path()).unwrap();
+        let artifacts = collected(dir.path()).unwrap();
         let seen: Vec<_> = artifacts.iter().map(|one| (one.path.as_str(), one.mime_type.as_str())).collect();
         assert_eq!(
             seen,
@@ -122,19 +125,20 @@ mod tests {
         assert_eq!(artifacts[1].bytes().unwrap(), [0xff, 0x00]);
     }
 
+    /// Where nothing can be sent ahead.
     #[test]
     fn too_many_and_too_large_are_for_the_agent_to_say() {
         let dir = tempfile::tempdir().unwrap();
         let large = File::create(dir.path().join("large")).unwrap();
-        large.set_len(MAX_BYTES).unwrap();
-        assert_eq!(collect(dir.path()).unwrap().len(), 1);
-        large.set_len(MAX_BYTES + 1).unwrap();
-        assert_eq!(collect(dir.path()).unwrap_err().code(), FailureCode::ResourceExhausted);
+        large.set_len(MAX_BYTES as u64).unwrap();
+        assert_eq!(collected(dir.path()).unwrap().len(), 1);
+        large.set_len(MAX_BYTES as u64 + 1).unwrap();
+        assert_eq!(collected(dir.path()).unwrap_err().code(), FailureCode::ResourceExhausted);
         large.set_len(0).unwrap();
         for number in 0..MAX_ARTIFACTS {
             File::create(dir.path().join(number.to_string())).unwrap();
         }
-        let error = collect(dir.path()).unwrap_err();
+        let error = collected(dir.path()).unwrap_err();
         assert_eq!(error.code(), FailureCode::ResourceExhausted);
         assert!(!error.is_retryable());
     }
@@ -143,6 +147,19 @@ mod tests {
     fn a_name_that_cannot_travel_is_named() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a\\b"), "").unwrap();
-        assert!(collect(dir.path()).unwrap_err().message().contains("a\\b"));
+        assert!(collected(dir.path()).unwrap_err().message().contains("a\\b"));
+    }
+
+    /// What a handler makes of this folder.
+    fn collected(dir: &Path) -> Result<Vec<Artifact>, HandlerError> {
+        let (dir, (made, found)) = (dir.to_owned(), std::sync::mpsc::channel());
+        TestTask::new("work").input("x").run_blocking(move |_: Task<String>, ctx: TaskContext| {
+            let (dir, made) = (dir.clone(), made.clone());
+            async move {
+                made.send(collect(&dir, &ctx).await).unwrap();
+                Ok(())
+            }
+        });
+        found.recv().unwrap()
     }
 }

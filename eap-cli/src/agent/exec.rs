@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use eap_agent_sdk::{Handler, HandlerError, Output, TaskContext};
-use eap_types::{Artifact, Assignment, FailureCode};
+use eap_types::{Assignment, FailureCode};
 use nix::unistd::{AccessFlags, access};
 use serde_json::json;
 use tempfile::TempDir;
@@ -97,7 +97,7 @@ impl Exec {
                     return Err(HandlerError::retry(unread.to_string()).with_output(output_of(&finished, status)));
                 }
                 let data = output_of(&finished, status);
-                let artifacts = collect(dir.to_owned()).await?;
+                let artifacts = artifacts::collect(dir, ctx).await?;
                 let mut output = Output::of(&data)?;
                 output.artifacts = artifacts;
                 Ok(output)
@@ -146,12 +146,6 @@ impl Scratch {
         // The runtime ends: dropping what waits there removes the directory.
         let _ = removing.await;
     }
-}
-
-/// Reads what the command wrote.
-async fn collect(dir: PathBuf) -> Result<Vec<Artifact>, HandlerError> {
-    let reading = tokio::task::spawn_blocking(move || artifacts::collect(&dir));
-    reading.await.map_err(|_| HandlerError::retry("reading the artifacts was cut off"))?
 }
 
 fn output_of(finished: &Finished, status: ExitStatus) -> serde_json::Value {

@@ -224,7 +224,7 @@ fn what_agents_take_is_shown_instead_of_submitting() {
 #[test]
 fn artifacts_become_files_in_a_folder_and_nowhere_else() {
     let server = Server::start(&[], &[]);
-    let script = r#"cd "$EAP_ARTIFACTS_DIR"; mkdir deep; printf text > deep/a.md; printf '\377\000' > b; [ "$(cat)" = bad ] && : > nul"#;
+    let script = r#"cd "$EAP_ARTIFACTS_DIR"; mkdir deep; printf text > deep/a.md; printf '\377\000' > b; head -c 9000000 /dev/zero > z; [ "$(cat)" = bad ] && : > nul"#;
     let _agent = server.agent(&[], &[], &format!("{script}; true"));
     let submit = |input: &str| {
         let submit = ["task", "submit", "--capability", "work", "--wait", "--json", "--input", input];
@@ -240,11 +240,13 @@ fn artifacts_become_files_in_a_folder_and_nowhere_else() {
     assert_eq!(std::fs::read(dir.join("b")).unwrap(), [0xff, 0x00]);
     assert_eq!((&fetched[0]["path"], &fetched[0]["bytes"]), (&"b".into(), &2.into()));
     assert_eq!(fetched[1]["mime_type"], "text/markdown");
+    // More than a result may have: it was uploaded.
+    assert_eq!(std::fs::read(dir.join("z")).unwrap(), vec![0; 9_000_000]);
     let again = fetch(&id, &[]).expect(1);
     assert!(again.stderr.contains("already"), "{again:?}");
     std::fs::remove_dir_all(&dir).unwrap();
     let shown = fetch(&id, &[]).expect(0).stdout;
-    assert_eq!(shown.lines().count(), 3, "{shown}");
+    assert_eq!(shown.lines().count(), 4, "{shown}");
     let dangerous = fetch(&submit("bad"), &[]).expect(1);
     assert!(dangerous.stderr.contains("`nul`"), "{dangerous:?}");
 

@@ -85,12 +85,7 @@ async fn one_of_four_of_everything() {
         config.push.max_tries = 100;
     }
     every_with(stubborn, "20 completed at the first attempt; 20 runs", async |world: World| {
-        // By chance, or the same call of a round would be lost each time.
-        let mut chance = 4_u32;
-        world.lose(move |_, _| {
-            chance = chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            chance >> 30 == 0
-        });
+        world.lose_one_of_four(|_| true);
         let agent = world.start_agent().await;
         // A process that does not know yet that it is registered may lose what is pushed to it.
         online(&agent).await;

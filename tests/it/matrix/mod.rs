@@ -4,6 +4,7 @@
 //! A scenario is a test. It runs in all cells of the matrix at once, tells in each what became of its tasks, and every
 //! cell has to tell the same. With `--nocapture` each scenario prints its row of the table of outcomes.
 
+mod artifacts;
 mod cancels;
 mod ends;
 mod leaves;

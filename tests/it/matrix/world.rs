@@ -164,6 +164,18 @@ impl World {
         });
     }
 
+    /// Loses one of four of these; by chance, or the same call of a round would be lost each time.
+    pub(super) fn lose_one_of_four(&self, which: impl Fn(&str) -> bool + Send + 'static) {
+        let mut chance = 4_u32;
+        self.lose(move |what, _| {
+            let is_one = which(what);
+            if is_one {
+                chance = chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            }
+            is_one && chance >> 30 == 0
+        });
+    }
+
     /// How much was lost so far.
     pub(super) fn lost(&self) -> usize {
         self.network.lost.load(Ordering::SeqCst)
