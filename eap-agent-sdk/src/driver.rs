@@ -117,7 +117,7 @@ enum Wake {
     Stop,
     Access,
     Recovered,
-    Resumed,
+    Paused,
     Timer,
     Ended(Joined),
     Released(LeaseKey, bool),
@@ -173,7 +173,7 @@ impl Driver {
                 end = &mut self.heart_end => Wake::HeartEnded(heart_outcome(end)),
                 () = self.stop.cancelled(), if matches!(self.phase, Phase::Working) => Wake::Stop,
                 Ok(()) = self.access.changed() => Wake::Access,
-                Ok(()) = self.paused.changed() => Wake::Resumed,
+                Ok(()) = self.paused.changed() => Wake::Paused,
                 () = self.shared.recovered.notified() => Wake::Recovered,
                 // The time for a handler to end begins with the next tick.
                 () = self.shared.leases.stops.notified() => Wake::Timer,
@@ -192,7 +192,8 @@ impl Driver {
                 Wake::Access => self.reconnect(now),
                 // What waited for the orchestrator to come back need wait no longer.
                 Wake::Recovered => self.outbox.hurry(now),
-                Wake::Resumed | Wake::Timer => {}
+                Wake::Paused => self.hand_back_while_paused(now),
+                Wake::Timer => {}
                 Wake::Ended(joined) => {
                     if let Some(conclusion) = self.running.conclude(joined, now) {
                         self.carry_out(conclusion, now).await;
@@ -292,19 +293,32 @@ impl Driver {
         self.transport.disconnect();
         self.shared.draining.store(true, Ordering::Relaxed);
         #[cfg(feature = "push")]
-        self.hand_back_untaken(now);
+        {
+            self.shared.counter.close();
+            self.hand_back_untaken(now, "the agent stops");
+        }
         self.shared.status.send_replace(Status::Draining);
         self.shared.nudge.notify_one();
     }
 
     /// What was pushed and nobody took up yet goes back.
     #[cfg(feature = "push")]
-    fn hand_back_untaken(&mut self, now: Instant) {
-        for assignment in self.shared.counter.close() {
+    fn hand_back_untaken(&mut self, now: Instant, why: &str) {
+        for assignment in self.shared.counter.untaken() {
             let state = self.shared.leases.hold(&assignment, now, now, FAR);
             if let Some(state) = state {
-                self.release(state.key, state.attempt, "the agent stops", true);
+                self.release(state.key, state.attempt, why, true);
             }
+        }
+    }
+
+    /// An agent that is to take nothing new gives back what came just before and nobody took up.
+    fn hand_back_while_paused(&mut self, now: Instant) {
+        if *self.paused.borrow_and_update() {
+            #[cfg(feature = "push")]
+            self.hand_back_untaken(now, "the agent drains");
+            #[cfg(not(feature = "push"))]
+            let _ = now;
         }
     }
 
@@ -312,9 +326,9 @@ impl Driver {
     async fn keep(&mut self, result: TaskResult, now: Instant) {
         let waits = self.shared.leases.close_output(key_of(&result));
         #[cfg(feature = "push")]
-        {
+        if self.takes_pushes {
             self.shared.counter.finish(&result);
-            if result.lease_id.is_none() && self.takes_pushes {
+            if result.lease_id.is_none() {
                 // An older orchestrator takes the answer, and no report.
                 self.shared.leases.remove(key_of(&result));
                 match result.status {

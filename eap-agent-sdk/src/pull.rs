@@ -81,9 +81,32 @@ impl Pull {
     }
 
     /// Whether a request has no answer yet.
-    #[cfg(feature = "websocket")]
+    #[cfg(any(feature = "push", feature = "websocket"))]
     pub(crate) fn is_out(&self) -> bool {
         self.on_its_way.is_some()
+    }
+
+    /// Whether a request is to be repeated, since its answer may be lost.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Forgets a request that is not out: what it may have got is brought on another way.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn let_go(&mut self) {
+        self.open.take_if(|_| self.on_its_way.is_none());
+    }
+
+    /// Repeats the request that has no answer until it has one, and asks for nothing more. Safe to drop.
+    #[cfg(feature = "websocket")]
+    pub(crate) async fn complete(&mut self) -> Option<Received> {
+        if self.on_its_way.is_none() {
+            self.open.as_ref()?;
+            sleep_until(self.not_before.into()).await;
+            self.on_its_way = Some(self.ask(1));
+        }
+        self.finish().await
     }
 
     /// Tasks may have been lost on another way: the next request has them brought again.

@@ -176,6 +176,8 @@ impl Running {
 
     fn count(&self) {
         self.shared.running.store(self.live.len(), Ordering::Relaxed);
+        #[cfg(feature = "push")]
+        self.shared.slots.store(self.tasks.len(), Ordering::Relaxed);
     }
 }
 

@@ -94,6 +94,9 @@ pub(crate) struct Shared {
     pub(crate) recovered: Notify,
     /// How many handlers run.
     pub(crate) running: AtomicUsize,
+    /// How many places they take up, with those that were given up and do not end.
+    #[cfg(feature = "push")]
+    pub(crate) slots: AtomicUsize,
     /// Whether the orchestrator asked for a new token, and there is none yet.
     pub(crate) rotation_wanted: AtomicBool,
     /// Where pushed tasks come in.
@@ -125,6 +128,8 @@ impl Shared {
             drain_told: watch::Sender::new(false),
             recovered: Notify::new(),
             running: AtomicUsize::new(0),
+            #[cfg(feature = "push")]
+            slots: AtomicUsize::new(0),
             rotation_wanted: AtomicBool::new(false),
             #[cfg(feature = "push")]
             counter: crate::push::Counter::default(),

@@ -100,7 +100,7 @@ impl Socketed {
             State::Open(open) => tokio::select! {
                 biased;
                 event = open.socket.next() => Woke::Event(event),
-                received = pull.finish(), if pull.is_out() => Woke::Received(received),
+                received = pull.complete(), if pull.is_unanswered() => Woke::Received(received),
             },
         }
     }
@@ -109,6 +109,8 @@ impl Socketed {
         match opened {
             Ok(socket) => {
                 info!("tasks come over a WebSocket");
+                // What an earlier poll got was brought with the hello.
+                self.pull.let_go();
                 self.state = State::Open(Open { socket, since: Instant::now(), granted: 0 });
                 None
             }
@@ -194,6 +196,10 @@ impl Open {
 impl Transport for Socketed {
     fn connect(&mut self, access: &Arc<Access>, session: AgentSession) {
         self.pull.connect(access, session.clone());
+        if matches!(self.state, State::Open(_)) {
+            // What it brought and nobody read is brought again.
+            self.pull.has_missed();
+        }
         self.link = Some((access.clone(), session));
         // Another token wants another socket.
         self.state = State::Closed;
@@ -214,7 +220,7 @@ impl Transport for Socketed {
                 return self.pull.next(free).await;
             }
             if let State::Open(open) = &mut self.state
-                && !self.pull.is_out()
+                && !self.pull.is_unanswered()
             {
                 open.grant(free);
                 self.shared.note_poll(if free == 0 { "full" } else { "connected" }, false);

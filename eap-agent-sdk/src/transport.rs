@@ -10,7 +10,7 @@ use eap_types::Assignment;
 
 use crate::shared::Access;
 
-/// Brings assignments. Long-poll is the one there is (`pull.rs`); push and sockets join here.
+/// Brings assignments: by long-poll (`pull.rs`), as what was pushed (`push`), over a WebSocket (`socket.rs`).
 #[async_trait]
 pub(crate) trait Transport: fmt::Debug + Send {
     /// Goes on with a new registration.

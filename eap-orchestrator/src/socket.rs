@@ -8,6 +8,7 @@
 mod asyncapi;
 mod calls;
 mod line;
+mod order;
 mod session;
 
 use std::collections::HashMap;
@@ -32,6 +33,10 @@ use crate::serve::KeepsOpen;
 
 /// What one connection keeps for reading while nothing travels, and reads at once; most frames are shorter.
 const BUFFER: usize = 1024;
+/// The largest payload of a message.
+const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// How many connections of one agent may have said nothing yet.
+const MAX_GREETINGS: u32 = 4;
 
 /// The sockets that are open: one for each agent.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub(crate) struct Sockets {
 struct Open {
     numbered: u64,
     of: HashMap<AgentId, (u64, CancellationToken)>,
+    /// Connections that have said nothing yet.
+    greetings: HashMap<AgentId, u32>,
 }
 
 impl Sockets {
@@ -56,6 +63,17 @@ impl Sockets {
     fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         place.map_err(|_| Error::Busy { reason: "too many WebSockets are open" })
+    }
+
+    /// Lets a connection of this agent in that has yet to say hello.
+    fn greet(self: &Arc<Self>, agent: &AgentId) -> Result<Greeting, Error> {
+        let mut open = lock(&self.open);
+        let count = open.greetings.entry(agent.clone()).or_default();
+        if *count >= MAX_GREETINGS {
+            return Err(Error::TooMany { reason: "connections of this agent wait for their hello" });
+        }
+        *count += 1;
+        Ok(Greeting { sockets: Arc::clone(self), agent: agent.clone() })
     }
 
     /// Makes this connection the agent's one; the guard says when a newer one takes its place.
@@ -70,6 +88,25 @@ impl Sockets {
         self.lifecycle.metrics.sockets.set(open.of.len() as u64);
         drop(open);
         Entered { sockets: Arc::clone(self), agent: agent.clone(), number, replaced }
+    }
+}
+
+/// A connection before its hello.
+#[derive(Debug)]
+struct Greeting {
+    sockets: Arc<Sockets>,
+    agent: AgentId,
+}
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        let mut open = lock(&self.sockets.open);
+        if let Some(count) = open.greetings.get_mut(&self.agent) {
+            *count -= 1;
+            if *count == 0 {
+                open.greetings.remove(&self.agent);
+            }
+        }
     }
 }
 
@@ -96,6 +133,9 @@ impl Drop for Entered {
 pub(crate) async fn open(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
     be_ready(&orchestrator)?;
     let (mut parts, _) = request.into_parts();
+    if parts.headers.contains_key(http::header::ORIGIN) {
+        return Err(Error::Forbidden { reason: "a page in a browser opens no agent's WebSocket" }.into());
+    }
     let (entry, _) = bearer(&orchestrator, &parts.headers)?;
     orchestrator.lifecycle().heard(&entry);
     if !is_own_path(&mut parts, &entry).await {
@@ -106,8 +146,9 @@ pub(crate) async fn open(orchestrator: Orchestrator, request: Request) -> Result
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
     let upgrade = upgrade.map_err(|_| ApiError::NoUpgrade)?;
     let place = orchestrator.sockets().place()?;
-    // What a batch of results may be, in its frame.
-    let most = orchestrator.config().capacity.result_bytes + limits::MAX_SMALL_BYTES;
+    let greeting = orchestrator.sockets().greet(&entry.agent.id)?;
+    // Larger results go by HTTP, whose bodies share a budget.
+    let most = orchestrator.config().capacity.result_bytes.min(MAX_MESSAGE_BYTES) + limits::MAX_SMALL_BYTES;
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
         .read_buffer_size(BUFFER)
@@ -118,7 +159,7 @@ pub(crate) async fn open(orchestrator: Orchestrator, request: Request) -> Result
     let tracked = orchestrator.lifecycle().under_way.token();
     Ok(upgrade.on_upgrade(async move |socket| {
         let busy = keeps_open.map(|keeps_open| keeps_open.hold());
-        Session::new(orchestrator, &entry, token, origin, most).run(socket).await;
+        Session::new(orchestrator, &entry, token, origin, most).run(socket, greeting).await;
         drop((busy, place, tracked));
     }))
 }

@@ -23,6 +23,12 @@ pub const CLOSE_SILENT: u16 = 4408;
 pub const CLOSE_REPLACED: u16 = 4409;
 /// The code of a close for want of the subprotocol.
 pub const CLOSE_VERSION: u16 = 4426;
+/// The code of a close that answers the other side's own (RFC 6455, section 7.4.1).
+pub const CLOSE_NORMAL: u16 = 1000;
+/// The code of a close because what came is larger than a frame may be, or no message (RFC 6455, section 7.4.1).
+pub const CLOSE_UNREADABLE: u16 = 1009;
+/// The code of a close for a fault of the server's own; the next try may go better (RFC 6455, section 7.4.1).
+pub const CLOSE_FAULT: u16 = 1011;
 /// The code of a close by a server that stops; it comes back (RFC 6455 registry).
 pub const CLOSE_RESTART: u16 = 1012;
 /// The code of a close because the other side does not read what it is sent.

@@ -143,6 +143,12 @@ async fn an_answer_of_no_use_fails_the_attempt_and_says_how() {
         (Turn::raw(200, "{".to_owned()), no_result),
         (Turn::raw(202, r#"{"status":"accepted"}"#.to_owned()), no_result),
         (Turn::status(401), "its answer has status 401"),
+        (
+            Turn::result(
+                json!({"status": "completed", "artifacts": [{"path": "a", "content": "", "sha256": "0".repeat(64)}]}),
+            ),
+            "its answer cannot be recorded: No upload of this attempt with this digest is whole.",
+        ),
     ] {
         let endpoint = Endpoint::start([wrong, done()]).await;
         let agent = older(&server, &endpoint).await;
@@ -398,6 +404,24 @@ async fn after_410_nothing_is_pushed_until_the_agent_registers_again() {
     pushed_to(&server, "AGENT-P", &endpoint, json!({"features": features})).await;
     until_status(&server, &id, "completed").await;
     assert_eq!(endpoint.received().len(), 2);
+}
+
+/// What an older process's endpoint says late is not about the newer one's.
+#[tokio::test]
+async fn a_late_410_of_an_older_endpoint_leaves_the_newer_one_alone() {
+    let server = server().await;
+    let gone = Turn::LateStatus(Duration::from_millis(1500), 410);
+    let (older, newer) = (Endpoint::start([gone]).await, Endpoint::start([done(), done()]).await);
+    pushed_to(&server, "AGENT-P", &older, json!({})).await;
+    server.operator().submit(json!({})).await;
+    older.until(1).await;
+    let agent = pushed_to(&server, "AGENT-P", &newer, json!({})).await;
+    let id = server.operator().submit(json!({})).await;
+    until_status(&server, &id, "completed").await;
+    eventually("the older one has answered", async || (older.answered() == 1).then_some(())).await;
+    let id = server.operator().submit(json!({})).await;
+    until_status(&server, &id, "completed").await;
+    assert_eq!(server.operator().agent(&agent.id).await.expect(200)["push"], json!({}));
 }
 
 #[tokio::test]

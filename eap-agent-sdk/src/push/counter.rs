@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use eap_types::{Assignment, TaskResult};
+use eap_types::{Assignment, ResultStatus, TaskResult};
 use tokio::sync::{Notify, watch};
 
 use crate::leases::LeaseKey;
@@ -98,6 +98,10 @@ impl Counter {
             open.send_replace(Some(End::Result(Arc::clone(&result))));
         }
         state.done.retain(|(known, ..)| *known != key);
+        if key.lease.is_none() && result.status != ResultStatus::Completed {
+            // Without numbers the next attempt looks like a repeat.
+            return;
+        }
         state.done.push_back((key, result, bytes));
         state.done_bytes = state.done.iter().map(|(_, _, bytes)| bytes).sum();
         while state.done.len() > REMEMBERED || (state.done_bytes > REMEMBERED_BYTES && state.done.len() > 1) {
@@ -113,11 +117,14 @@ impl Counter {
         }
     }
 
-    /// Takes nothing new from now on; gives what nobody took up.
-    pub(crate) fn close(&self) -> Vec<Assignment> {
-        let mut state = self.lock();
-        state.is_closed = true;
-        state.queue.drain(..).map(|(assignment, _)| assignment).collect()
+    /// Takes nothing new from now on.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+    }
+
+    /// What nobody took up.
+    pub(crate) fn untaken(&self) -> Vec<Assignment> {
+        self.lock().queue.drain(..).map(|(assignment, _)| assignment).collect()
     }
 
     /// Tells everybody who still waits that there will be no result.
@@ -175,7 +182,8 @@ mod tests {
         assert!(matches!(counter.offer(assignment(3), 1, 3), Offered::Full));
         assert!(matches!(counter.offer(assignment(3), 1, 0), Offered::Closed));
         assert!(matches!(counter.offer(assignment(1), 1, 0), Offered::Taken(_)), "it is known");
-        assert_eq!(counter.close().len(), 2);
+        counter.close();
+        assert_eq!(counter.untaken().len(), 2);
         assert!(matches!(counter.offer(assignment(3), 0, 3), Offered::Closed));
         let Offered::Taken(end) = counter.offer(assignment(1), 0, 3) else { panic!("it is known") };
         counter.give_up(LeaseKey::of(&assignment(1)));

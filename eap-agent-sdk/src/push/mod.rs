@@ -1,6 +1,6 @@
 //! Tasks that the orchestrator brings: an endpoint of the agent's own, or a router in its author's service.
 
-mod bounded;
+mod accept;
 mod caller;
 mod counter;
 mod serve;

@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::bounded::Bounded;
+use super::accept::accept;
 use super::caller::{is_orchestrator, may_be_orchestrator};
 use super::counter::{End, Offered};
 use crate::leases::LeaseKey;
@@ -49,15 +49,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 /// Serves them on a listener of the agent's own until `stop`.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: impl Future<Output = ()> + Send + 'static) {
     let connections = CONNECTIONS + shared.max_tasks as usize;
-    let served = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => {
-            let bounded = Bounded::new(listener, connections);
-            axum::serve(bounded, router(shared)).with_graceful_shutdown(stop).await
-        }
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
-        warn!(%error, "the agent's endpoint ended");
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => accept(&listener, &router(shared), connections, stop).await,
+        Err(error) => warn!(%error, "the agent's endpoint ended"),
     }
 }
 
@@ -94,7 +88,8 @@ async fn task(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let may_be_async = assignment.lease_id.is_some() && prefers_async(&parts.headers);
     let takes_nothing = *shared.paused.borrow() || shared.draining.load(Ordering::Relaxed);
     let most = if takes_nothing { 0 } else { shared.max_tasks as usize };
-    let offered = shared.counter.offer(assignment, shared.leases.len(), most);
+    let held = shared.leases.len().max(shared.slots.load(Ordering::Relaxed));
+    let offered = shared.counter.offer(assignment, held, most);
     let mut end = match offered {
         Offered::Done(result) => return answer(200, &*result),
         Offered::Full => {

@@ -41,12 +41,17 @@ impl Transport for Pushed {
             {
                 return Received::Tasks { assignments, asked };
             }
-            let polled = if *self.suspended.borrow_and_update() { free } else { 0 };
+            let polls = *self.suspended.borrow_and_update();
+            let polled = if polls { free } else { 0 };
+            if !polls {
+                self.shared.note_poll(if free == 0 { "full" } else { "connected" }, false);
+            }
+            let is_asking = polls || self.pull.is_out();
             tokio::select! {
                 biased;
                 () = self.shared.counter.arrived.notified(), if free > 0 => {}
                 Ok(()) = self.suspended.changed() => {}
-                received = self.pull.next(polled) => return received,
+                received = self.pull.next(polled), if is_asking => return received,
             }
         }
     }

@@ -63,7 +63,7 @@ impl Exchange {
     }
 
     /// Notes that nobody who was sent it has it.
-    pub(crate) fn is_untaken(&self) {
+    pub(crate) fn note_untaken(&self) {
         if let Some(stage @ Stage::SentTo(_)) = lock(&self.exchanges.0).get_mut(&self.lease) {
             *stage = Stage::Untaken;
         }
@@ -87,7 +87,7 @@ mod tests {
         let exchange = exchanges.begin(lease, false);
         assert!(!exchanges.give_up(lease, 1), "it is still to come");
         assert!(exchange.send_to(1) && !exchanges.give_up(lease, 1));
-        exchange.is_untaken();
+        exchange.note_untaken();
         assert!(!exchanges.give_up(lease, 2), "it comes to this one");
         assert!(exchange.send_to(2) && !exchanges.give_up(lease, 2));
         assert!(exchanges.give_up(lease, 3) && !exchange.send_to(3));

@@ -168,7 +168,7 @@ impl Desk {
         let (mut again, mut keys) = (Vec::new(), Vec::new());
         for mut poll in empty_handed {
             let agent = poll.ask.agent.id.clone();
-            let was_freed = state.is_back(&agent).is_some_and(|freed| freed > news);
+            let was_freed = state.comes_back(&agent).is_some_and(|freed| freed > news);
             keys.extend(state.unplaced_since(news, &agent, Some(&poll)));
             if was_freed {
                 again.push(poll);
@@ -220,7 +220,7 @@ impl State {
     }
 
     /// One of an agent's polls is back; the newest news that the agent has room again since they went out.
-    fn is_back(&mut self, agent: &AgentId) -> Option<u64> {
+    fn comes_back(&mut self, agent: &AgentId) -> Option<u64> {
         self.polls_out = self.polls_out.saturating_sub(1);
         let out = self.out_of.get_mut(agent)?;
         out.polls = out.polls.saturating_sub(1);

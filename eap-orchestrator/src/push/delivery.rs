@@ -32,9 +32,9 @@ pub(super) enum Delivered {
     Never(PushStop),
 }
 
-/// Brings an attempt to its agent and writes down what comes back.
-pub(super) async fn deliver(shared: &Arc<Shared>, agent: &AgentId, task: Task, from_before: bool) -> Delivered {
-    let Some(lease) = task.lease().cloned() else { return Delivered::Over };
+/// Brings an attempt to its agent and writes down what comes back; says of which epoch's process that tells something.
+pub(super) async fn deliver(shared: &Arc<Shared>, agent: &AgentId, task: Task, from_before: bool) -> (u64, Delivered) {
+    let Some(lease) = task.lease().cloned() else { return (0, Delivered::Over) };
     let span = debug_span!("push", task.id = %task.id(), agent.id = %agent, attempt = lease.attempt);
     Delivery { shared, agent, task: &task, lease, from_before }.run().instrument(span).await
 }
@@ -55,7 +55,13 @@ enum End {
 }
 
 impl Delivery<'_> {
-    async fn run(self) -> Delivered {
+    async fn run(self) -> (u64, Delivered) {
+        let mut epoch = 0;
+        let delivered = self.bring(&mut epoch).await;
+        (epoch, delivered)
+    }
+
+    async fn bring(&self, epoch: &mut u64) -> Delivered {
         let lifecycle = &self.shared.lifecycle;
         let id = self.task.id();
         let open = lifecycle.exchanges.begin(self.lease.lease_id, self.from_before);
@@ -64,7 +70,7 @@ impl Delivery<'_> {
         // What ended before this is seen by the lease, whose renewal is refused then.
         let end = tokio::select! {
             biased;
-            answer = exchange(self.shared, self.agent, self.task, &self.lease, &open, self.from_before) =>
+            answer = exchange(self.shared, self.agent, self.task, &self.lease, &open, epoch, self.from_before) =>
                 End::Answered(answer),
             () = &mut ended => End::TaskOver,
             () = self.keep_lease() => End::LeaseLost,
@@ -134,14 +140,22 @@ impl Delivery<'_> {
 
     /// Writes down a result by the way of a reported one. A store in trouble is waited for, as long as the lease holds;
     /// after that the attempt is another's, or comes again.
-    async fn record(&self, result: TaskResult) {
+    async fn record(&self, mut result: TaskResult) {
         let lifecycle = &self.shared.lifecycle;
         let mut pause = Duration::from_millis(50);
         loop {
             let Some(entry) = lifecycle.directory.get(self.agent) else { return };
             match lifecycle.record(&entry.agent, self.task.id(), result.clone()).await {
-                Err(error @ (Error::Store(_) | Error::Busy { .. } | Error::Broken)) => {
+                Err(error @ (Error::Store(_) | Error::Artifacts(_) | Error::Busy { .. } | Error::Broken)) => {
                     warn!(%error, "the answer to a push could not be written yet");
+                }
+                // It names what was not uploaded. A result without artifacts is taken.
+                Err(Error::Invalid { problems }) if !result.artifacts.is_empty() => {
+                    let why = problems.first().map_or("", |problem| problem.message.as_str());
+                    let message = format!("the push to the agent failed: its answer cannot be recorded: {why}");
+                    result = TaskResult::failed(self.task.id(), FailureCode::Internal, message)
+                        .with_lease(self.lease.lease_id, self.lease.attempt);
+                    continue;
                 }
                 Err(refused) => return debug!(%refused, "the answer to a push came too late"),
                 Ok(_) => return,

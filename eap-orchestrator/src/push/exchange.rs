@@ -44,19 +44,21 @@ pub(super) enum Answer {
 
 /// Sends an attempt until there is an answer of use.
 ///
-/// With `may_have`, an earlier try may have reached the agent already.
+/// With `may_have`, an earlier try may have reached the agent already. `epoch` is that of the process it was about last.
 pub(super) async fn exchange(
     shared: &Shared,
     agent: &AgentId,
     task: &Task,
     lease: &Lease,
     open: &Exchange,
+    epoch: &mut u64,
     mut may_have: bool,
 ) -> Answer {
     let lifecycle = &shared.lifecycle;
     for tries in 1.. {
         // Looked up anew: it may have registered again meanwhile, at another endpoint.
         let Some(entry) = lifecycle.directory.get(agent) else { return Answer::Over };
+        *epoch = entry.agent.epoch;
         let Some(push) = &entry.agent.push else { return Answer::Over };
         if let Some(suspended) = push.suspended {
             return Answer::Never { stop: suspended.why, may_have };
@@ -71,7 +73,7 @@ pub(super) async fn exchange(
             Err(outcome) => outcome,
         };
         if outcome.is_untaken() && !may_have {
-            open.is_untaken();
+            open.note_untaken();
         }
         let chance = draw_chance(&*lifecycle.entropy);
         match lifecycle.config.push.after(outcome, tries, deduplicates, chance) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use eap_core::{Agent, PushHealth, PushSuspension, Standing, Task};
 use eap_types::{AgentId, AgentState, PushStop, RequestId, Timestamp};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -22,7 +22,7 @@ use crate::matchmaker::{Handover, Wish};
 const WAIT: Duration = Duration::from_secs(25);
 /// How many tasks one request asks for at most.
 const TASKS_AT_ONCE: u32 = 16;
-/// An endpoint is not probed less often than this.
+/// An endpoint is not probed less often than this, unless its agent beats as rarely.
 const RAREST_PROBE: Duration = Duration::from_secs(600);
 
 pub(super) struct Pusher {
@@ -31,8 +31,7 @@ pub(super) struct Pusher {
     work: JoinSet<Done>,
     /// The request that is open; it keeps its id until it has an answer, so that a lost one strands nothing (G17).
     request: Option<RequestId>,
-    /// For which of the agent's processes it asks now.
-    asking: Option<u64>,
+    asking: Option<Asking>,
     deliveries: usize,
     health: PushHealth,
     epoch: u64,
@@ -41,10 +40,17 @@ pub(super) struct Pusher {
     has_resumed: bool,
 }
 
+/// An open request for tasks.
+struct Asking {
+    /// For which of the agent's processes.
+    epoch: u64,
+    asked: AbortHandle,
+}
+
 /// What the pusher waited for.
 pub(super) enum Done {
     Asked { epoch: u64, answer: Result<Handover, Error> },
-    Delivered(Delivered),
+    Delivered { epoch: u64, delivered: Delivered },
     Probed(Probe),
 }
 
@@ -84,6 +90,8 @@ impl Pusher {
             match done {
                 None => {}
                 Some(Ok(done)) => self.settle(done, entry.as_deref()).await,
+                // It was withdrawn.
+                Some(Err(ended)) if ended.is_cancelled() => {}
                 Some(Err(broken)) => {
                     error!(error = %broken, agent.id = %self.agent, "a delivery broke; its lease will lapse");
                     // Which one it was is not known: begin anew.
@@ -150,15 +158,26 @@ impl Pusher {
         let wish = Wish { max_tasks, wait: WAIT, task_types: None, request_id: Some(request_id.clone()) };
         let (matchmaker, entry) = (self.shared.matchmaker.clone(), Arc::clone(entry));
         let epoch = entry.agent.epoch;
-        self.asking = Some(epoch);
-        self.work.spawn(async move { Done::Asked { epoch, answer: matchmaker.ask_for_push(&entry, wish).await } });
+        let asked =
+            self.work.spawn(async move { Done::Asked { epoch, answer: matchmaker.ask_for_push(&entry, wish).await } });
+        self.asking = Some(Asking { epoch, asked });
+    }
+
+    /// Takes back what it asks for. The next request has the same id: it gets what this one was given meanwhile.
+    fn withdraw(&mut self) {
+        if let Some(Asking { asked, .. }) = self.asking.take() {
+            asked.abort();
+        }
     }
 
     /// Brings an attempt; one `from_before` may have been brought by an earlier process of the server.
     fn deliver(&mut self, task: Task, from_before: bool) {
         self.deliveries += 1;
         let (shared, agent) = (Arc::clone(&self.shared), self.agent.clone());
-        self.work.spawn(async move { Done::Delivered(deliver(&shared, &agent, task, from_before).await) });
+        self.work.spawn(async move {
+            let (epoch, delivered) = deliver(&shared, &agent, task, from_before).await;
+            Done::Delivered { epoch, delivered }
+        });
     }
 
     /// An agent about to go offline is asked whether it is there, and so is one that is suspended.
@@ -175,24 +194,24 @@ impl Pusher {
         if self.probing || !is_due || matches!(agent.standing, Standing::Superseded { .. }) {
             return;
         }
-        self.next_probe = Some(now + (silence / 3).clamp(timing.heartbeat_interval / 2, RAREST_PROBE));
+        self.next_probe = Some(now + (silence / 3).min(RAREST_PROBE).max(timing.heartbeat_interval / 2));
         self.probing = true;
         let (shared, entry) = (Arc::clone(&self.shared), Arc::clone(entry));
         self.work.spawn(async move { Done::Probed(probe(&shared, &entry).await) });
     }
 
     async fn settle(&mut self, done: Done, entry: Option<&Entry>) {
-        let lifecycle = &self.shared.lifecycle;
+        let lifecycle = Arc::clone(&self.shared.lifecycle);
         let now = lifecycle.clock.now();
         match done {
             Done::Asked { epoch, answer: Ok(handover) } => {
-                if self.asking == Some(epoch) {
-                    (self.asking, self.request) = (None, None);
+                if self.asking.take_if(|asking| asking.epoch == epoch).is_some() {
+                    self.request = None;
                 }
                 handover.accept().into_iter().for_each(|task| self.deliver(task, false));
             }
             Done::Asked { epoch, answer: Err(error) } => {
-                self.asking = self.asking.filter(|asking| *asking != epoch);
+                self.asking.take_if(|asking| asking.epoch == epoch);
                 debug!(%error, agent.id = %self.agent, "no work for a push");
                 // The next turn asks again, under the same id.
                 tokio::time::sleep(lifecycle.config.timing.sweep_interval).await;
@@ -212,9 +231,11 @@ impl Pusher {
                     }
                 }
             }
-            Done::Delivered(delivered) => {
+            Done::Delivered { epoch, delivered } => {
                 self.deliveries = self.deliveries.saturating_sub(1);
                 let stop = match delivered {
+                    // An older process, perhaps at another endpoint, says nothing of this one.
+                    _ if epoch != self.epoch => None,
                     Delivered::Well => {
                         self.health.succeed();
                         None
@@ -223,9 +244,14 @@ impl Pusher {
                     Delivered::Badly { failure, retry_after } => {
                         let chance = draw_chance(&*lifecycle.entropy);
                         let policy = &lifecycle.config.push;
-                        self.health.fail(retry_after, now, chance, policy).then(|| PushStop::from(failure))
+                        let is_long = self.health.fail(retry_after, now, chance, policy);
+                        self.withdraw();
+                        is_long.then(|| PushStop::from(failure))
                     }
-                    Delivered::Never(stop) => Some(stop),
+                    Delivered::Never(stop) => {
+                        self.withdraw();
+                        Some(stop)
+                    }
                 };
                 if let Some(stop) = stop
                     && let Err(error) = lifecycle.suspend_push(&self.agent, self.epoch, stop).await

@@ -4,11 +4,11 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use eap_types::socket::{Frame, FrameKind};
-use eap_types::{AgentId, Secret, TaskId, header};
+use eap_types::{AgentId, ErrorCode, ProblemBody, Secret, TaskId, header};
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::auth::Origin;
 use crate::http::{Called, PathIds, in_process};
@@ -26,8 +26,18 @@ pub(super) struct Caller {
 pub(super) struct Answered {
     pub(super) status: StatusCode,
     pub(super) kind: FrameKind,
-    pub(super) reference: u64,
+    /// The frame; one that could not be read has no number.
+    pub(super) reference: Option<u64>,
     pub(super) payload: Option<Box<RawValue>>,
+}
+
+impl Answered {
+    /// The refusal of a frame that is no call.
+    pub(super) fn refusal(reference: Option<u64>, code: ErrorCode, detail: &str) -> Self {
+        let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        let payload = to_raw_value(&ProblemBody::new(code, detail, "")).ok();
+        Self { status, kind: FrameKind::Error, reference, payload }
+    }
 }
 
 /// Which call a frame is; `None` if it is none.
@@ -79,5 +89,5 @@ async fn answered(response: Response, answers: FrameKind, reference: u64) -> Ans
     let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let payload = String::from_utf8(body.into()).ok().and_then(|text| RawValue::from_string(text).ok());
     let kind = if status.is_success() { answers } else { FrameKind::Error };
-    Answered { status, kind, reference, payload }
+    Answered { status, kind, reference: Some(reference), payload }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use eap_types::Timestamp;
 use eap_types::socket::{Frame, FrameKind};
-use eap_types::{ProblemBody, Timestamp};
 use futures_util::SinkExt as _;
 use futures_util::stream::SplitSink;
 use serde::Serialize;
@@ -41,25 +41,15 @@ impl Line {
         self.send(kind, None, now, payload).await
     }
 
-    /// Answers a frame of the other side.
+    /// Answers a frame of the other side; one that could not be read has no number.
     pub(super) async fn answer(
         &mut self,
         kind: FrameKind,
-        reference: u64,
+        reference: Option<u64>,
         now: Timestamp,
         payload: Option<Box<RawValue>>,
     ) -> Result<(), End> {
-        self.send(kind, Some(reference), now, payload).await
-    }
-
-    /// Refuses a frame; one that could not be read has no number.
-    pub(super) async fn refuse(
-        &mut self,
-        reference: Option<u64>,
-        now: Timestamp,
-        problem: &ProblemBody,
-    ) -> Result<(), End> {
-        self.send(FrameKind::Error, reference, now, to_raw_value(problem).ok()).await
+        self.send(kind, reference, now, payload).await
     }
 
     async fn send(

@@ -8,24 +8,25 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket};
 use eap_core::{Standing, Task};
 use eap_types::socket::{
-    CLOSE_GONE, CLOSE_REPLACED, CLOSE_RESTART, CLOSE_SILENT, CLOSE_UNAUTHORIZED, CLOSE_VERSION, CancelNotice, Credit,
-    Established, Frame, FrameKind, Hello,
+    CLOSE_FAULT, CLOSE_GONE, CLOSE_NORMAL, CLOSE_REPLACED, CLOSE_RESTART, CLOSE_SILENT, CLOSE_UNAUTHORIZED,
+    CLOSE_UNREADABLE, CLOSE_VERSION, CancelNotice, Credit, Established, Frame, FrameKind, Hello,
 };
 use eap_types::{
-    AgentId, Directive, DirectiveId, DirectiveKind, ErrorCode, LeaseId, LeaseReply, ProblemBody, Secret, TaskId,
-    Timestamp,
+    AgentId, Directive, DirectiveId, DirectiveKind, ErrorCode, LeaseId, LeaseReply, Secret, TaskId, Timestamp,
 };
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesOrdered, FuturesUnordered, SplitStream};
+use futures_util::stream::{FuturesUnordered, SplitStream};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
-use super::Entered;
 use super::calls::{Answered, Caller, call_of};
 use super::line::{End, Line};
+use super::order::{Calls, tasks_of};
+use super::{Entered, Greeting};
 use crate::auth::{AgentToken, Origin};
+use crate::clock::draw;
 use crate::directory::Entry;
 use crate::error::Error;
 use crate::matchmaker::{Handover, Wish};
@@ -46,6 +47,9 @@ const PING: Duration = Duration::from_secs(20);
 const IDLE: Duration = Duration::from_secs(60);
 /// How often it is looked whether the agent and its token still are, and what there is to tell.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// So many directives are remembered as told.
+const MOST_TOLD: usize = 1024;
 
 const UNREADABLE: &str = "the frame is not a JSON object with `type` and `id`";
 
@@ -106,12 +110,12 @@ impl Session {
         self.orchestrator().lifecycle().clock.now()
     }
 
-    pub(super) async fn run(mut self, socket: WebSocket) {
+    pub(super) async fn run(mut self, socket: WebSocket, greeting: Greeting) {
         let has_protocol = socket.protocol().is_some();
         let (sink, mut stream) = socket.split();
         let mut line = Line::new(sink);
         let end = if has_protocol {
-            self.serve(&mut line, &mut stream).await.unwrap_or_else(|end| end)
+            self.serve(&mut line, &mut stream, greeting).await.unwrap_or_else(|end| end)
         } else {
             End { code: CLOSE_VERSION, why: "the subprotocol is eap.v1+json" }
         };
@@ -120,12 +124,18 @@ impl Session {
     }
 
     /// Ends with a word for the other side, either way.
-    async fn serve(&mut self, line: &mut Line, stream: &mut SplitStream<WebSocket>) -> Result<End, End> {
+    async fn serve(
+        &mut self,
+        line: &mut Line,
+        stream: &mut SplitStream<WebSocket>,
+        greeting: Greeting,
+    ) -> Result<End, End> {
         line.tell(FrameKind::Established, self.now(), &self.established()).await?;
         let mut ends = FuturesUnordered::<BoxFuture<'static, ()>>::new();
         let entered = self.hello(line, stream, &mut ends).await?;
+        drop(greeting);
         let stop = self.orchestrator().stopping().clone();
-        let mut calls = FuturesOrdered::<BoxFuture<'static, Answered>>::new();
+        let mut calls = Calls::default();
         let mut asking: Option<Asked> = None;
         let (mut look, mut ping) = (Instant::now(), Instant::now() + PING);
         let mut silent = Instant::now() + IDLE;
@@ -183,10 +193,9 @@ impl Session {
                     match self.read(came)? {
                         Read::Nothing => {}
                         Read::Unreadable => {
-                            let problem = ProblemBody::new(ErrorCode::MalformedJson, UNREADABLE, "");
-                            line.refuse(None, self.now(), &problem).await?;
+                            calls.answer(Answered::refusal(None, ErrorCode::MalformedJson, UNREADABLE));
                         }
-                        Read::Frame(frame) => self.take(line, *frame, &mut calls).await?,
+                        Read::Frame(frame) => self.take(*frame, &mut calls),
                     }
                 }
             }
@@ -196,7 +205,10 @@ impl Session {
     fn established(&self) -> Established {
         let timing = &self.orchestrator().config().timing;
         let mut established = Established::new(self.agent().clone(), self.now());
-        established.heartbeat_interval_seconds = timing.heartbeat_interval.as_secs();
+        let entry = self.orchestrator().lifecycle().directory.get(self.agent());
+        let interval = timing.heartbeat_interval;
+        let interval = entry.map_or(interval, |entry| entry.agent.orders.interval(interval));
+        established.heartbeat_interval_seconds = interval.as_secs();
         established.ping_seconds = PING.as_secs();
         established.idle_seconds = IDLE.as_secs();
         established.max_frame_bytes = self.max_frame_bytes as u64;
@@ -222,8 +234,9 @@ impl Session {
         };
         let hello: Hello = match payload(&frame) {
             Ok(hello) => hello,
-            Err(problem) => {
-                line.refuse(Some(frame.id), self.now(), &problem).await?;
+            Err(Malformed) => {
+                let refusal = malformed(frame.id);
+                line.answer(refusal.kind, refusal.reference, self.now(), refusal.payload).await?;
                 return Err(silent);
             }
         };
@@ -231,20 +244,23 @@ impl Session {
         let listed: HashSet<LeaseId> = hello.tasks.iter().map(|held| held.lease_id).collect();
         let missing = self.orchestrator().lifecycle().unlisted(self.agent(), self.epoch, &listed).await;
         let Ok(missing) = missing else {
-            return Err(End { code: CLOSE_RESTART, why: "the store does not answer" });
+            return Err(End { code: CLOSE_FAULT, why: "the store does not answer" });
         };
         self.assign(line, &missing, ends).await?;
-        line.answer(FrameKind::Ack, frame.id, self.now(), None).await?;
+        line.answer(FrameKind::Ack, Some(frame.id), self.now(), None).await?;
         Ok(entered)
     }
 
     fn read(&self, came: Option<Result<Message, axum::Error>>) -> Result<Read, End> {
-        let gone = End { code: CLOSE_RESTART, why: "the other side closed" };
         if let Some(entry) = self.orchestrator().lifecycle().directory.get(self.agent()) {
             self.orchestrator().lifecycle().heard(&entry);
         }
         match came {
-            None | Some(Err(_) | Ok(Message::Close(_))) => Err(gone),
+            None | Some(Ok(Message::Close(_))) => Err(End { code: CLOSE_NORMAL, why: "the other side closed" }),
+            Some(Err(error)) => {
+                debug!(%error, agent.id = %self.agent(), "a WebSocket cannot be read");
+                Err(End { code: CLOSE_UNREADABLE, why: "what came is too large or no message" })
+            }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Read::Nothing),
             Some(Ok(Message::Binary(_))) => Ok(Read::Unreadable),
             Some(Ok(Message::Text(text))) => Ok(match serde_json::from_str::<Frame>(&text) {
@@ -255,39 +271,26 @@ impl Session {
     }
 
     /// Takes a frame in: a call begins, anything else is done with at once.
-    async fn take(
-        &mut self,
-        line: &mut Line,
-        frame: Frame,
-        calls: &mut FuturesOrdered<BoxFuture<'static, Answered>>,
-    ) -> Result<(), End> {
-        let Some(kind) = frame.kind() else {
-            let problem = ProblemBody::new(ErrorCode::ValidationError, "no frame of this type is known", "");
-            return line.refuse(Some(frame.id), self.now(), &problem).await;
-        };
-        if let Some(called) = call_of(kind) {
-            let caller = Arc::clone(&self.caller);
-            calls.push_back(Box::pin(async move { caller.call(called, frame).await }));
-            return Ok(());
-        }
+    fn take(&mut self, frame: Frame, calls: &mut Calls) {
+        let refused = |detail| Answered::refusal(Some(frame.id), ErrorCode::ValidationError, detail);
+        let Some(kind) = frame.kind() else { return calls.answer(refused("no frame of this type is known")) };
         match kind {
             FrameKind::Credit => match payload::<Credit>(&frame) {
                 Ok(credit) if (1..=MAX_CREDIT).contains(&credit.tasks) => {
                     self.credit = (self.credit + credit.tasks).min(MAX_CREDIT);
-                    Ok(())
                 }
-                Ok(_) => {
-                    let problem = ProblemBody::new(ErrorCode::ValidationError, "credit is 1 to 1000 tasks", "");
-                    line.refuse(Some(frame.id), self.now(), &problem).await
-                }
-                Err(problem) => line.refuse(Some(frame.id), self.now(), &problem).await,
+                Ok(_) => calls.answer(refused("credit is 1 to 1000 tasks")),
+                Err(Malformed) => calls.answer(malformed(frame.id)),
             },
             // Words that change nothing here: what counts is the lease, which the claim has begun.
-            FrameKind::TaskAccepted | FrameKind::Ack | FrameKind::Pong => Ok(()),
-            _ => {
-                let problem = ProblemBody::new(ErrorCode::ValidationError, "an agent does not send this frame now", "");
-                line.refuse(Some(frame.id), self.now(), &problem).await
-            }
+            FrameKind::TaskAccepted | FrameKind::Ack | FrameKind::Pong => {}
+            _ => match call_of(kind) {
+                Some(called) => {
+                    let caller = Arc::clone(&self.caller);
+                    calls.begin(tasks_of(&frame), async move { caller.call(called, frame).await });
+                }
+                None => calls.answer(refused("an agent does not send this frame now")),
+            },
         }
     }
 
@@ -303,13 +306,16 @@ impl Session {
     /// Asks for tasks as a poll of the agent's own would.
     fn ask(&self) -> Option<Asked> {
         let orchestrator = self.caller.orchestrator.clone();
-        let entry = orchestrator.lifecycle().directory.get(&self.caller.agent)?;
+        // Tasks of a newer registration are not for this connection.
+        let entry = orchestrator.lifecycle().directory.get(&self.caller.agent);
+        let entry = entry.filter(|entry| entry.agent.epoch == self.epoch)?;
+        // Leased under an id, what is on its way when the connection breaks stays the agent's, and is brought again.
+        let id = format!("ws:{:032x}", u128::from_le_bytes(draw(&*orchestrator.lifecycle().entropy)));
         let wish = Wish {
             max_tasks: self.credit.min(TASKS_AT_ONCE),
             wait: WAIT,
             task_types: None,
-            // Nobody repeats it: what is on its way when the connection breaks goes back to the queue.
-            request_id: None,
+            request_id: Some(id.parse().expect("hex digits behind a word are a request id")),
         };
         Some(Box::pin(async move { orchestrator.matchmaker().ask_for_push(&entry, wish).await }))
     }
@@ -333,6 +339,10 @@ impl Session {
 
     /// Sees whether the agent and its token still are, and tells what is to be told.
     async fn look(&mut self, line: &mut Line) -> Result<(), End> {
+        if self.told.len() > MOST_TOLD {
+            // What still stands is told once more.
+            self.told.clear();
+        }
         let lifecycle = self.orchestrator().lifecycle();
         let is_there = |entry: &Entry| !matches!(entry.agent.standing, Standing::Deregistered { .. });
         let Some(entry) = lifecycle.directory.get(self.agent()).filter(|entry| is_there(entry)) else {
@@ -372,15 +382,17 @@ enum Read {
     Frame(Box<Frame>),
 }
 
-fn payload<T: DeserializeOwned>(frame: &Frame) -> Result<T, Box<ProblemBody>> {
+/// A payload is not what a frame of its type carries.
+struct Malformed;
+
+fn payload<T: DeserializeOwned>(frame: &Frame) -> Result<T, Malformed> {
     let text = frame.payload.as_ref().map_or("{}", |payload| payload.get());
-    serde_json::from_str(text).map_err(|_| {
-        Box::new(ProblemBody::new(
-            ErrorCode::ValidationError,
-            "the payload is not what a frame of this type carries",
-            "",
-        ))
-    })
+    serde_json::from_str(text).map_err(|_| Malformed)
+}
+
+fn malformed(number: u64) -> Answered {
+    let detail = "the payload is not what a frame of this type carries";
+    Answered::refusal(Some(number), ErrorCode::ValidationError, detail)
 }
 
 /// A future that ends with a task.

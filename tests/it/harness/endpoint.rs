@@ -1,5 +1,6 @@
 //! An agent's endpoint that plays what the test says, one turn for each request; after that it says 503.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use futures_util::stream;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -24,6 +25,8 @@ pub(crate) enum Turn {
     Result(Value),
     /// The same after a while.
     Late(Duration, Value),
+    /// Answers with a status after a while.
+    LateStatus(Duration, u16),
     /// Breaks off in the middle of the answer.
     Cut,
     /// Says nothing for so long that everybody gives up.
@@ -60,6 +63,7 @@ pub(crate) struct Pushed {
 struct Shared {
     turns: Mutex<Vec<Turn>>,
     received: Mutex<Vec<Pushed>>,
+    answered_late: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -71,7 +75,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     pub(crate) async fn start(turns: impl IntoIterator<Item = Turn>) -> Self {
-        let shared = Arc::new(Shared { turns: Mutex::new(turns.into_iter().collect()), received: Mutex::default() });
+        let shared = Arc::new(Shared { turns: Mutex::new(turns.into_iter().collect()), ..Shared::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
         let router = Router::new().fallback(play).with_state(Arc::clone(&shared));
@@ -85,6 +89,11 @@ impl Endpoint {
 
     pub(crate) fn received(&self) -> Vec<Pushed> {
         self.shared.received.lock().expect("no endpoint panics").clone()
+    }
+
+    /// How many late statuses were given.
+    pub(crate) fn answered(&self) -> usize {
+        self.shared.answered_late.load(Ordering::SeqCst)
     }
 
     /// Waits until so many requests have come.
@@ -139,6 +148,13 @@ async fn play(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Resp
         Turn::Late(pause, members) => {
             tokio::time::sleep(pause).await;
             result(members)
+        }
+        Turn::LateStatus(pause, status) => {
+            tokio::time::sleep(pause).await;
+            shared.answered_late.fetch_add(1, Ordering::SeqCst);
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::from_u16(status).expect("the planned status is one");
+            response
         }
         Turn::Cut => {
             let halves = [Ok(Bytes::from_static(b"{\"task_id\":")), Err(std::io::Error::other("the cable is cut"))];

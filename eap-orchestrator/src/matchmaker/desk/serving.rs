@@ -137,7 +137,7 @@ impl Desk {
     fn are_back<'p>(&self, polls: impl Iterator<Item = &'p Poll>) {
         let mut state = None;
         for poll in polls {
-            state.get_or_insert_with(|| lock(&self.state)).is_back(&poll.ask.agent.id);
+            state.get_or_insert_with(|| lock(&self.state)).comes_back(&poll.ask.agent.id);
         }
     }
 }
