@@ -22,6 +22,7 @@ pub(crate) enum AgentCommand {
     Get(show::GetArgs),
     Drain(show::DrainArgs),
     Resume(show::ResumeArgs),
+    Interval(show::IntervalArgs),
     RotateToken(show::RotateTokenArgs),
 }
 
@@ -44,6 +45,10 @@ pub(crate) async fn run(command: AgentCommand) -> Result<Exit, Failure> {
         AgentCommand::Resume(args) => {
             logging::start(LogFormat::Text, "warn")?;
             show::resume(args).await
+        }
+        AgentCommand::Interval(args) => {
+            logging::start(LogFormat::Text, "warn")?;
+            show::interval(args).await
         }
         AgentCommand::RotateToken(args) => {
             logging::start(LogFormat::Text, "warn")?;

@@ -1,4 +1,4 @@
-//! `eap agent list`, `get`, `drain`, `resume` and `rotate-token`.
+//! `eap agent list`, `get`, `drain`, `resume`, `interval` and `rotate-token`.
 
 use clap::Args;
 use eap_client::AgentQuery;
@@ -81,6 +81,26 @@ pub(crate) struct ResumeArgs {
     json: bool,
 }
 
+/// Have an agent beat at another interval.
+///
+/// It is kept with the agent, over restarts and registrations; `eap agent get` shows whether it has heard.
+#[derive(Args, Debug)]
+pub(crate) struct IntervalArgs {
+    /// The agent's id, as `eap agent list` shows it.
+    agent_id: AgentId,
+
+    /// Seconds between two heartbeats, 1 to 3600.
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the agent as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Drains an agent.
 pub(super) async fn drain(args: DrainArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
@@ -92,6 +112,13 @@ pub(super) async fn drain(args: DrainArgs) -> Result<Exit, Failure> {
 pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
     let agent = args.server.repeat(|| client.resume_agent(&args.agent_id)).await?;
+    told(&agent, args.json)
+}
+
+/// Sets how often an agent beats.
+pub(super) async fn interval(args: IntervalArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let agent = args.server.repeat(|| client.set_agent_interval(&args.agent_id, args.seconds)).await?;
     told(&agent, args.json)
 }
 

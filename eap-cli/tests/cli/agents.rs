@@ -22,4 +22,10 @@ fn a_drained_agent_gets_no_work_until_it_is_resumed() {
     assert_eq!((&resumed["state"], resumed.get("drain")), (&"online".into(), None));
     run(&mut server.eap(&["task", "get", &task, "--wait"])).expect(0);
     run(&mut server.eap(&["agent", "drain", "nobody"])).expect(3);
+
+    run(&mut server.eap(&["agent", "interval", &id, "7"])).expect(0);
+    let shown = run(&mut server.eap(&["agent", "get", &id])).expect(0).stdout;
+    assert!(shown.contains("every 7 s"), "{shown}");
+    let refused = run(&mut server.eap(&["agent", "interval", &id, "0"])).expect(2);
+    assert!(refused.stderr.contains("1..=3600"), "{refused:?}");
 }
