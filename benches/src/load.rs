@@ -16,6 +16,7 @@ use crate::BoxError;
 use crate::connection::Connection;
 use crate::host::{Host, Sample, Side};
 use crate::requests::{self, Agent, Assignments, Stamps};
+use crate::socket;
 use crate::usage::Usage;
 
 /// Who calls, and for how long.
@@ -29,6 +30,8 @@ pub(crate) struct Load {
     pub(crate) per_lease: usize,
     /// Tasks that may be under way at once.
     pub(crate) window: usize,
+    /// Whether agents take and report tasks over WebSockets.
+    pub(crate) over_sockets: bool,
     #[serde(skip)]
     pub(crate) warm_up: Duration,
     #[serde(skip)]
@@ -82,7 +85,7 @@ pub(crate) fn rounded(number: f64) -> f64 {
 }
 
 /// What submitters and agents share; all run on one thread.
-struct Shared {
+pub(crate) struct Shared {
     stamps: Stamps,
     window: Semaphore,
     stopping: Cell<bool>,
@@ -103,6 +106,25 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Tasks that were submitted then have come to their agent.
+    pub(crate) fn started(&self, submitted: &[u64]) {
+        for &since in submitted {
+            self.record(&self.start, since);
+        }
+    }
+
+    /// The results of tasks that were submitted then were acknowledged.
+    pub(crate) fn finished(&self, submitted: &[u64]) {
+        for &since in submitted {
+            self.record(&self.whole, since);
+        }
+        self.done.set(self.done.get() + submitted.len() as u64);
+        self.window.add_permits(submitted.len());
+        self.all_done.notify_one();
+    }
+}
+
 impl Load {
     /// Runs against `host` and checks afterwards that every task that was taken in was done.
     pub(crate) async fn run(&self, mut host: Host) -> Result<Throughput, BoxError> {
@@ -120,7 +142,12 @@ impl Load {
         });
         let mut working = JoinSet::new();
         for (agent, connection) in requests::agents(host.address, self.agents, host.side == Side::Ours).await? {
-            working.spawn_local(self.work(Rc::clone(&shared), agent, connection));
+            let shared = Rc::clone(&shared);
+            if self.over_sockets {
+                working.spawn_local(socket::work(shared, agent, host.address, self.per_lease));
+            } else {
+                working.spawn_local(self.work(shared, agent, connection));
+            }
         }
         let mut submitting = JoinSet::new();
         for _ in 0..self.submitters {
@@ -139,7 +166,9 @@ impl Load {
         let (before, after) = tokio::select! {
             measured = measured => measured?,
             Some(failed) = working.join_next() => return Err(ended_early(failed)),
-            Some(failed) = submitting.join_next() => return Err(ended_early(failed)),
+            Some(failed) = submitting.join_next() => {
+                return Err(ended_early(failed.map(|ended| ended.map_err(BoxError::from))));
+            }
         };
 
         shared.stopping.set(true);
@@ -178,7 +207,7 @@ impl Load {
     }
 
     /// Takes tasks, reports them done, and again, until it is cut off.
-    async fn work(self, shared: Rc<Shared>, agent: Agent, mut connection: Connection) -> io::Result<()> {
+    async fn work(self, shared: Rc<Shared>, agent: Agent, mut connection: Connection) -> Result<(), BoxError> {
         let mut lease = agent.lease(self.per_lease, 25);
         let mut stamps = Vec::new();
         loop {
@@ -190,29 +219,21 @@ impl Load {
             let held: Assignments<'_> = serde_json::from_slice(body)?;
             stamps.clear();
             stamps.extend(Stamps::find_all(body));
-            for &stamp in &stamps {
-                shared.record(&shared.start, stamp);
-            }
-            let tasks = held.tasks.len();
+            shared.started(&stamps);
             let report = match held.tasks.as_slice() {
                 [task] if self.per_lease == 1 => agent.result(task),
                 tasks => agent.results(tasks),
             };
             connection.call(&report).await?.expect(200)?;
-            for &stamp in &stamps {
-                shared.record(&shared.whole, stamp);
-            }
-            shared.done.set(shared.done.get() + tasks as u64);
-            shared.window.add_permits(tasks);
-            shared.all_done.notify_one();
+            shared.finished(&stamps);
         }
     }
 }
 
-fn ended_early(ended: Result<io::Result<()>, tokio::task::JoinError>) -> BoxError {
+fn ended_early(ended: Result<Result<(), BoxError>, tokio::task::JoinError>) -> BoxError {
     match ended {
         Ok(Ok(())) => "a caller ended early".into(),
-        Ok(Err(error)) => error.into(),
+        Ok(Err(error)) => error,
         Err(error) => error.into(),
     }
 }

@@ -16,6 +16,7 @@ mod plot;
 mod prepared;
 mod report;
 mod requests;
+mod socket;
 mod throughput;
 mod usage;
 

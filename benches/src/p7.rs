@@ -4,24 +4,19 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Serialize;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio_tungstenite::client_async;
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::connection::Connection;
 use crate::host::{Host, Side};
 use crate::load::rounded;
 use crate::report::{Floor, Report};
 use crate::requests::{self, Stamps};
-use crate::{BoxError, Common};
+use crate::{BoxError, Common, socket};
 
 /// How long the server gets to settle before it is looked at.
 const SETTLE: Duration = Duration::from_secs(2);
-/// What an idle agent says first.
-const HELLO: &str = r#"{"type":"agent.hello","id":1,"payload":{"tasks":[]}}"#;
-/// And then: it takes five tasks.
-const CREDIT: &str = r#"{"type":"agent.credit","id":2,"payload":{"tasks":5}}"#;
+/// How many tasks an idle agent takes.
+const TASKS: usize = 5;
 
 /// How agents wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -81,13 +76,8 @@ async fn memory(mut host: Host, count: usize, way: Way, settle: Duration) -> Res
     for agent in agents {
         match way {
             Way::WebSocket => {
-                let stream = TcpStream::connect(host.address).await?;
-                let (mut socket, _) = client_async(agent.socket_request(host.address)?, stream).await?;
-                // The limits, the hello, its acknowledgement.
-                socket.next().await.ok_or("no first frame")??;
-                socket.send(Message::text(HELLO)).await?;
-                socket.next().await.ok_or("no answer to the hello")??;
-                socket.send(Message::text(CREDIT)).await?;
+                let mut socket = socket::greet(&agent, host.address).await?;
+                socket.send(socket::credit(2, TASKS)).await?;
                 // Reading answers the server's pings.
                 waiting.spawn_local(async move { while let Some(Ok(_)) = socket.next().await {} });
             }

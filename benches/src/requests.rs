@@ -162,9 +162,14 @@ impl Agent {
 
     /// The report that several tasks are done.
     pub(crate) fn results(&self, tasks: &[Held<'_>]) -> Vec<u8> {
-        let reports: Vec<_> = tasks.iter().map(Held::report).collect();
-        post(&format!("{}/results", self.base), &self.header, &format!(r#"{{"results":[{}]}}"#, reports.join(",")))
+        post(&format!("{}/results", self.base), &self.header, &results_of(tasks))
     }
+}
+
+/// The body of a report that several tasks are done.
+pub(crate) fn results_of(tasks: &[Held<'_>]) -> String {
+    let reports: Vec<_> = tasks.iter().map(Held::report).collect();
+    format!(r#"{{"results":[{}]}}"#, reports.join(","))
 }
 
 /// About 200 bytes, the same for a heartbeat and for the echo it is compared with.

@@ -68,7 +68,9 @@ fn operation(route: &Route, components: &mut Components) -> Value {
         });
     }
     if route.takes_bytes {
-        operation["requestBody"] = json!({ "required": true, "content": { header::OCTET_STREAM: {} } });
+        // OpenAPI 3.1 needs no schema for bytes; generators do.
+        let bytes = json!({ "schema": { "type": "string", "format": "binary" } });
+        operation["requestBody"] = json!({ "required": true, "content": { header::OCTET_STREAM: bytes } });
     }
     operation
 }

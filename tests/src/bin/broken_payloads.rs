@@ -6,13 +6,13 @@
 use std::io::{self, BufWriter, Write as _};
 
 use eap_types::{
-    AgentDetail, AgentPage, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
-    CreatedRegistrationSecret, Decode, Deregister, Deregistered, EventQuery, EventView, EventsReset, Health, Heartbeat,
-    HeartbeatReply, IncomingResults, IncomingTasks, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery,
-    PayloadInfo, PayloadRole, ProblemBody, ProgressReply, ProgressReport, Readiness, Registered, Registration,
-    RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultsReply, RotatedToken, RotationAsked,
-    SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskTypeView,
-    TaskView, WaitQuery, WellKnown, from_json,
+    AgentDetail, AgentPage, ArtifactQuery, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret,
+    CreatedKey, CreatedRegistrationSecret, Decode, Deregister, Deregistered, DrainAgent, EventQuery, EventView,
+    EventsReset, Health, Heartbeat, HeartbeatReply, IncomingResults, IncomingTasks, KeyPage, LeaseReply, LeaseRequest,
+    NextRequest, PageQuery, PayloadInfo, PayloadRole, ProblemBody, ProgressReply, ProgressReport, Readiness,
+    Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultsReply,
+    RotatedToken, RotationAsked, SetInterval, StoredArtifact, SubmitBatchReply, SubmitTask, TaskExplanation,
+    TaskHistory, TaskPage, TaskQuery, TaskResult, TaskTypeView, TaskView, WaitQuery, WellKnown, from_json,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -33,6 +33,7 @@ fn takes(payload: &str, body: &Value) -> bool {
     match payload {
         "AgentDetail" => reads::<AgentDetail>(body),
         "AgentPage" => reads::<AgentPage>(body),
+        "ArtifactQuery" => reads::<ArtifactQuery>(body),
         "Assignment" => decodes::<Assignment>(body),
         "Callback" => reads::<Callback>(body),
         "CancelTask" => decodes::<CancelTask>(body),
@@ -42,6 +43,7 @@ fn takes(payload: &str, body: &Value) -> bool {
         "CreatedRegistrationSecret" => reads::<CreatedRegistrationSecret>(body),
         "Deregister" => decodes::<Deregister>(body),
         "Deregistered" => reads::<Deregistered>(body),
+        "DrainAgent" => decodes::<DrainAgent>(body),
         "EventQuery" => reads::<EventQuery>(body),
         "EventView" => reads::<EventView>(body),
         "EventsReset" => reads::<EventsReset>(body),
@@ -69,6 +71,8 @@ fn takes(payload: &str, body: &Value) -> bool {
         "ResultsReply" => reads::<ResultsReply>(body),
         "RotatedToken" => reads::<RotatedToken>(body),
         "RotationAsked" => reads::<RotationAsked>(body),
+        "SetInterval" => decodes::<SetInterval>(body),
+        "StoredArtifact" => reads::<StoredArtifact>(body),
         "SubmitBatch" => from_json::<IncomingTasks>(body.as_bytes())
             .is_ok_and(|batch| batch.entries.iter().all(|entry| entry.task.is_ok())),
         "SubmitBatchReply" => reads::<SubmitBatchReply>(body),
@@ -127,6 +131,15 @@ fn edge(mut good: i128, mut bad: i128, is_good: impl Fn(i128) -> bool) -> (i128,
     (good, bad)
 }
 
+/// The same item; of artifacts, which may not share a path, one at a path of its own.
+fn numbered(item: &Value, number: i128) -> Value {
+    let mut item = item.clone();
+    if let Some(path) = item.get_mut("path") {
+        *path = json!(format!("{number}"));
+    }
+    item
+}
+
 /// Other values for a place that holds `old`, each with a word for it.
 fn others(old: &Value, is_good: &dyn Fn(Value) -> bool) -> Vec<(String, Value)> {
     let kinds = [
@@ -174,7 +187,7 @@ fn others(old: &Value, is_good: &dyn Fn(Value) -> bool) -> Vec<(String, Value)> 
         }
         Value::Array(items) => {
             if let Some(item) = items.first() {
-                let make = |length: i128| json!(vec![item.clone(); usize::try_from(length).unwrap_or_default()]);
+                let make = |length: i128| (0..length).map(|number| numbered(item, number)).collect();
                 at_edge("longest list", LONGEST_LIST.into(), &make, 1);
             }
         }
