@@ -253,6 +253,7 @@ fn a_step_that_takes_long_counts_for_many() {
         (json!({ "enum": [list] }), list.clone()),
         (json!({"uniqueItems": true}), json!((0..5_000).collect::<Vec<_>>())),
         (json!({"propertyNames": true}), json!({"x".repeat(20_000): 1})),
+        (json!({"properties": {"z": true}}), names(json!(1))),
         (json!({"dependentRequired": names(json!([]))}), json!({})),
         (json!({"dependentSchemas": names(json!(true))}), json!({})),
         (json!({"required": names(json!(1)).as_object().unwrap().keys().collect::<Vec<_>>()}), names(json!(1))),
@@ -263,6 +264,25 @@ fn a_step_that_takes_long_counts_for_many() {
         let often = json!({"$defs": {"slow": slow}, "allOf": vec![json!({"$ref": "#/$defs/slow"}); 500]});
         assert_eq!(schema(&often).verdict(&mut input(&value)), InputVerdict::Unknown, "{shown} often");
     }
+}
+
+#[test]
+fn telling_of_what_is_far_down_counts_for_many_steps_and_ends_with_the_second_form_that_may_be_meant() {
+    let name = "é".repeat(100);
+    let down = |leaf: Value| (0..12).fold(leaf, |inner, _| json!({ "properties": { name.clone(): inner } }));
+    let deep = (0..12).fold(json!({}), |inner, _| json!({ name.clone(): inner }));
+    let missing: Vec<String> = (0..100).map(|number| format!("n{number}")).collect();
+    let far = down(json!({ "required": missing }));
+    let mut at_the_door = far.clone();
+    at_the_door["minProperties"] = json!(2);
+    let is_worn_out = |forms: Vec<Value>| {
+        let mut input = input(&deep);
+        let _ = schema(&json!({ "anyOf": forms })).problems(&mut input, "body.input");
+        schema(&json!(true)).verdict(&mut input) == InputVerdict::Unknown
+    };
+    assert!(is_worn_out(vec![at_the_door; 10]), "each form is tried, and has a hundred long places");
+    assert!(!is_worn_out(vec![json!(false), far.clone()]));
+    assert!(!is_worn_out(vec![far; 10]), "of ten, two are enough to know that none of them alone was meant");
 }
 
 #[test]

@@ -104,10 +104,17 @@ impl<'s> Walk<'s> {
     fn says(&mut self, is_good: bool, place: &Place<'_>, kind: &str, message: impl FnOnce() -> String) -> bool {
         let has_room = |found: &Vec<FieldProblem>| found.len() < limits::MAX_FIELD_PROBLEMS;
         if !is_good && self.found.as_ref().is_some_and(has_room) && self.may_take(STEPS_A_PROBLEM) {
-            let problem = FieldProblem::new(place.to_string(), kind, message());
+            let problem = FieldProblem::new(self.written(place), kind, message());
             self.found.get_or_insert_default().push(problem);
         }
         is_good
+    }
+
+    /// A place in words; one far down is long.
+    fn written(&mut self, place: &Place<'_>) -> String {
+        let written = place.to_string();
+        self.may_take(written.len() / BYTES_A_STEP);
+        written
     }
 
     fn keyword<'v>(&mut self, keyword: &'s Keyword, value: &'v Value, place: &Place<'_>, seen: &mut Seen<'v>) -> bool {
@@ -179,8 +186,9 @@ impl<'s> Walk<'s> {
         if self.found.is_none() {
             return false;
         }
-        let here = place.to_string();
-        let mut meant: Vec<Vec<FieldProblem>> = Vec::new();
+        let here = self.written(place);
+        let mut meant: Option<Vec<FieldProblem>> = None;
+        let mut is_alone = true;
         for node in nodes {
             let objections = self.objections(*node, value, place);
             // What is wrong with the value itself, or with the word that tells forms apart, speaks against the form.
@@ -188,12 +196,17 @@ impl<'s> Walk<'s> {
                 let below = problem.field.strip_prefix(&here).unwrap_or_default();
                 below.is_empty() || (below.matches('/').count() == 1 && problem.message.starts_with(MUST_BE))
             };
-            if !objections.is_empty() && !objections.iter().any(is_at_the_door) {
-                meant.push(objections);
+            if objections.is_empty() || objections.iter().any(is_at_the_door) {
+                continue;
             }
+            if meant.is_some() {
+                is_alone = false;
+                break;
+            }
+            meant = Some(objections);
         }
-        match (meant.pop(), meant.is_empty()) {
-            (Some(problems), true) => {
+        match meant {
+            Some(problems) if is_alone => {
                 let found = self.found.get_or_insert_default();
                 found.extend(problems);
                 found.truncate(limits::MAX_FIELD_PROBLEMS);
@@ -383,6 +396,10 @@ impl<'s> Walk<'s> {
             Keyword::Members { named, patterns, rest } => {
                 let mut is_good = true;
                 for (name, member) in members {
+                    // Looked up by its name, even if no schema is for it.
+                    if !self.may_take(1 + name.len() / BYTES_A_STEP) {
+                        break;
+                    }
                     let mut nodes: Vec<NodeId> = named.get(name).copied().into_iter().collect();
                     for (pattern, node) in patterns {
                         if self.is_in(pattern, name) {
