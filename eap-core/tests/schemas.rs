@@ -291,6 +291,11 @@ fn many_schemas_have_the_steps_of_one_together() {
     let mut input = input(&json!("x".repeat(20_000)));
     let verdicts: Vec<_> = (0..1_000).map(|_| slow.verdict(&mut input)).collect();
     assert_eq!((verdicts[0], verdicts[999]), (InputVerdict::Accepted, InputVerdict::Unknown));
+    assert!(!input.was_cut_short(), "only a list of problems can be one that was cut short");
+    let _ = slow.problems(&mut input, "body.input");
+    assert!(input.was_cut_short());
+    let _ = schema(&json!(false)).problems(&mut input, "body.input");
+    assert!(!input.was_cut_short(), "this one had its steps");
 }
 
 #[test]
@@ -302,6 +307,10 @@ fn a_schema_with_many_deep_places_or_patterns_is_read_within_bounds() {
     assert!(problems.iter().all(|problem| problem.field.len() < 200));
     let patterns = json!({"allOf": (0..65).map(|number| json!({"pattern": format!("^{number}")})).collect::<Vec<_>>()});
     assert_eq!(refusal(&patterns), ["schema/allOf/64/pattern value_error"]);
+    let mut count = 1;
+    let refused = RawJson::from_serialize(&json!({"type": 1, "pattern": "a", "not": {"pattern": "b"}})).unwrap();
+    InputSchema::compile_counted(&refused, "schema", &mut count).unwrap_err();
+    assert_eq!(count, 3, "those of a schema that is refused were compiled as well");
 }
 
 #[test]

@@ -29,11 +29,8 @@ impl SchemaShelf {
         let mut problems = Vec::new();
         let mut patterns = 0;
         for (task_type, schema) in published {
-            match self.compiled(schema, &format!("body.task_schemas.{task_type}")) {
-                Ok(schema) => {
-                    patterns += schema.patterns();
-                    schemas.insert(task_type.clone(), schema);
-                }
+            match self.compiled(schema, &format!("body.task_schemas.{task_type}"), &mut patterns) {
+                Ok(schema) => drop(schemas.insert(task_type.clone(), schema)),
                 Err(more) => problems.extend(more),
             }
             if patterns > limits::MAX_SCHEMA_PATTERNS {
@@ -49,7 +46,7 @@ impl SchemaShelf {
     /// The same of an agent that was let in before. A schema that another version took and this one does not is left
     /// out: its agent counts as one that takes the type without a schema.
     pub(crate) fn of_record(&self, agent: &eap_core::Agent) -> Schemas {
-        let compiled = |(task_type, schema): (&TaskType, &RawJson)| match self.compiled(schema, "schema") {
+        let compiled = |(task_type, schema): (&TaskType, &RawJson)| match self.compiled(schema, "schema", &mut 0) {
             Ok(schema) => Some((task_type.clone(), schema)),
             Err(problems) => {
                 let problem = problems.first().map(ToString::to_string);
@@ -60,12 +57,19 @@ impl SchemaShelf {
         agent.task_schemas.iter().filter_map(compiled).collect()
     }
 
-    fn compiled(&self, schema: &RawJson, at: &str) -> Result<Arc<InputSchema>, Vec<FieldProblem>> {
+    /// Adds to `patterns` those of the schema, whether or not it is refused: it is they that take long.
+    fn compiled(
+        &self,
+        schema: &RawJson,
+        at: &str,
+        patterns: &mut usize,
+    ) -> Result<Arc<InputSchema>, Vec<FieldProblem>> {
         let key = sha256(schema.as_str());
         if let Some(known) = lock(&self.by_text).get(&key).and_then(Weak::upgrade) {
+            *patterns += known.patterns();
             return Ok(known);
         }
-        let compiled = Arc::new(InputSchema::compile(schema, at)?);
+        let compiled = Arc::new(InputSchema::compile_counted(schema, at, patterns)?);
         let mut shelf = lock(&self.by_text);
         // Another registration may have been faster.
         if let Some(known) = shelf.get(&key).and_then(Weak::upgrade) {
@@ -102,15 +106,29 @@ mod tests {
     #[test]
     fn patterns_of_all_schemas_of_an_agent_are_counted_together() {
         let shelf = SchemaShelf::default();
-        let of = |from: usize, count: usize| {
+        let of = |from: usize, count: usize, least: &str| {
             let patterns = (from..from + count).map(|number| format!("{{\"pattern\": \"^{number}\"}}"));
-            RawJson::parse(&format!("{{\"allOf\": [{}]}}", patterns.collect::<Vec<_>>().join(","))).unwrap()
+            let patterns = patterns.collect::<Vec<_>>().join(",");
+            RawJson::parse(&format!("{{\"minLength\": {least}, \"allOf\": [{patterns}]}}")).unwrap()
         };
-        let two = |more: usize| {
+        let two = |more: usize, least: &str| {
             let half = limits::MAX_SCHEMA_PATTERNS / 2;
-            BTreeMap::from([("a".parse().unwrap(), of(0, half)), ("b".parse().unwrap(), of(half, half + more))])
+            let (one, other) = (of(0, half, least), of(half, half + more, least));
+            BTreeMap::from([("a".parse().unwrap(), one), ("b".parse().unwrap(), other)])
         };
-        assert!(shelf.read(&two(0)).is_ok());
-        assert_eq!(shelf.read(&two(1)).unwrap_err()[0].field, "body.task_schemas");
+        let refused = |published| {
+            let problems = shelf.read(&published).unwrap_err();
+            problems.into_iter().map(|problem| problem.field).collect::<Vec<_>>()
+        };
+        let held = shelf.read(&two(0, "0")).unwrap();
+        assert_eq!(
+            shelf.read(&two(0, "0")).unwrap().len(),
+            held.len(),
+            "those that are known count once a registration"
+        );
+        assert_eq!(refused(two(1, "0")), ["body.task_schemas"]);
+        let wrong = ["body.task_schemas.a/minLength", "body.task_schemas.b/minLength"];
+        assert_eq!(refused(two(0, "-1")), wrong);
+        assert_eq!(refused(two(1, "-1")), [wrong[0], wrong[1], "body.task_schemas"], "they were compiled as well");
     }
 }

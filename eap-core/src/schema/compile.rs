@@ -20,7 +20,8 @@ const DIALECTS: [&str; 4] = [
 /// Words that change what a schema accepts, and that are not understood here.
 const NOT_UNDERSTOOD: [&str; 2] = ["$dynamicRef", "$recursiveRef"];
 
-pub(super) fn compile(schema: &Value, at: &str) -> Result<InputSchema, Vec<FieldProblem>> {
+/// Compiles a schema, and adds to `patterns` how many it has, whether or not it is refused.
+pub(super) fn compile(schema: &Value, at: &str, patterns: &mut usize) -> Result<InputSchema, Vec<FieldProblem>> {
     let mut compiler = Compiler {
         root: schema,
         at,
@@ -35,7 +36,8 @@ pub(super) fn compile(schema: &Value, at: &str) -> Result<InputSchema, Vec<Field
     if compiler.problems.is_empty() && compiler.is_circular() {
         compiler.problem(&Place::Root(at), "value_error", "has a $ref that comes back to itself for the same value");
     }
-    let Compiler { mut nodes, patterns, problems, .. } = compiler;
+    let Compiler { mut nodes, patterns: own, problems, .. } = compiler;
+    *patterns += own;
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -44,7 +46,7 @@ pub(super) fn compile(schema: &Value, at: &str) -> Result<InputSchema, Vec<Field
     }
     let tracks = |keyword: &Keyword| matches!(keyword, Keyword::UnevaluatedItems(_) | Keyword::UnevaluatedMembers(_));
     let tracks = nodes.iter().flat_map(|node| &node.keywords).any(tracks);
-    Ok(InputSchema { nodes, tracks, patterns })
+    Ok(InputSchema { nodes, tracks, patterns: own })
 }
 
 struct Compiler<'s> {

@@ -77,6 +77,7 @@ pub struct TaskInput {
     within: Option<Value>,
     bytes: usize,
     steps_left: u64,
+    was_cut_short: bool,
 }
 
 /// One schema, or a part of one.
@@ -137,7 +138,16 @@ impl InputSchema {
     /// of the schema or round in a circle, a pattern that cannot be matched in linear time, and what is not understood
     /// here and would change what it accepts (`$dynamicRef`, an `$id` within it, another dialect).
     pub fn compile(schema: &RawJson, at: &str) -> Result<Self, Vec<FieldProblem>> {
-        compile(&schema.to_value(), at)
+        Self::compile_counted(schema, at, &mut 0)
+    }
+
+    /// The same for one of several schemas: adds to `patterns` how many it has. Those of a schema that is refused took
+    /// their time as well, so they are counted too.
+    ///
+    /// # Errors
+    /// As those of [`compile`](Self::compile).
+    pub fn compile_counted(schema: &RawJson, at: &str, patterns: &mut usize) -> Result<Self, Vec<FieldProblem>> {
+        compile(&schema.to_value(), at, patterns)
     }
 
     /// How many patterns it holds; each takes memory that its text does not show.
@@ -168,10 +178,11 @@ impl InputSchema {
     /// them would take very long; one is there in any case.
     #[must_use]
     pub fn problems(&self, input: &mut TaskInput, at: &str) -> Vec<FieldProblem> {
-        let TaskInput { given, within, steps_left, .. } = input;
+        let TaskInput { given, within, steps_left, was_cut_short, .. } = input;
         let meant = within.as_ref().filter(|json| json.is_object() || json.is_array()).unwrap_or(given);
         let mut walk = Walk::new(self, steps_left, Some(Vec::new()));
         walk.is_good(meant, &Place::Root(at));
+        *was_cut_short = walk.is_cut_short();
         let mut problems = walk.into_problems();
         if problems.is_empty() {
             // Cut short before the first was found.
@@ -195,7 +206,15 @@ impl TaskInput {
         // Text that is too deep for JSON of the wire is text alone.
         let within = given.as_str().and_then(|text| RawJson::parse(text).ok()).map(|json| json.to_value());
         let bytes = input.as_str().len();
-        Self { given, within, bytes, steps_left: LEAST_STEPS.saturating_add(STEPS_A_BYTE.saturating_mul(bytes as u64)) }
+        let steps_left = LEAST_STEPS.saturating_add(STEPS_A_BYTE.saturating_mul(bytes as u64));
+        Self { given, within, bytes, steps_left, was_cut_short: false }
+    }
+
+    /// Whether [`problems`](InputSchema::problems) gave up before its end when it was last asked, so that it may have found
+    /// fewer than there are.
+    #[must_use]
+    pub fn was_cut_short(&self) -> bool {
+        self.was_cut_short
     }
 }
 

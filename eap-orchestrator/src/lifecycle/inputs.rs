@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eap_core::{InputSchema, InputVerdict, RoutingKey, TaskInput};
-use eap_types::{AgentId, FieldProblem, PublishedSchema, RawJson, TaskType, TaskTypeView};
+use eap_types::{AgentId, FieldProblem, PublishedSchema, RawJson, TaskType, TaskTypeView, limits};
 
 use super::Lifecycle;
 use crate::auth::Operator;
@@ -33,20 +33,7 @@ impl Lifecycle {
         if schemas.iter().any(|schema| schema.verdict(&mut input) != InputVerdict::Refused) {
             return Ok(());
         }
-        let field = format!("{at}.input");
-        // Of several, the one that the input comes nearest to; the words decide between equals, so that whoever asks again
-        // is told the same.
-        let by_distance = |problems: &Vec<FieldProblem>| {
-            (problems.len(), problems.iter().map(ToString::to_string).collect::<Vec<_>>())
-        };
-        let nearest = schemas.iter().map(|schema| schema.problems(&mut input, &field)).min_by_key(by_distance);
-        let mut problems = nearest.unwrap_or_default();
-        if schemas.len() > 1 {
-            let message =
-                format!("fits none of the {} schemas that agents published; the nearest is told of", schemas.len());
-            problems.push(FieldProblem::new(field, "value_error", message));
-        }
-        Err(Error::Invalid { problems })
+        Err(Error::Invalid { problems: told(&schemas, &mut input, &format!("{at}.input")) })
     }
 
     /// What the agents that do tasks of one type take.
@@ -70,5 +57,61 @@ impl Lifecycle {
             })
             .collect();
         view
+    }
+}
+
+/// What is said of an input that stands at `field` and that none of the schemas accepts.
+fn told(schemas: &[&Arc<InputSchema>], input: &mut TaskInput, field: &str) -> Vec<FieldProblem> {
+    // Of several, the one that the input comes nearest to, which is not known of one whose check was cut short; the words
+    // decide between equals, so that whoever asks again is told the same.
+    let by_distance = |(was_cut_short, problems): &(bool, Vec<FieldProblem>)| {
+        (*was_cut_short, problems.len(), problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let tried = schemas.iter().map(|schema| {
+        let problems = schema.problems(input, field);
+        (input.was_cut_short(), problems)
+    });
+    let (_, mut problems) = tried.min_by_key(by_distance).unwrap_or_default();
+    if schemas.len() > 1 {
+        problems.truncate(limits::MAX_FIELD_PROBLEMS - 1);
+        let message =
+            format!("fits none of the {} schemas that agents published; the nearest is told of", schemas.len());
+        problems.push(FieldProblem::new(field, "value_error", message));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn said(schemas: &[Value], input: &Value) -> Vec<String> {
+        let json = |value| RawJson::from_serialize(value).unwrap();
+        let schemas: Vec<_> =
+            schemas.iter().map(|schema| Arc::new(InputSchema::compile(&json(schema), "schema").unwrap())).collect();
+        let mut input = TaskInput::new(&json(input));
+        let problems = told(&schemas.iter().collect::<Vec<_>>(), &mut input, "body.input");
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn no_more_problems_are_told_of_than_a_body_may_have() {
+        let of = |word: &str| json!({"items": {"type": word}});
+        let told = said(&[of("string"), of("object")], &json!(vec![1; 200]));
+        assert_eq!(told.len(), limits::MAX_FIELD_PROBLEMS);
+        assert!(told.last().unwrap().contains("fits none of the 2 schemas"));
+    }
+
+    #[test]
+    fn a_schema_whose_check_was_cut_short_is_not_the_nearest() {
+        let slow = json!({"allOf": vec![json!({"maxLength": 20_000}); 1_000]});
+        let near = json!({"allOf": [{"type": "object"}, {"type": "array"}]});
+        for schemas in [[slow.clone(), near.clone()], [near, slow]] {
+            let told = said(&schemas, &json!("x".repeat(20_000)));
+            let expected = ["expected an object", "expected a list"];
+            assert_eq!(told[..2], expected.map(|words| format!("body.input: {words}, got a string")));
+        }
     }
 }
