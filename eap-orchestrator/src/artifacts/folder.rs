@@ -1,8 +1,10 @@
 //! Artifacts in a folder beside the database.
 //!
 //! `<root>/<shard>/<task>/<attempt>/<digest>` is whole, `<digest>.<n>.part` has `n` bytes that are kept. The name changes
-//! with what is kept, after the bytes are on the disk: so it never promises more than there is.
+//! with what is kept, after the bytes are on the disk: so it never promises more than there is. It counts once the name is
+//! on the disk as well.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,12 +14,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use eap_types::{ContentDigest, TaskId};
 
+use super::names::{SyncedNames, sync_folder};
 use super::{ArtifactKey, ArtifactStore, Kept, shard_of};
 
 /// Artifacts in a folder, which only one orchestrator may use: it goes with the database beside it.
 #[derive(Clone, Debug)]
 pub struct FolderArtifacts {
     root: Arc<Path>,
+    names: Arc<SyncedNames>,
 }
 
 impl FolderArtifacts {
@@ -29,13 +33,21 @@ impl FolderArtifacts {
     ///
     /// It cannot be made, or is no folder.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
-        let root = root.into();
+        let root = std::path::absolute(root.into())?;
+        let missing = root.ancestors().take_while(|folder| !folder.is_dir()).count();
         make(&root)?;
-        if root.metadata()?.is_dir() {
-            Ok(Self { root: root.into() })
-        } else {
-            Err(io::ErrorKind::NotADirectory.into())
+        if !root.metadata()?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
         }
+        // Even if it was there: who made it may have ended before its name was on the disk.
+        for folder in root.ancestors().skip(1).take(missing.max(1)) {
+            match sync_folder(folder) {
+                // A folder that may be passed through and not read is not ours to look after.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced?,
+            }
+        }
+        Ok(Self { root: root.into(), names: Arc::default() })
     }
 
     /// The folder beside a database file: `eap.db.artifacts` beside `eap.db`.
@@ -78,13 +90,19 @@ impl FolderArtifacts {
         tokio::task::spawn_blocking(move || work(this)).await.unwrap_or_else(|broken| Err(io::Error::other(broken)))
     }
 
-    /// Makes a name in the folder of an attempt survive a loss of power, with the folders above it.
-    fn sync_names(&self, key: &ArtifactKey) -> io::Result<()> {
-        let attempt = self.attempt_dir(key.task, key.attempt);
-        for folder in attempt.ancestors().take_while(|folder| folder.starts_with(&*self.root)) {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(())
+    /// Makes the names in the folder of an attempt survive a loss of power, with the folders above it.
+    fn sync_names(&self, task: TaskId, attempt: u32) -> io::Result<()> {
+        let attempt = self.attempt_dir(task, attempt);
+        attempt.ancestors().take_while(|folder| folder.starts_with(&*self.root)).try_for_each(sync_folder)
+    }
+
+    /// Has the first `kept` bytes of a content counted as `now`.
+    fn count(&self, key: &ArtifactKey, kept: u64, now: Kept) -> io::Result<()> {
+        let before = self.file(key, Kept::Part(kept));
+        settle(&before, now.bytes())?;
+        let _change = self.names.change(key.task, key.attempt);
+        fs::rename(before, self.file(key, now))?;
+        self.sync_names(key.task, key.attempt)
     }
 }
 
@@ -92,21 +110,42 @@ impl FolderArtifacts {
 impl ArtifactStore for FolderArtifacts {
     async fn of_attempt(&self, task: TaskId, attempt: u32) -> io::Result<Vec<(ContentDigest, Kept)>> {
         self.blocking(move |this| {
-            let mut found: Vec<(ContentDigest, Kept)> = Vec::new();
+            let mut found = BTreeMap::new();
             for entry in entries(&this.attempt_dir(task, attempt))? {
                 let entry = entry?;
                 let Some((digest, kept)) = entry.file_name().to_str().and_then(read_name) else {
                     continue;
                 };
-                let there = entry.metadata()?.len();
-                match kept {
-                    None => found.push((digest, Kept::Whole(there))),
+                let there = match entry.metadata() {
+                    Ok(metadata) => metadata.len(),
+                    // It got another name meanwhile, or went.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                };
+                let kept = match kept {
+                    None => Kept::Whole(there),
                     // Shorter than its name says, it was changed by somebody else: it begins anew.
-                    Some(kept) if there < kept => fs::remove_file(entry.path())?,
-                    Some(kept) => found.push((digest, Kept::Part(kept))),
+                    Some(kept) if there < kept => {
+                        there_or_not(fs::remove_file(entry.path()))?;
+                        continue;
+                    }
+                    Some(kept) => Kept::Part(kept),
+                };
+                let best = found.entry(digest).or_insert(kept);
+                if rank(kept) > rank(*best) {
+                    *best = kept;
                 }
             }
-            Ok(found)
+            if found.is_empty() {
+                return Ok(Vec::new());
+            }
+            // A process that ended, or a failure, may have left names that are not on the disk.
+            match this.names.ensure(task, attempt, || this.sync_names(task, attempt)) {
+                Ok(()) => Ok(found.into_iter().collect()),
+                // The attempt went meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+                Err(error) => Err(error),
+            }
         })
         .await
     }
@@ -125,22 +164,11 @@ impl ArtifactStore for FolderArtifacts {
     }
 
     async fn keep(&self, key: ArtifactKey, kept: u64, now: u64) -> io::Result<()> {
-        self.blocking(move |this| {
-            let before = this.file(&key, Kept::Part(kept));
-            settle(&before, now)?;
-            fs::rename(before, this.file(&key, Kept::Part(now)))
-        })
-        .await
+        self.blocking(move |this| this.count(&key, kept, Kept::Part(now))).await
     }
 
     async fn complete(&self, key: ArtifactKey, kept: u64, size: u64) -> io::Result<()> {
-        self.blocking(move |this| {
-            let before = this.file(&key, Kept::Part(kept));
-            settle(&before, size)?;
-            fs::rename(before, this.file(&key, Kept::Whole(size)))?;
-            this.sync_names(&key)
-        })
-        .await
+        self.blocking(move |this| this.count(&key, kept, Kept::Whole(size))).await
     }
 
     async fn read(&self, key: ArtifactKey, kept: Kept, at: u64, most: usize) -> io::Result<Bytes> {
@@ -171,6 +199,7 @@ impl ArtifactStore for FolderArtifacts {
     async fn remove_attempt(&self, task: TaskId, attempt: u32) -> io::Result<()> {
         self.blocking(move |this| {
             there_or_not(fs::remove_dir_all(this.attempt_dir(task, attempt)))?;
+            this.names.forget(task, attempt);
             // Other attempts may have something in it.
             let _ = fs::remove_dir(this.task_dir(task));
             Ok(())
@@ -205,6 +234,11 @@ fn settle(path: &Path, size: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     file.set_len(size)?;
     file.sync_all()
+}
+
+/// Of two files for one content the one that counts: what is whole, or else has more.
+fn rank(kept: Kept) -> (bool, u64) {
+    (matches!(kept, Kept::Whole(_)), kept.bytes())
 }
 
 /// The content of a file, and how much of it is kept if it is not whole.

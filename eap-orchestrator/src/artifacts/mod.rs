@@ -5,6 +5,7 @@
 
 mod folder;
 mod memory;
+mod names;
 mod receiving;
 mod shelf;
 #[cfg(test)]
@@ -81,7 +82,8 @@ impl Kept {
 /// No method has a default body: a forgotten one is a compile error, not a wrong answer.
 #[async_trait]
 pub trait ArtifactStore: fmt::Debug + Send + Sync + 'static {
-    /// What is kept of the uploads for an attempt.
+    /// What is kept of the uploads for an attempt, each content once. A call that changes it may have failed or be under
+    /// way: what is said here is as safe as if that had been acknowledged.
     async fn of_attempt(&self, task: TaskId, attempt: u32) -> io::Result<Vec<(ContentDigest, Kept)>>;
 
     /// Writes bytes at the place `at`, not before `kept`, which is how much is kept.
