@@ -18,14 +18,37 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// How many batches one round takes up before it looks at the clock again.
 const BATCHES_PER_ROUND: usize = 64;
 
+/// How long one shard of the uploads is looked through; what is left of it then is for its next turn.
+const SHARD_TIME: Duration = Duration::from_secs(60);
+
 /// Sweeps until `stop`; then writes the vitals a last time.
 pub(crate) async fn run(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
+    // Side by side: a slow disk of uploads must not hold up the clock of leases.
+    tokio::join!(watch_clock(&lifecycle, &stop), watch_uploads(&lifecycle, &stop));
+}
+
+/// Looks through the uploads, a shard at each tick.
+async fn watch_uploads(lifecycle: &Lifecycle, stop: &CancellationToken) {
+    let Some(shelf) = &lifecycle.artifacts else { return };
+    let mut ticks = tokio::time::interval(lifecycle.config.timing.sweep_interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let sweeping = async {
+        for shard in (0..=u8::MAX).cycle() {
+            ticks.tick().await;
+            lifecycle.sweep_shard(shard, SHARD_TIME).await;
+        }
+    };
+    // Whatever it is at, a shard can be left half looked through.
+    stop.run_until_cancelled(sweeping).await;
+    shelf.at_rest().await;
+}
+
+async fn watch_clock(lifecycle: &Arc<Lifecycle>, stop: &CancellationToken) {
     let mut ticks = tokio::time::interval(lifecycle.config.timing.sweep_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_round = lifecycle.clock.now();
     let mut next_purge = Instant::now();
     let mut purging = false;
-    let mut shard = 0;
     loop {
         let stopping = tokio::select! {
             biased;
@@ -37,7 +60,7 @@ pub(crate) async fn run(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
         }
         purging |= Instant::now() >= next_purge;
         // After a store outage `last_round` stays behind, and the first round that succeeds starts afresh.
-        match round(&lifecycle, last_round, &mut purging).await {
+        match round(lifecycle, last_round, &mut purging).await {
             Ok(()) => {
                 last_round = lifecycle.clock.now();
                 lifecycle.metrics.sweeper.ended_well(last_round);
@@ -53,7 +76,6 @@ pub(crate) async fn run(lifecycle: Arc<Lifecycle>, stop: CancellationToken) {
                 warn!(%error, "a sweep failed");
             }
         }
-        lifecycle.sweep_next_uploads(&mut shard).await;
         if !purging && Instant::now() >= next_purge {
             next_purge = Instant::now() + PURGE_EVERY;
         }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use eap_types::{AgentId, ContentDigest, ContentHasher};
+use eap_types::{ContentDigest, ContentHasher};
 
-use super::shelf::{Shelf, Span};
+use super::shelf::{Shelf, Span, Turn};
 use super::{ArtifactKey, Kept, PIECE};
 use crate::error::Error;
 
@@ -30,8 +30,9 @@ pub(crate) enum Received {
 /// A part that is being received. Dropped before its end, it has changed nothing that counts.
 #[derive(Debug)]
 pub(crate) struct Receiving {
+    /// Held by each write as well: a part that is given up keeps its turn until the store has let go of it.
+    turn: Arc<Turn>,
     shelf: Arc<Shelf>,
-    agent: AgentId,
     key: ArtifactKey,
     span: Span,
     /// Where the next byte goes that is written.
@@ -43,9 +44,9 @@ pub(crate) struct Receiving {
 }
 
 impl Receiving {
-    pub(super) fn new(shelf: Arc<Shelf>, agent: AgentId, key: ArtifactKey, span: Span) -> Self {
+    pub(super) fn new(turn: Turn, shelf: Arc<Shelf>, key: ArtifactKey, span: Span) -> Self {
         let (part, whole) = (ContentHasher::new(), ContentHasher::new());
-        Self { shelf, agent, key, span, at: span.from, buffer: BytesMut::new(), part, whole }
+        Self { turn: Arc::new(turn), shelf, key, span, at: span.from, buffer: BytesMut::new(), part, whole }
     }
 
     /// Goes on behind what was received before.
@@ -83,7 +84,7 @@ impl Receiving {
     async fn write(&mut self) -> Result<(), Error> {
         let piece = self.buffer.split().freeze();
         let length = piece.len() as u64;
-        self.shelf.store().write(self.key, self.span.from, self.at, piece).await?;
+        self.shelf.write(&self.turn, self.span.from, self.at, piece).await?;
         self.at += length;
         Ok(())
     }
@@ -116,11 +117,5 @@ impl Receiving {
         };
         self.shelf.received.add(to - from);
         Ok(received)
-    }
-}
-
-impl Drop for Receiving {
-    fn drop(&mut self) {
-        self.shelf.ended(&self.agent, &self.key);
     }
 }

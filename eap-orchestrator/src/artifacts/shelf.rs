@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use eap_types::limits::MAX_ARTIFACTS;
 use eap_types::{AgentId, ContentDigest, ContentHasher, TaskId};
+use tokio_util::task::TaskTracker;
 
 use super::receiving::{Begun, Receiving};
 use super::{ArtifactKey, ArtifactStore, Kept, PIECE, SHARDS, shard_of};
@@ -13,6 +15,9 @@ use crate::announce::lock;
 use crate::config::Capacity;
 use crate::error::Error;
 use crate::metrics::Counter;
+
+/// How often what is kept for an attempt is learnt for one part: the sweeper forgets it at the wrong moment once at most.
+const MAX_LEARNT: usize = 3;
 
 /// Which bytes of a content a part has: those from `from` to before `to`, of `total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +34,10 @@ pub(crate) struct Shelf {
     attempts: Mutex<HashMap<(TaskId, u32), Uploads>>,
     /// How many parts each agent sends at this moment.
     receiving: Mutex<HashMap<AgentId, usize>>,
-    /// Final tasks whose uploads are those that their results name.
-    settled: Mutex<HashSet<TaskId>>,
+    /// Attempts whose result is recorded, and whose uploads are those that it names.
+    settled: Mutex<HashSet<(TaskId, u32)>>,
+    /// Writes under way, also those of parts that were given up.
+    writes: TaskTracker,
     /// Bytes that were kept when each shard was last looked through.
     bytes: Mutex<Vec<u64>>,
     /// Bytes of parts that were kept.
@@ -49,15 +56,38 @@ pub(super) struct Slot {
     pub(super) hasher: Option<ContentHasher>,
     /// How many bytes it may take up, those not kept included.
     pub(super) held: u64,
+    /// A part of it is being received, or still written: then it stays here.
     pub(super) is_busy: bool,
+    /// It was removed, and goes from here with the part that is being received.
+    is_gone: bool,
     /// A write failed, so that the store has to say anew what it keeps.
     pub(super) is_stale: bool,
 }
 
 impl Slot {
     fn of(kept: Kept) -> Self {
-        Self { kept, hasher: None, held: kept.bytes(), is_busy: false, is_stale: false }
+        Self { kept, hasher: None, held: kept.bytes(), is_busy: false, is_gone: false, is_stale: false }
     }
+}
+
+/// The turn of one part: as long as it lasts, its upload takes no other and is not swept.
+#[derive(Debug)]
+pub(super) struct Turn {
+    shelf: Arc<Shelf>,
+    agent: AgentId,
+    key: ArtifactKey,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.shelf.ended(&self.agent, &self.key);
+    }
+}
+
+/// What a part may do.
+enum Place {
+    Whole,
+    Turn(Turn, Option<ContentHasher>),
 }
 
 impl Shelf {
@@ -67,6 +97,7 @@ impl Shelf {
             attempts: Mutex::default(),
             receiving: Mutex::default(),
             settled: Mutex::default(),
+            writes: TaskTracker::new(),
             bytes: Mutex::new(vec![0; usize::from(SHARDS)]),
             received: Counter::default(),
             completed: Counter::default(),
@@ -80,7 +111,7 @@ impl Shelf {
     /// How much is kept of a content.
     pub(crate) async fn kept(&self, key: ArtifactKey) -> Result<Option<Kept>, Error> {
         if let Some(uploads) = lock(&self.attempts).get(&(key.task, key.attempt)) {
-            return Ok(uploads.get(&key.digest).filter(|slot| !slot.is_stale).map(|slot| slot.kept));
+            return Ok(uploads.get(&key.digest).filter(|slot| !slot.is_stale && !slot.is_gone).map(|slot| slot.kept));
         }
         let found = self.store.of_attempt(key.task, key.attempt).await?;
         Ok(found.into_iter().find(|(digest, _)| *digest == key.digest).map(|(_, kept)| kept))
@@ -94,45 +125,78 @@ impl Shelf {
         span: Span,
         capacity: &Capacity,
     ) -> Result<Begun, Error> {
-        self.learn(key).await?;
-        let hasher = {
-            let mut attempts = lock(&self.attempts);
-            let uploads = attempts.entry((key.task, key.attempt)).or_default();
-            let others: u64 =
-                uploads.iter().filter(|(digest, _)| **digest != key.digest).map(|(_, slot)| slot.held).sum();
-            let count = uploads.len();
-            let known = uploads.get_mut(&key.digest);
-            let kept = match &known {
-                Some(slot) if slot.is_busy => {
-                    return Err(Error::TooMany { reason: "another part of this upload is being received" });
-                }
-                Some(Slot { kept: Kept::Whole(size), .. }) if *size == span.total => return Ok(Begun::Whole),
-                Some(slot) => slot.kept,
-                None => Kept::Part(0),
+        for _ in 0..MAX_LEARNT {
+            self.learn(key).await?;
+            let (turn, hasher) = match self.place(agent, key, span, capacity)? {
+                None => continue,
+                Some(Place::Whole) => return Ok(Begun::Whole),
+                Some(Place::Turn(turn, hasher)) => (turn, hasher),
             };
-            match kept {
-                Kept::Whole(_) => return Err(Error::DigestMismatch { what: "content of another size" }),
-                Kept::Part(kept) if kept != span.from => return Err(Error::UploadOffset { kept }),
-                Kept::Part(_) => {}
+            let mut receiving = Receiving::new(turn, Arc::clone(self), key, span);
+            match hasher {
+                Some(hasher) => receiving.go_on(hasher),
+                None => receiving.read_again().await?,
             }
-            if known.is_none() && count >= MAX_ARTIFACTS {
-                return Err(Error::UploadsFull { what: "uploads", limit: MAX_ARTIFACTS as u64 });
-            }
-            if others + span.to > capacity.artifact_bytes_per_attempt {
-                return Err(Error::UploadsFull { what: "bytes", limit: capacity.artifact_bytes_per_attempt });
-            }
-            self.count(agent, capacity.uploads_per_agent)?;
-            let slot = uploads.entry(key.digest).or_insert_with(|| Slot::of(Kept::Part(0)));
-            slot.is_busy = true;
-            slot.held = slot.held.max(span.to);
-            slot.hasher.clone()
-        };
-        let mut receiving = Receiving::new(Arc::clone(self), agent.clone(), key, span);
-        match hasher {
-            Some(hasher) => receiving.go_on(hasher),
-            None => receiving.read_again().await?,
+            return Ok(Begun::Receiving(Box::new(receiving)));
         }
-        Ok(Begun::Receiving(Box::new(receiving)))
+        Err(Error::Busy { reason: "the uploads of this attempt are being looked through" })
+    }
+
+    /// Finds what a part may do, or what stands in its way; nothing if what is kept is not known here any more.
+    fn place(
+        self: &Arc<Self>,
+        agent: &AgentId,
+        key: ArtifactKey,
+        span: Span,
+        capacity: &Capacity,
+    ) -> Result<Option<Place>, Error> {
+        let mut attempts = lock(&self.attempts);
+        if lock(&self.settled).contains(&(key.task, key.attempt)) {
+            return Err(Error::LeaseLost { stop: None });
+        }
+        let Some(uploads) = attempts.get_mut(&(key.task, key.attempt)) else { return Ok(None) };
+        let others: u64 = uploads.iter().filter(|(digest, _)| **digest != key.digest).map(|(_, slot)| slot.held).sum();
+        let count = uploads.len();
+        let known = uploads.get_mut(&key.digest);
+        let kept = match &known {
+            Some(slot) if slot.is_busy => {
+                return Err(Error::TooMany { reason: "another part of this upload is being received" });
+            }
+            Some(Slot { kept: Kept::Whole(size), .. }) if *size == span.total => return Ok(Some(Place::Whole)),
+            Some(slot) => slot.kept,
+            None => Kept::Part(0),
+        };
+        match kept {
+            Kept::Whole(_) => return Err(Error::DigestMismatch { what: "content of another size" }),
+            Kept::Part(kept) if kept != span.from => return Err(Error::UploadOffset { kept }),
+            Kept::Part(_) => {}
+        }
+        if known.is_none() && count >= MAX_ARTIFACTS {
+            return Err(Error::UploadsFull { what: "uploads", limit: MAX_ARTIFACTS as u64 });
+        }
+        if others + span.to > capacity.artifact_bytes_per_attempt {
+            return Err(Error::UploadsFull { what: "bytes", limit: capacity.artifact_bytes_per_attempt });
+        }
+        self.count(agent, capacity.uploads_per_agent)?;
+        let slot = uploads.entry(key.digest).or_insert_with(|| Slot::of(Kept::Part(0)));
+        slot.is_busy = true;
+        slot.held = slot.held.max(span.to);
+        let turn = Turn { shelf: Arc::clone(self), agent: agent.clone(), key };
+        Ok(Some(Place::Turn(turn, slot.hasher.clone())))
+    }
+
+    /// Writes a piece of a part. A store may go on with a write that nobody waits for any more, so it has a task of its own
+    /// that keeps the turn.
+    pub(super) async fn write(&self, turn: &Arc<Turn>, kept: u64, at: u64, bytes: Bytes) -> io::Result<()> {
+        let (store, turn) = (Arc::clone(&self.store), Arc::clone(turn));
+        let written = self.writes.spawn(async move { store.write(turn.key, kept, at, bytes).await });
+        written.await.unwrap_or_else(|broken| Err(io::Error::other(broken)))
+    }
+
+    /// Waits for the writes of parts that were given up.
+    pub(crate) async fn at_rest(&self) {
+        self.writes.close();
+        self.writes.wait().await;
     }
 
     /// Takes in what the store has for an attempt that was not heard of yet, or of an upload whose write failed.
@@ -164,11 +228,13 @@ impl Shelf {
     }
 
     /// A part is received, or given up.
-    pub(super) fn ended(&self, agent: &AgentId, key: &ArtifactKey) {
-        if let Some(slot) =
-            lock(&self.attempts).get_mut(&(key.task, key.attempt)).and_then(|all| all.get_mut(&key.digest))
-        {
-            slot.is_busy = false;
+    fn ended(&self, agent: &AgentId, key: &ArtifactKey) {
+        if let Some(uploads) = lock(&self.attempts).get_mut(&(key.task, key.attempt)) {
+            match uploads.get_mut(&key.digest) {
+                Some(slot) if slot.is_gone => drop(uploads.remove(&key.digest)),
+                Some(slot) => slot.is_busy = false,
+                None => {}
+            }
         }
         let mut receiving = lock(&self.receiving);
         if let Some(count) = receiving.get_mut(agent) {
@@ -182,13 +248,11 @@ impl Shelf {
     /// Notes what became of an upload; `None` if it is gone.
     pub(super) fn note(&self, key: &ArtifactKey, kept: Option<Kept>, hasher: Option<ContentHasher>) {
         let mut attempts = lock(&self.attempts);
-        let Some(uploads) = attempts.get_mut(&(key.task, key.attempt)) else { return };
-        match (kept, uploads.get_mut(&key.digest)) {
-            (None, _) => drop(uploads.remove(&key.digest)),
-            (Some(kept), Some(slot)) => {
-                (slot.kept, slot.held, slot.hasher) = (kept, kept.bytes(), hasher);
-            }
-            (Some(_), None) => {}
+        let slot = attempts.get_mut(&(key.task, key.attempt)).and_then(|uploads| uploads.get_mut(&key.digest));
+        match (kept, slot) {
+            (Some(kept), Some(slot)) => (slot.kept, slot.held, slot.hasher) = (kept, kept.bytes(), hasher),
+            (None, Some(slot)) => slot.is_gone = true,
+            (_, None) => {}
         }
     }
 
@@ -202,7 +266,7 @@ impl Shelf {
     }
 
     /// A piece of what is whole.
-    pub(crate) async fn read(&self, key: ArtifactKey, size: u64, at: u64) -> io::Result<bytes::Bytes> {
+    pub(crate) async fn read(&self, key: ArtifactKey, size: u64, at: u64) -> io::Result<Bytes> {
         self.store.read(key, Kept::Whole(size), at, PIECE).await
     }
 
@@ -222,10 +286,9 @@ impl Shelf {
     pub(crate) async fn shard(&self, shard: u8) -> io::Result<Vec<(TaskId, Vec<u32>)>> {
         let found = self.store.shard(shard).await?;
         let is_there = |task: &TaskId| found.iter().any(|(found, _)| found == task);
-        lock(&self.settled).retain(|task| shard_of(*task) != shard || is_there(task));
-        lock(&self.attempts).retain(|(task, _), uploads| {
-            shard_of(*task) != shard || is_there(task) || uploads.values().any(|slot| slot.is_busy)
-        });
+        lock(&self.settled).retain(|(task, _)| shard_of(*task) != shard || is_there(task));
+        lock(&self.attempts)
+            .retain(|(task, _), uploads| shard_of(*task) != shard || is_there(task) || is_busy(uploads));
         Ok(found)
     }
 
@@ -233,8 +296,8 @@ impl Shelf {
         lock(&self.bytes)[usize::from(shard)] = bytes;
     }
 
-    pub(crate) fn is_settled(&self, task: TaskId) -> bool {
-        lock(&self.settled).contains(&task)
+    pub(crate) fn is_settled(&self, task: TaskId, attempt: u32) -> bool {
+        lock(&self.settled).contains(&(task, attempt))
     }
 
     /// How many bytes are kept for an attempt.
@@ -242,21 +305,42 @@ impl Shelf {
         Ok(self.store.of_attempt(task, attempt).await?.iter().map(|(_, kept)| kept.bytes()).sum())
     }
 
-    /// Removes what was uploaded for an attempt that is over.
+    /// Removes what was uploaded for an attempt that is over; nothing while a part of it is being received.
     pub(crate) async fn remove_attempt(&self, task: TaskId, attempt: u32) -> io::Result<()> {
-        lock(&self.attempts).remove(&(task, attempt));
+        {
+            let mut attempts = lock(&self.attempts);
+            if attempts.get(&(task, attempt)).is_some_and(is_busy) {
+                return Ok(());
+            }
+            attempts.remove(&(task, attempt));
+            lock(&self.settled).remove(&(task, attempt));
+        }
         self.store.remove_attempt(task, attempt).await
     }
 
-    /// Removes what the recorded result of a task does not name.
+    /// Removes what the recorded result of an attempt does not name. While a part is being received that is for the next
+    /// time: then it may be kept after this has looked.
     pub(crate) async fn settle(&self, task: TaskId, attempt: u32, named: &[ContentDigest]) -> io::Result<()> {
-        for (digest, kept) in self.store.of_attempt(task, attempt).await? {
-            if !(named.contains(&digest) && matches!(kept, Kept::Whole(_))) {
-                self.store.remove(ArtifactKey::new(task, attempt, digest)).await?;
-            }
+        if lock(&self.attempts).get(&(task, attempt)).is_some_and(is_busy) {
+            return Ok(());
         }
-        lock(&self.attempts).remove(&(task, attempt));
-        lock(&self.settled).insert(task);
+        let found = self.store.of_attempt(task, attempt).await?;
+        let is_needed = |digest: &ContentDigest| {
+            let is_whole = |(found, kept): &(ContentDigest, Kept)| found == digest && matches!(kept, Kept::Whole(_));
+            named.contains(digest) && found.iter().any(is_whole)
+        };
+        for (digest, _) in found.iter().filter(|(digest, _)| !is_needed(digest)) {
+            self.store.remove(ArtifactKey::new(task, attempt, *digest)).await?;
+        }
+        let mut attempts = lock(&self.attempts);
+        if !attempts.get(&(task, attempt)).is_some_and(is_busy) {
+            attempts.remove(&(task, attempt));
+            lock(&self.settled).insert((task, attempt));
+        }
         Ok(())
     }
+}
+
+fn is_busy(uploads: &Uploads) -> bool {
+    uploads.values().any(|slot| slot.is_busy)
 }

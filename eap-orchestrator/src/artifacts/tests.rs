@@ -1,5 +1,7 @@
 //! What every artifact store does, and what a part may not do.
 
+mod given_up;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

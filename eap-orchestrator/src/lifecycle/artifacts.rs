@@ -1,6 +1,7 @@
 //! The files that a result has: uploaded by its agent, fetched by those who watch its task, kept as long as it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eap_core::{Agent, Phase, Quote, Task};
 use eap_types::{Artifact, ArtifactPath, ContentDigest, FieldProblem, TaskId, TaskResult};
@@ -8,7 +9,7 @@ use futures_util::future::join_all;
 use tracing::{debug, warn};
 
 use super::{Lifecycle, Share};
-use crate::artifacts::{ArtifactKey, Begun, Kept, Received, Receiving, SHARDS, Shelf, Span};
+use crate::artifacts::{ArtifactKey, Begun, Kept, Received, Receiving, Shelf, Span};
 use crate::auth::Operator;
 use crate::error::Error;
 
@@ -103,7 +104,7 @@ impl Lifecycle {
             for attempt in attempts {
                 match &task {
                     Some(task) if recorded(task) == Some(attempt) => {
-                        if !shelf.is_settled(id) {
+                        if !shelf.is_settled(id, attempt) {
                             let result = self.store.result(id).await?;
                             let named = result.iter().flat_map(|row| &row.result.artifacts);
                             let named: Vec<_> = named.filter_map(|artifact| artifact.sha256).collect();
@@ -123,12 +124,14 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// The same for the next shard in turn; one that cannot be looked through now is for the next time.
-    pub(crate) async fn sweep_next_uploads(&self, next: &mut u16) {
-        let shard = u8::try_from(*next % SHARDS).unwrap_or_default();
-        *next = (*next + 1) % SHARDS;
-        if let Err(error) = self.sweep_uploads(shard).await {
-            warn!(shard, causes = crate::error::causes(&error), "uploads could not be looked through");
+    /// The same within a time; a shard that cannot be looked through now is for the next time.
+    pub(crate) async fn sweep_shard(&self, shard: u8, within: Duration) {
+        match tokio::time::timeout(within, self.sweep_uploads(shard)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(shard, causes = crate::error::causes(&error), "uploads could not be looked through");
+            }
+            Err(_) => warn!(shard, seconds = within.as_secs(), "uploads could not be looked through in time"),
         }
     }
 }
