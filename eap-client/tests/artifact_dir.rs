@@ -17,6 +17,14 @@ fn text(at: &str) -> Artifact {
     Artifact::text(path(at), "content")
 }
 
+/// What is in a folder.
+fn names(folder: &std::path::Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 #[test]
 fn artifacts_stand_below_the_folder_byte_for_byte() {
     let home = tempfile::tempdir().unwrap();
@@ -88,9 +96,10 @@ fn a_file_that_is_not_kept_is_gone() {
     let dir = ArtifactDir::create(home.path()).unwrap();
     let mut file = dir.begin(&path("deep/half")).unwrap();
     file.write_all(b"half").unwrap();
-    assert!(file.place().exists());
+    assert!(!file.place().exists(), "whoever is killed now leaves no half file under that name");
+    assert_eq!(names(&home.path().join("deep")).len(), 1);
     drop(file);
-    assert!(!home.path().join("deep/half").exists());
+    assert_eq!(names(&home.path().join("deep")), <[String; 0]>::default());
     let mut broken = Artifact::from_bytes(path("broken"), &[0xff]);
     broken.content = "!".to_owned();
     assert!(matches!(dir.write(&broken), Err(ArtifactDirError::Encoding(_))));
@@ -98,6 +107,40 @@ fn a_file_that_is_not_kept_is_gone() {
     let elsewhere = Artifact::stored(path("large"), ContentDigest::of(b"large"), 5);
     assert!(matches!(dir.write(&elsewhere), Err(ArtifactDirError::Elsewhere { .. })));
     assert!(!home.path().join("large").exists());
+}
+
+#[test]
+fn a_file_gets_its_name_once_it_is_whole_and_takes_nothing_s_place() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = ArtifactDir::create(home.path()).unwrap();
+    let mut file = dir.begin(&path("whole")).unwrap();
+    let other = dir.begin(&path("whole")).unwrap();
+    file.write_all(b"whole").unwrap();
+    assert_eq!(file.keep().unwrap(), home.path().join("whole"));
+    assert!(matches!(other.keep(), Err(ArtifactDirError::Exists { .. })));
+    let linked = dir.begin(&path("linked")).unwrap();
+    symlink(home.path().join("victim"), home.path().join("linked")).unwrap();
+    assert!(matches!(linked.keep(), Err(ArtifactDirError::Exists { .. })));
+    assert!(matches!(dir.begin(&path("whole")), Err(ArtifactDirError::Exists { .. })));
+    assert_eq!(names(home.path()), ["linked", "whole"]);
+    assert_eq!(fs::read(home.path().join("whole")).unwrap(), b"whole");
+}
+
+#[test]
+fn what_a_killed_process_left_is_not_in_the_way() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = ArtifactDir::create(home.path()).unwrap();
+    let first = dir.begin(&path("first")).unwrap();
+    let hidden = names(home.path()).remove(0);
+    let (before, number) = hidden.strip_suffix(".part").unwrap().rsplit_once('-').unwrap();
+    let number: u64 = number.parse().unwrap();
+    for next in number + 1..number + 500 {
+        fs::write(home.path().join(format!("{before}-{next}.part")), "left").unwrap();
+    }
+    drop(first);
+    dir.write(&text("a")).unwrap();
+    assert_eq!(fs::read(home.path().join("a")).unwrap(), b"content");
+    assert_eq!(names(home.path()).len(), 500);
 }
 
 #[test]

@@ -15,7 +15,8 @@ use crate::server::ServerArgs;
 
 /// Write the artifacts of a task into a folder.
 ///
-/// Nothing is written outside the folder whatever the agent named its files, and no file is written over. Exit code 5
+/// Nothing is written outside the folder whatever the agent named its files, and no file is written over. A file has its
+/// name once it is whole; until then it is hidden (`.eap-….part`), which stays if this is killed. Exit code 5
 /// says that the task is not over yet, 1 that it ended without a result or that a file could not be written.
 #[derive(Args, Debug)]
 pub(crate) struct FetchArgs {

@@ -6,7 +6,6 @@ mod name;
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use eap_types::{Artifact, ArtifactPath, EncodingError};
@@ -15,6 +14,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
 pub use self::file::ArtifactFile;
+use self::file::synced;
 use self::name::danger;
 
 /// Opens a folder and follows no link to it.
@@ -23,7 +23,8 @@ const FOLDER: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_N
 /// A folder that the artifacts of a result are written into. On Unix.
 ///
 /// What an agent named decides where below the folder a file stands, and nothing else: every part of a path is opened
-/// from the folder before it, no symbolic link is followed, no file is written over, and no file can be run. Names that
+/// from the folder before it, no symbolic link is followed, no file is written over, and no file can be run. A file has its
+/// name once it is whole, and a hidden one before ([`ArtifactFile`]). Names that
 /// mean something else on Windows (a device as `nul.txt`, a stream as `a:b`, one that ends with a dot or a blank) are
 /// refused on every system, so that a folder can be carried over.
 ///
@@ -129,17 +130,12 @@ impl ArtifactDir {
     /// Every variant of [`ArtifactDirError`] but `Root`, `Encoding` and `Elsewhere`.
     pub fn begin(&self, path: &ArtifactPath) -> Result<ArtifactFile, ArtifactDirError> {
         check(path)?;
-        let (parents, name) = path.as_str().rsplit_once('/').unwrap_or(("", path.as_str()));
+        let (parents, _) = path.as_str().rsplit_once('/').unwrap_or_default();
         let mut folder = self.folder.try_clone().map_err(|source| io_error(path, source))?;
         for part in parents.split('/').filter(|part| !part.is_empty()) {
             folder = enter(&folder, part, path)?;
         }
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        match openat(&folder, name, flags, Mode::from_bits_truncate(0o666)) {
-            Ok(file) => Ok(ArtifactFile::new(path.clone(), self.root.join(path.as_str()), folder, file.into())),
-            Err(Errno::EEXIST | Errno::ELOOP) => Err(ArtifactDirError::Exists { path: path.clone() }),
-            Err(errno) => Err(io_error(path, errno)),
-        }
+        ArtifactFile::begin(path, self.root.join(path.as_str()), folder)
     }
 
     /// Writes one artifact whose content came along, and gives where it stands.
@@ -196,12 +192,13 @@ fn check(path: &ArtifactPath) -> Result<(), ArtifactDirError> {
 }
 
 /// Opens a folder within another, and makes it if it is not there.
-fn enter(folder: impl AsFd, part: &str, path: &ArtifactPath) -> Result<File, ArtifactDirError> {
-    match mkdirat(&folder, part, Mode::from_bits_truncate(0o777)) {
-        Ok(()) | Err(Errno::EEXIST) => {}
+fn enter(folder: &File, part: &str, path: &ArtifactPath) -> Result<File, ArtifactDirError> {
+    match mkdirat(folder, part, Mode::from_bits_truncate(0o777)) {
+        Ok(()) => synced(folder).map_err(|errno| io_error(path, errno))?,
+        Err(Errno::EEXIST) => {}
         Err(errno) => return Err(io_error(path, errno)),
     }
-    match openat(&folder, part, FOLDER, Mode::empty()) {
+    match openat(folder, part, FOLDER, Mode::empty()) {
         Ok(opened) => Ok(opened.into()),
         Err(Errno::ELOOP | Errno::ENOTDIR | Errno::EMLINK) => Err(ArtifactDirError::InTheWay { path: path.clone() }),
         Err(errno) => Err(io_error(path, errno)),
