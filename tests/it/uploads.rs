@@ -6,7 +6,7 @@ use eap_types::ContentDigest;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Agent, Answer, OPERATOR_KEY, Server, Setup, eventually, id_of};
+use crate::harness::{Agent, Answer, OPERATOR_KEY, Peer, Server, Setup, eventually, id_of, request};
 
 /// Bytes that are all a little different.
 fn content(length: usize) -> Vec<u8> {
@@ -146,6 +146,28 @@ async fn a_part_is_what_and_where_it_says_or_changes_nothing() {
     large.problem(413, "PAYLOAD_TOO_LARGE");
     let gzip = digests().header("content-encoding", "gzip").body("x").send().await;
     gzip.problem(415, "UNSUPPORTED_MEDIA_TYPE");
+}
+
+#[tokio::test]
+async fn a_refusal_is_heard_by_who_sends_the_whole_part_first() {
+    let (server, agent, assignment) = holding().await;
+    let bytes = content(8 * 1024 * 1024);
+    let part = upload(&agent, &assignment, &bytes);
+    let (from, to) = (bytes.len(), 2 * bytes.len());
+    let headers = [
+        format!("x-agent-token: {}", agent.token),
+        format!("repr-digest: {}", part.whole.header()),
+        format!("content-digest: {}", part.whole.header()),
+        format!("content-range: bytes {from}-{}/{to}", to - 1),
+        format!("content-length: {}", bytes.len()),
+    ];
+    let head = request(&format!("PUT {}", part.path()), &headers, "");
+    let mut peer = Peer::connect(server.address).await;
+    for _ in 0..2 {
+        assert!(peer.send(&head).await && peer.send(&bytes).await, "the server reads to the end");
+        let (status, problem) = peer.answer().await.expect("it answers");
+        assert_eq!((status, &problem["code"]), (409, &json!("UPLOAD_OFFSET")), "{problem}");
+    }
 }
 
 #[tokio::test]

@@ -18,8 +18,32 @@ use crate::orchestrator::Orchestrator;
 
 /// Takes a part of an artifact in, or all of it.
 pub(super) async fn upload(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let (call, body) = AgentUpload::read(&orchestrator, request).await?;
-    let (part, key) = read(&orchestrator, &call, Part::of).await?;
+    let (call, mut body) = AgentUpload::read(&orchestrator, request).await?;
+    let outcome = receive(&orchestrator, &call, &mut body).await;
+    if outcome.as_ref().is_err_and(|refusal| is_read_first(refusal, &call.headers)) {
+        let timeout = orchestrator.config().capacity.body_timeout;
+        // Whatever comes of it, the refusal is the answer.
+        let _ = tokio::time::timeout(timeout, drain(&mut body)).await;
+    }
+    let (size, digest, status) = outcome?;
+    json(status, &StoredArtifact::new(call.artifact, size, digest))
+}
+
+/// Whether a sender may be at its body still, which it has to end before it hears the refusal.
+fn is_read_first(refusal: &ApiError, headers: &HeaderMap) -> bool {
+    let length: Option<usize> = text(headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    length.is_some_and(|length| length <= MAX_ARTIFACT_PART_BYTES)
+        // Who expects to be told first has not sent it.
+        && !headers.contains_key(http::header::EXPECT)
+        && !matches!(refusal, ApiError::SlowBody | ApiError::BrokenBody)
+}
+
+async fn receive(
+    orchestrator: &Orchestrator,
+    call: &AgentUpload,
+    body: &mut Body,
+) -> Result<(u64, ContentDigest, StatusCode), ApiError> {
+    let (part, key) = read(orchestrator, call, Part::of).await?;
     let lifecycle = orchestrator.lifecycle();
     let kib = u32::try_from(2 * PIECE / 1024).unwrap_or(u32::MAX);
     let busy = |_| Error::Busy { reason: "too many large bodies are being received" };
@@ -37,11 +61,10 @@ pub(super) async fn upload(orchestrator: Orchestrator, request: Request) -> Resu
             lifecycle.finish_upload(*receiving, part.digest).await?
         }
     };
-    let (status, size) = match received {
-        Received::Part(size) => (StatusCode::ACCEPTED, size),
-        Received::Whole => (StatusCode::CREATED, part.span.total),
-    };
-    json(status, &StoredArtifact::new(call.artifact, size, key.digest))
+    Ok(match received {
+        Received::Part(size) => (size, key.digest, StatusCode::ACCEPTED),
+        Received::Whole => (part.span.total, key.digest, StatusCode::CREATED),
+    })
 }
 
 /// Says how much of an artifact is there.
@@ -144,7 +167,7 @@ fn wrong(problems: &mut Vec<FieldProblem>, name: &str, message: &str) {
     problems.push(FieldProblem::new(format!("header.{name}"), "value_error", message));
 }
 
-async fn take(receiving: &mut Receiving, mut body: Body) -> Result<(), ApiError> {
+async fn take(receiving: &mut Receiving, body: &mut Body) -> Result<(), ApiError> {
     while let Some(frame) = body.frame().await {
         if let Ok(bytes) = frame.map_err(|_| ApiError::BrokenBody)?.into_data() {
             receiving.take(&bytes).await?;
@@ -153,7 +176,7 @@ async fn take(receiving: &mut Receiving, mut body: Body) -> Result<(), ApiError>
     Ok(())
 }
 
-async fn drain(mut body: Body) -> Result<(), ApiError> {
+async fn drain(body: &mut Body) -> Result<(), ApiError> {
     let mut left = MAX_ARTIFACT_PART_BYTES;
     while let Some(frame) = body.frame().await {
         if let Ok(bytes) = frame.map_err(|_| ApiError::BrokenBody)?.into_data() {
