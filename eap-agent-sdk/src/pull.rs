@@ -81,7 +81,7 @@ impl Pull {
     }
 
     /// Whether a request has no answer yet.
-    #[cfg(any(feature = "push", feature = "websocket"))]
+    #[cfg(feature = "push")]
     pub(crate) fn is_out(&self) -> bool {
         self.on_its_way.is_some()
     }
