@@ -88,7 +88,7 @@ async fn each_state_of_a_task_says_what_it_waits_for() {
     let nobody = operator.submit(json!({})).await;
     let shown = explain(&server, &nobody).await;
     assert_eq!((&shown["no_capable_agent"], &shown["candidates"]), (&json!(true), &json!([])));
-    assert_eq!(shown["summary"], "it is ready, and no registered agent can do it");
+    assert_eq!(shown["summary"], "it is ready, and no agent that takes work can do it");
     operator.cancel(&nobody, Some(&json!({"reason": "not needed"}))).await.expect(200);
     let over = explain(&server, &nobody).await;
     assert_eq!(

@@ -12,7 +12,7 @@ pub(super) fn task(task: &TaskView) -> String {
     table.row(["type", task.task_type.as_str()]);
     table.row(["status", &task.status.to_string()]);
     if task.no_capable_agent {
-        table.row(["", "no registered agent can do it"]);
+        table.row(["", "no agent that takes work can do it"]);
     }
     if let Some(reason) = &task.reason {
         table.row(["reason", reason]);

@@ -18,8 +18,8 @@ use crate::stop;
 const LONGEST_OUTAGE: Duration = Duration::from_secs(120);
 /// The longest wait that can be asked for, in seconds: a year.
 const LONGEST_WAIT: u64 = 365 * 24 * 3600;
-/// What is told about a task that no registered agent can do.
-pub(super) const NOBODY_CAN: &str = "eap: no registered agent can do this task yet; it waits for one\n";
+/// What is told about a task that no agent that takes work can do.
+pub(super) const NOBODY_CAN: &str = "eap: no agent that takes work can do this task yet; it waits for one\n";
 /// How often the line on a terminal is drawn anew.
 const REDRAW: Duration = Duration::from_secs(1);
 

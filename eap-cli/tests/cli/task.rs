@@ -58,7 +58,7 @@ fn the_end_of_a_wait_has_a_code_of_its_own() {
     assert!(ended.stderr.contains("--wait` goes on"), "{ended:?}");
     let told: Vec<_> = ended.stderr.lines().collect();
     assert_eq!(told[0], format!("eap: submitted {}", ended.json()["task_id"].as_str().expect("an id")));
-    assert!(told[1].contains("no registered agent can do this task yet"), "{ended:?}");
+    assert!(told[1].contains("no agent that takes work can do this task yet"), "{ended:?}");
     assert_eq!(told.len(), 3, "{ended:?}");
 }
 
@@ -199,7 +199,7 @@ fn a_task_that_waits_is_explained() {
     assert_eq!(submitted["routing"]["preferred_agents"], serde_json::json!(["agent-1"]));
     let id = submitted["task_id"].as_str().expect("an id");
     let told = run(&mut server.eap(&["explain", id])).expect(0).stdout;
-    assert!(told.contains("queued, ready") && told.contains("no registered agent can do it"), "{told}");
+    assert!(told.contains("queued, ready") && told.contains("no agent that takes work can do it"), "{told}");
     let told = run(&mut server.eap(&["explain", id, "--json"])).expect(0).json();
     assert_eq!((&told["whereabouts"], &told["no_capable_agent"]), (&"ready".into(), &true.into()));
     run(&mut server.eap(&["explain", "01890a5d-ac96-774b-bcce-b302099a8057"])).expect(3);

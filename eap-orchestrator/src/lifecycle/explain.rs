@@ -210,7 +210,7 @@ fn summary(explanation: &TaskExplanation, reason: Option<&str>) -> String {
         (Whereabouts::Leased, _) => format!("attempt {attempt} is with its agent, whose lease holds{until}"),
         (Whereabouts::Delayed, _) => format!("it is not to start{until}"),
         (Whereabouts::BackingOff, _) => format!("it backs off{until}, after attempt {attempt}"),
-        _ if explanation.no_capable_agent => "it is ready, and no registered agent can do it".to_owned(),
+        _ if explanation.no_capable_agent => "it is ready, and no agent that takes work can do it".to_owned(),
         (_, 0) => "it is ready, and no agent that could do it can take it now".to_owned(),
         (_, able) if waiting == 0 => {
             format!(
