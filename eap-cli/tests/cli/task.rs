@@ -69,7 +69,7 @@ fn a_wait_that_is_broken_off_says_how_to_go_on() {
     let mut waiting = Running::start(&mut server.eap(&submit));
     let id = waiting.line("eap: submitted ");
     // Told from within the wait, where signals are heeded.
-    waiting.line("eap: no registered agent");
+    waiting.line("eap: no agent that takes work");
     waiting.signal(Signal::SIGINT);
     waiting.line(&format!("eap: the wait is over and the task is not; `eap task get {id} --wait` goes on"));
     assert_eq!(waiting.code(), 5);
