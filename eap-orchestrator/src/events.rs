@@ -168,21 +168,44 @@ mod tests {
     use crate::orchestrator::Orchestrator;
     use crate::store::{Change, Cutoffs, EventKind, NewEvent};
 
+    fn event_at(second: i64, tenant: TenantId) -> NewEvent {
+        NewEvent {
+            tenant,
+            at: Timestamp::from_seconds(second),
+            kind: EventKind::AgentDraining,
+            task: None,
+            agent: None,
+            attempt: None,
+            detail: JsonObject::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_happened_before_a_stop_is_told_before_the_end() {
+        let orchestrator = Orchestrator::builder_in_memory().access(Access::Open).build().unwrap();
+        let (lifecycle, operator) = (Arc::clone(orchestrator.lifecycle()), Operator::host());
+        let mut events = orchestrator.watch(&operator, EventSeq(0), EventFilter::default());
+        assert!(matches!(events.look().await.unwrap(), Look::Level));
+        {
+            let mut looking = std::pin::pin!(events.look());
+            assert!(tokio::time::timeout(GATHER, &mut looking).await.is_err(), "it waits for news");
+            let change = Change { events: vec![event_at(1, operator.tenant)], ..Change::default() };
+            let head = lifecycle.store.commit(change).await.unwrap().head;
+            lifecycle.announcements.committed(head);
+            lifecycle.stop.cancel();
+            let told = looking.await;
+            assert!(matches!(&told, Ok(Look::Events(told)) if told.len() == 1), "{told:?}");
+        }
+        assert!(matches!(events.look().await, Err(Error::Draining)));
+    }
+
     #[tokio::test]
     async fn a_watcher_that_a_purge_overtakes_is_told_once() {
         // Not started: nobody else purges what is this old.
         let orchestrator = Orchestrator::builder_in_memory().access(Access::Open).build().unwrap();
         let (store, operator) = (Arc::clone(&orchestrator.lifecycle().store), Operator::host());
         for (second, count) in [(1, 400), (2, 200)] {
-            let event = NewEvent {
-                tenant: operator.tenant,
-                at: Timestamp::from_seconds(second),
-                kind: EventKind::AgentDraining,
-                task: None,
-                agent: None,
-                attempt: None,
-                detail: JsonObject::default(),
-            };
+            let event = event_at(second, operator.tenant);
             store.commit(Change { events: vec![event; count], ..Change::default() }).await.unwrap();
         }
         let mut events = orchestrator.watch(&operator, EventSeq(0), EventFilter::default());

@@ -14,6 +14,15 @@ async fn held(server: &Server, agent: &Agent) -> usize {
     detail["held"].as_array().map_or(0, Vec::len)
 }
 
+/// A task, the socket of the agent that holds it now, and what was assigned.
+async fn holding(server: &Server, agent: &Agent) -> (String, Socket, Value) {
+    let id = server.operator().submit(json!({})).await;
+    let mut socket = Socket::greet(server, agent, &[]).await;
+    socket.send("agent.credit", json!({"tasks": 1})).await;
+    let task = socket.assigned().await.remove(0);
+    (id, socket, task)
+}
+
 #[tokio::test]
 async fn tasks_come_as_far_as_there_is_credit_and_results_are_acknowledged_once_they_are_kept() {
     let server = Server::start().await;
@@ -110,10 +119,7 @@ async fn a_newer_connection_takes_the_place_of_an_older_one_and_its_leases() {
 async fn a_cancel_comes_at_once_and_once() {
     let server = Server::start().await;
     let agent = agent(&server).await;
-    let id = server.operator().submit(json!({})).await;
-    let mut socket = Socket::greet(&server, &agent, &[]).await;
-    socket.send("agent.credit", json!({"tasks": 1})).await;
-    let task = socket.assigned().await.remove(0);
+    let (id, mut socket, task) = holding(&server, &agent).await;
     server.operator().cancel(&id, Some(&json!({"reason": "not wanted"}))).await.expect(200);
     let told = socket.payload("task.cancel").await;
     assert_eq!(
@@ -136,10 +142,7 @@ fn task_of(task: &Value) -> Value {
 async fn a_task_goes_back_and_progress_is_shown() {
     let server = Server::start().await;
     let agent = agent(&server).await;
-    let id = server.operator().submit(json!({})).await;
-    let mut socket = Socket::greet(&server, &agent, &[]).await;
-    socket.send("agent.credit", json!({"tasks": 1})).await;
-    let task = socket.assigned().await.remove(0);
+    let (id, mut socket, task) = holding(&server, &agent).await;
     let mut report = task_of(&task);
     report["seq"] = json!(1);
     report["progress"] = json!(0.5);

@@ -36,7 +36,7 @@ async fn what_is_kept_grows_until_it_is_whole_and_goes_when_it_is_removed() {
         assert_eq!(of_attempt().await, [(key.digest, Kept::Part(3))], "{store:?}");
         assert_eq!(store.read(key, Kept::Part(3), 1, 9).await.unwrap(), "on");
         store.write(key, 3, 3, Bytes::from("te")).await.unwrap();
-        store.write(key, 3, 5, Bytes::from("ntXXX")).await.unwrap();
+        store.write(key, 3, 5, Bytes::from("nt and more")).await.unwrap();
         store.complete(key, 3, 7).await.unwrap();
         assert_eq!(of_attempt().await, [(key.digest, Kept::Whole(7))], "{store:?}");
         assert_eq!(store.read(key, Kept::Whole(7), 0, 100).await.unwrap(), "content");
