@@ -294,6 +294,9 @@ pub struct Capacity {
     pub artifact_bytes: u64,
     /// All artifacts together that are uploaded for one attempt; more is answered 413. Default: 256 MiB.
     pub artifact_bytes_per_attempt: u64,
+    /// All uploads that are kept; more is answered 503 until some have gone with their tasks. What was kept before a start
+    /// counts within some minutes of it. Default: 64 GiB.
+    pub artifact_bytes_in_all: u64,
     /// Parts of artifacts that one agent may be sending; one more is answered 429. Default: 4.
     pub uploads_per_agent: usize,
     /// Writes under way in all; one more is answered 503. Default: 10,000.
@@ -325,6 +328,7 @@ impl Default for Capacity {
             pushes: 256,
             artifact_bytes: limits::MAX_ARTIFACT_BYTES as u64,
             artifact_bytes_per_attempt: 256 * 1024 * 1024,
+            artifact_bytes_in_all: 64 * 1024 * 1024 * 1024,
             uploads_per_agent: 4,
             writes: 10_000,
             header_timeout: Duration::from_secs(10),
@@ -465,6 +469,10 @@ impl Config {
         expect(
             capacity.artifact_bytes_per_attempt >= capacity.artifact_bytes,
             "capacity.artifact_bytes_per_attempt is less than capacity.artifact_bytes",
+        );
+        expect(
+            capacity.artifact_bytes_in_all >= capacity.artifact_bytes_per_attempt,
+            "capacity.artifact_bytes_in_all is less than capacity.artifact_bytes_per_attempt",
         );
         expect(
             capacity.bodies_bytes >= capacity.result_bytes,

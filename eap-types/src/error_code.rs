@@ -55,6 +55,8 @@ pub enum ErrorCode {
     DigestMismatch,
     /// The body is larger than the route allows.
     PayloadTooLarge,
+    /// Nothing of what is asked for lies within the range.
+    RangeNotSatisfiable,
     /// The URI is longer than the server reads.
     UriTooLong,
     /// The body is not announced as JSON.
@@ -73,7 +75,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of the protocol.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::ValidationError,
         Self::MalformedJson,
         Self::UnsupportedVersion,
@@ -95,6 +97,7 @@ impl ErrorCode {
         Self::UploadOffset,
         Self::DigestMismatch,
         Self::PayloadTooLarge,
+        Self::RangeNotSatisfiable,
         Self::UriTooLong,
         Self::UnsupportedMediaType,
         Self::RateLimited,
@@ -161,6 +164,7 @@ impl ErrorCode {
             Self::UploadOffset => ("UPLOAD_OFFSET", 409, "Upload goes on elsewhere"),
             Self::DigestMismatch => ("DIGEST_MISMATCH", 422, "Digest mismatch"),
             Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", 413, "Payload too large"),
+            Self::RangeNotSatisfiable => ("RANGE_NOT_SATISFIABLE", 416, "Range not satisfiable"),
             Self::UriTooLong => ("URI_TOO_LONG", 414, "URI too long"),
             Self::UnsupportedMediaType => ("UNSUPPORTED_MEDIA_TYPE", 415, "Unsupported media type"),
             Self::RateLimited => ("RATE_LIMITED", 429, "Rate limited"),

@@ -125,3 +125,56 @@ async fn content_that_is_not_what_was_announced_is_no_success() {
     assert!(matches!(ended, Err(ClientError::Altered)), "{ended:?}");
     host.abort();
 }
+
+/// What came of a download: its status, which bytes it says it has, and the bytes.
+async fn got(answer: reqwest::Response) -> (u16, String, Vec<u8>) {
+    let range = answer.headers().get("content-range").map(|range| range.to_str().expect("ASCII").to_owned());
+    (answer.status().as_u16(), range.unwrap_or_default(), answer.bytes().await.expect("a body").to_vec())
+}
+
+#[tokio::test]
+async fn a_download_that_broke_off_goes_on_where_it_was() {
+    let server = Server::start().await;
+    let agent = server.agent("AGENT-A").await;
+    let task = server.operator().submit(json!({})).await;
+    let assignment = agent.take().await;
+    let large: Vec<u8> = (0..600_000_u32).map(|index| (index % 251) as u8).collect();
+    let digest = ContentDigest::of(&large);
+    let put = agent.path(&format!("/tasks/{task}/artifacts/large.bin"));
+    let put = agent.api.call(Method::PUT, &put).header("x-agent-token", &agent.token).body(large.clone());
+    put.header("repr-digest", &digest.header()).header("content-digest", &digest.header()).send().await.expect(201);
+    let artifacts = json!([
+        {"path": "large.bin", "content": "", "sha256": digest},
+        {"path": "small.txt", "content": "0123456789"},
+        {"path": "empty", "content": ""},
+    ]);
+    agent.report_for(&assignment, json!({"status": "completed", "artifacts": artifacts})).await.expect(200);
+
+    let operator = server.operator();
+    let of = |path: &str, range: &str| operator.get(&place(&task, path)).header("range", range);
+    let (status, range, rest) = got(of("large.bin", "bytes=262000-").open().await).await;
+    assert_eq!((status, range.as_str()), (206, "bytes 262000-599999/600000"));
+    assert!(rest == large[262_000..]);
+    let (status, range, middle) = got(of("large.bin", "bytes=262140-262149").open().await).await;
+    assert_eq!(
+        (status, range.as_str(), middle.as_slice()),
+        (206, "bytes 262140-262149/600000", &large[262_140..262_150])
+    );
+    let part = got(of("small.txt", "bytes=-3").open().await).await;
+    assert_eq!(part, (206, "bytes 7-9/10".to_owned(), b"789".to_vec()));
+
+    let tag = format!("\"{}\"", ContentDigest::of(b"0123456789"));
+    let part = got(of("small.txt", "bytes=8-").header("if-range", &tag).open().await).await;
+    assert_eq!(part, (206, "bytes 8-9/10".to_owned(), b"89".to_vec()));
+    let whole = (200, String::new(), b"0123456789".to_vec());
+    assert_eq!(got(of("small.txt", "bytes=8-").header("if-range", "\"other\"").open().await).await, whole);
+    assert_eq!(got(of("small.txt", "bytes=0-1,4-5").open().await).await, whole);
+    let known = operator.get(&place(&task, "small.txt")).header("if-none-match", &tag).open().await;
+    assert_eq!(got(known).await, (304, String::new(), Vec::new()));
+
+    for (path, range, size) in [("large.bin", "bytes=600000-", "bytes */600000"), ("empty", "bytes=0-", "bytes */0")] {
+        let refused = of(path, range).send().await;
+        assert_eq!(refused.header("content-range"), Some(size));
+        refused.problem(416, "RANGE_NOT_SATISFIABLE");
+    }
+}

@@ -295,3 +295,36 @@ async fn an_agent_is_told_where_uploads_go_and_how_large_they_may_be() {
     assert_eq!(agent.reply["limits"]["max_artifact_bytes"], 64 * 1024 * 1024);
     assert_eq!(agent.reply["endpoints"]["artifact"], agent.path("/tasks/{task_id}/artifacts/{path}"));
 }
+
+/// `HEAD` has no body that could say more, so its status is all that tells.
+#[tokio::test]
+async fn asking_how_much_is_there_is_refused_as_sending_it_is() {
+    let (server, agent, assignment) = holding().await;
+    let other = server.agent("AGENT-B").await;
+    let whole = content(10);
+    let digest = ContentDigest::of(&whole).header();
+    let task = id_of(&assignment);
+    let of = |task: &str, query: &str| agent.path(&format!("/tasks/{task}/artifacts/model.bin{query}"));
+    let unknown = of("01890a5d-ac96-774b-bcce-b302099a8057", "");
+    let ours = of(&task, "");
+    for (path, token, digest, status) in [
+        (ours.as_str(), "", digest.as_str(), 401),
+        (&ours, "eap_x_y", &digest, 401),
+        (&ours, &other.token, &digest, 404),
+        (&unknown, &agent.token, &digest, 404),
+        (&of("x", ""), &agent.token, &digest, 404),
+        (&ours, &agent.token, "", 422),
+        (&ours, &agent.token, "sha-256=:x:", 422),
+        (&of(&task, "?attempt=0"), &agent.token, &digest, 422),
+        (&of(&task, "?lease_id=x"), &agent.token, &digest, 422),
+        (&of(&task, "?attempt=2"), &agent.token, &digest, 409),
+        (&ours, &agent.token, &digest, 204),
+    ] {
+        let call = |method| agent.api.call(method, path).header("x-agent-token", token).header("repr-digest", digest);
+        let answer = call(Method::HEAD).open().await;
+        assert_eq!(answer.status(), status, "{path} {token} {digest}");
+        assert_eq!(answer.bytes().await.unwrap().len(), 0);
+        let sent = call(Method::PUT).header("content-digest", &ContentDigest::of(&whole).header()).body(&*whole);
+        assert_eq!(sent.send().await.status, if status == 204 { 201 } else { status }, "{path} {token} {digest}");
+    }
+}

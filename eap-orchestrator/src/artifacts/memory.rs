@@ -11,10 +11,16 @@ use eap_types::{ContentDigest, TaskId};
 
 use super::{ArtifactKey, ArtifactStore, Kept, shard_of};
 
-/// Artifacts in memory, each held as long as its task.
-#[derive(Default)]
+/// Artifacts in memory, each held as long as its task; at most 1 GiB unless it is told otherwise.
 pub struct MemoryArtifacts {
     contents: Mutex<BTreeMap<ArtifactKey, Content>>,
+    most: usize,
+}
+
+impl Default for MemoryArtifacts {
+    fn default() -> Self {
+        Self::of_at_most(1024 * 1024 * 1024)
+    }
 }
 
 struct Content {
@@ -33,6 +39,12 @@ impl MemoryArtifacts {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Holds nothing yet, and never more than `most` bytes.
+    #[must_use]
+    pub fn of_at_most(most: usize) -> Self {
+        Self { contents: Mutex::default(), most }
     }
 
     fn contents(&self) -> MutexGuard<'_, BTreeMap<ArtifactKey, Content>> {
@@ -59,6 +71,10 @@ impl ArtifactStore for MemoryArtifacts {
 
     async fn write(&self, key: ArtifactKey, _: u64, at: u64, bytes: Bytes) -> io::Result<()> {
         let mut contents = self.contents();
+        let others = contents.iter().filter(|(other, _)| **other != key).map(|(_, content)| content.bytes.len());
+        if others.sum::<usize>() + length(at)? + bytes.len() > self.most {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let content = contents.entry(key).or_insert_with(|| Content { bytes: Vec::new(), kept: Kept::Part(0) });
         content.bytes.resize(length(at)?, 0);
         content.bytes.extend_from_slice(&bytes);

@@ -38,7 +38,7 @@ pub(crate) struct Shelf {
     settled: Mutex<HashSet<(TaskId, u32)>>,
     /// Writes under way, also those of parts that were given up.
     writes: TaskTracker,
-    /// Bytes that were kept when each shard was last looked through.
+    /// Bytes of each shard: those kept when it was last looked through, and those of the parts begun since.
     bytes: Mutex<Vec<u64>>,
     /// Bytes of parts that were kept.
     pub(crate) received: Counter,
@@ -177,7 +177,12 @@ impl Shelf {
         if others + span.to > capacity.artifact_bytes_per_attempt {
             return Err(Error::UploadsFull { what: "bytes", limit: capacity.artifact_bytes_per_attempt });
         }
+        let length = span.to - span.from;
+        if self.bytes() + length > capacity.artifact_bytes_in_all {
+            return Err(Error::Busy { reason: "as many artifacts are kept as may be" });
+        }
         self.count(agent, capacity.uploads_per_agent)?;
+        lock(&self.bytes)[usize::from(shard_of(key.task))] += length;
         let slot = uploads.entry(key.digest).or_insert_with(|| Slot::of(Kept::Part(0)));
         slot.is_busy = true;
         slot.held = slot.held.max(span.to);
@@ -275,7 +280,7 @@ impl Shelf {
         lock(&self.receiving).values().sum()
     }
 
-    /// How many bytes were kept when it was last looked.
+    /// About how many bytes are kept.
     pub(crate) fn bytes(&self) -> u64 {
         lock(&self.bytes).iter().sum()
     }
@@ -292,6 +297,7 @@ impl Shelf {
         Ok(found)
     }
 
+    /// So many bytes are kept in a shard.
     pub(crate) fn counted(&self, shard: u8, bytes: u64) {
         lock(&self.bytes)[usize::from(shard)] = bytes;
     }

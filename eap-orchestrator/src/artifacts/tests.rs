@@ -145,3 +145,33 @@ async fn what_an_attempt_may_hold_has_an_end() {
     }
     assert!(matches!(begin(b"one too many", 0).await, Err(Error::UploadsFull { .. })));
 }
+
+#[tokio::test]
+async fn a_store_takes_no_more_than_it_may_until_some_is_gone() {
+    let (_dir, stores) = stores();
+    for store in stores {
+        let shelf = Arc::new(Shelf::new(Arc::clone(&store)));
+        let capacity = Capacity { artifact_bytes_in_all: 10, ..Capacity::default() };
+        let begin = async |key, to| shelf.begin(&agent(), key, Span { from: 0, to, total: to }, &capacity).await;
+        let first = key(b"content");
+        let Ok(Begun::Receiving(mut receiving)) = begin(first, 7).await else { panic!("there is room") };
+        receiving.take(&Bytes::from("content")).await.unwrap();
+        receiving.finish(ContentDigest::of(b"content")).await.unwrap();
+        assert!(matches!(begin(key(b"else"), 4).await, Err(Error::Busy { .. })), "{store:?}");
+        assert!(matches!(begin(key(b"odd"), 3).await, Ok(Begun::Receiving(_))), "{store:?}");
+        shelf.remove_attempt(first.task, first.attempt).await.unwrap();
+        shelf.counted(7, 0);
+        assert!(matches!(begin(key(b"else"), 4).await, Ok(Begun::Receiving(_))), "{store:?}");
+    }
+}
+
+#[tokio::test]
+async fn memory_holds_so_much_and_no_more() {
+    let store = MemoryArtifacts::of_at_most(10);
+    let write = async |content: &'static [u8]| store.write(key(content), 0, 0, Bytes::from_static(content)).await;
+    write(b"content").await.unwrap();
+    write(b"content").await.unwrap();
+    assert_eq!(write(b"else").await.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    store.remove(key(b"content")).await.unwrap();
+    write(b"else").await.unwrap();
+}

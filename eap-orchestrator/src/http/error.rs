@@ -29,6 +29,8 @@ pub(crate) enum ApiError {
     NotReady,
     #[error("this path takes the opening handshake of a WebSocket (RFC 6455, version 13)")]
     NoUpgrade,
+    #[error("it has {size} bytes, and the range begins after them")]
+    BeyondEnd { size: u64 },
 }
 
 impl From<DecodeError> for ApiError {
@@ -53,6 +55,7 @@ impl ApiError {
             Self::Method => return Code::MethodNotAllowed,
             Self::NotReady => return Code::Unavailable,
             Self::NoUpgrade => return Code::UpgradeRequired,
+            Self::BeyondEnd { .. } => return Code::RangeNotSatisfiable,
         };
         match core {
             Error::Unreadable(error) => error.code(),
@@ -120,6 +123,11 @@ pub(crate) fn response(refusal: &ApiError, request_id: &str) -> Response {
     }
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         headers.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if let ApiError::BeyondEnd { size } = refusal
+        && let Ok(range) = HeaderValue::from_str(&format!("bytes */{size}"))
+    {
+        headers.insert(http::header::CONTENT_RANGE, range);
     }
     response
 }

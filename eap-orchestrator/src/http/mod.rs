@@ -3,6 +3,7 @@
 mod agents;
 mod artifacts;
 mod call;
+mod conditional;
 mod dead_letters;
 mod error;
 mod events;

@@ -180,6 +180,21 @@ impl RequestHeader {
                 "Which bytes of the artifact this body has; without it, all.",
                 json!({ "type": "string", "pattern": "^bytes [0-9]+-[0-9]+/[0-9]+$" }),
             ),
+            Self::Range => (
+                "Range",
+                "Which bytes of the file are wanted, as in `bytes=0-99`; several ranges at once get the whole.",
+                json!({ "type": "string" }),
+            ),
+            Self::IfRange => (
+                "If-Range",
+                "The `ETag` of what a part is there of: the range counts for that alone.",
+                json!({ "type": "string" }),
+            ),
+            Self::IfNoneMatch => (
+                "If-None-Match",
+                "The `ETag` of what the caller has: then nothing is sent.",
+                json!({ "type": "string" }),
+            ),
             Self::Traceparent => (
                 "traceparent",
                 "W3C Trace Context; what is no such thing is left behind.",

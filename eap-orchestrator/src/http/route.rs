@@ -104,6 +104,9 @@ pub(crate) enum RequestHeader {
     ReprDigest,
     ContentDigest,
     ContentRange,
+    Range,
+    IfRange,
+    IfNoneMatch,
 }
 
 /// One way in which a call is answered when all is well.

@@ -160,8 +160,13 @@ fn of_tasks() -> Vec<Route> {
             .refuses(&[ErrorCode::TaskNotFound]),
         describe("get_artifact", Tag::Tasks, "A file that the result of a task has, as a download.")
             .operator(Method::GET, path::TASK_ARTIFACT, Scope::ResultsRead, artifacts::download)
+            .hears(RequestHeader::Range)
+            .hears(RequestHeader::IfRange)
+            .hears(RequestHeader::IfNoneMatch)
             .gives_other(StatusCode::OK, header::OCTET_STREAM, || serde_json::json!({}))
-            .refuses(&[ErrorCode::TaskNotFound, ErrorCode::NotFound]),
+            .gives_other(StatusCode::PARTIAL_CONTENT, header::OCTET_STREAM, || serde_json::json!({}))
+            .gives_nothing(StatusCode::NOT_MODIFIED)
+            .refuses(&[ErrorCode::TaskNotFound, ErrorCode::NotFound, ErrorCode::RangeNotSatisfiable]),
         describe(
             "explain_task",
             Tag::Tasks,

@@ -8,6 +8,7 @@ use eap_types::{KnownCall, WellKnown, header, path};
 use http::{HeaderValue, StatusCode};
 
 use super::call::json;
+use super::conditional::is_known;
 use super::error::ApiError;
 use super::routes;
 use crate::auth::{hex, sha256};
@@ -43,10 +44,7 @@ pub(super) fn openapi(orchestrator: &Orchestrator, request: &Request) -> Result<
     let server = if server.is_empty() { "/" } else { &server };
     let body = format!(r#"{before}"servers":[{{"url":{}}}]{after}"#, serde_json::Value::from(server));
     let tag = format!("\"{}\"", &hex(&sha256(&body))[..32]);
-    let is_known = request.headers().get(http::header::IF_NONE_MATCH).is_some_and(|known| {
-        known.to_str().is_ok_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag))
-    });
-    let mut response = if is_known {
+    let mut response = if is_known(request.headers(), &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         ([(http::header::CONTENT_TYPE, header::JSON)], body).into_response()

@@ -150,8 +150,11 @@ impl Metrics {
 
 fn tell_about_uploads(page: &mut Page, lifecycle: &Lifecycle) {
     let Some(shelf) = &lifecycle.artifacts else { return };
-    page.gauge("eap_artifact_bytes", "Bytes of uploaded artifacts that were kept when it was last looked.")
-        .value(&[], shelf.bytes());
+    page.gauge(
+        "eap_artifact_bytes",
+        "Bytes of uploaded artifacts: those kept when it was last looked, and parts begun since.",
+    )
+    .value(&[], shelf.bytes());
     page.gauge("eap_artifact_parts_open", "Parts of artifacts that are being received.").value(&[], shelf.open());
     page.counter("eap_artifact_received_bytes_total", "Bytes of artifacts that were received and kept.")
         .value(&[], shelf.received.get());
