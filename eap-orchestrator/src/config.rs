@@ -249,6 +249,12 @@ pub struct Retention {
     /// Idempotency keys. Default: 24 hours.
     #[serde(with = "eap_core::seconds")]
     pub idempotency_keys: Duration,
+    /// That a webhook took effect. It has to be longer than a webhook is valid, so at least an hour. Default: 24 hours.
+    #[serde(with = "eap_core::seconds")]
+    pub webhooks: Duration,
+    /// What agents of a platform said of their state, but the newest of each. Default: 7 days.
+    #[serde(with = "eap_core::seconds")]
+    pub states: Duration,
     /// Operator keys and registration secrets, once revoked or expired. Default: 30 days.
     #[serde(with = "eap_core::seconds")]
     pub credentials: Duration,
@@ -257,7 +263,15 @@ pub struct Retention {
 impl Default for Retention {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 3600);
-        Self { tasks: DAY * 7, events: DAY * 7, late_results: DAY * 30, idempotency_keys: DAY, credentials: DAY * 30 }
+        Self {
+            tasks: DAY * 7,
+            events: DAY * 7,
+            late_results: DAY * 30,
+            idempotency_keys: DAY,
+            webhooks: DAY,
+            states: DAY * 7,
+            credentials: DAY * 30,
+        }
     }
 }
 
@@ -465,6 +479,7 @@ impl Config {
         ] {
             expect(value > 0, &format!("capacity.{name} is 0"));
         }
+        expect(self.retention.webhooks >= Duration::from_secs(3600), "retention.webhooks is less than an hour");
         expect(capacity.artifact_bytes > 0, "capacity.artifact_bytes is 0");
         expect(
             capacity.artifact_bytes_per_attempt >= capacity.artifact_bytes,

@@ -217,6 +217,8 @@ mod tests {
             events: Timestamp::from_seconds(2),
             late_results: past,
             idempotency_keys: past,
+            webhooks: past,
+            states: past,
             agents: past,
             credentials: past,
         };

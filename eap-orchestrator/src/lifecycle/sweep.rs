@@ -134,6 +134,8 @@ impl Lifecycle {
                 events: now - kept.events,
                 late_results: now - kept.late_results,
                 idempotency_keys: now - kept.idempotency_keys,
+                webhooks: now - kept.webhooks,
+                states: now - kept.states,
                 credentials: now - kept.credentials,
                 agents: now - this.config.timing.keep_agents,
             };

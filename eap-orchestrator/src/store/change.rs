@@ -20,6 +20,10 @@ pub struct Change {
     pub callbacks: Vec<CallbackWrite>,
     /// A key and what it stands for from now on.
     pub idempotency: Option<IdempotencyKeyRow>,
+    /// A webhook that takes effect with this change, and never again.
+    pub webhook: Option<WebhookRow>,
+    /// What agents of a platform said of their state; each is kept beside those before it.
+    pub states: Vec<StateRow>,
     /// Agents' vitals; they have no revision, the last writer wins. Unknown agents are passed over.
     pub vitals: Vec<(AgentId, Vitals)>,
     /// Operator keys and registration secrets, each at most once.
@@ -152,6 +156,32 @@ pub struct LateResultRow {
     pub received_at: Timestamp,
     /// What was reported.
     pub result: TaskResult,
+}
+
+/// A webhook that took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebhookRow {
+    /// Tells it from every other one; the same for a repeat.
+    pub digest: [u8; 32],
+    /// When it came.
+    pub received_at: Timestamp,
+}
+
+/// What an agent of a platform said of its state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateRow {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its registration then.
+    pub epoch: u64,
+    /// Since when, by the clock of whoever said so.
+    pub reported_at: Timestamp,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// The word, as it was said.
+    pub state: String,
+    /// What was said beside it.
+    pub details: Option<JsonObject>,
 }
 
 /// Within what an idempotency key is unique.

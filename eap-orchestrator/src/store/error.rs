@@ -67,6 +67,8 @@ pub enum RecordRef {
     Credential(CredentialId),
     /// An idempotency key.
     IdempotencyKey,
+    /// A webhook.
+    Webhook,
     /// The callback of a task.
     Callback(TaskId),
 }
@@ -79,6 +81,7 @@ impl fmt::Display for RecordRef {
             Self::Credential(id) => write!(f, "credential {id}"),
             Self::Callback(task) => write!(f, "the callback of task {task}"),
             Self::IdempotencyKey => f.write_str("this idempotency key"),
+            Self::Webhook => f.write_str("this webhook"),
         }
     }
 }

@@ -24,7 +24,7 @@ use eap_types::{AgentId, TaskId, Timestamp};
 
 pub use change::{
     AgentWrite, CallbackWrite, Change, Committed, CredentialWrite, EventKind, IdempotencyKeyRow, IdempotencyScope,
-    IdempotentTarget, LateResultRow, NewEvent, ResultRow, TaskWrite, events_of,
+    IdempotentTarget, LateResultRow, NewEvent, ResultRow, StateRow, TaskWrite, WebhookRow, events_of,
 };
 pub use error::{BoxError, RecordRef, StoreError};
 pub use memory::MemoryStore;
@@ -58,6 +58,8 @@ pub type Decide = dyn Fn(&Task, &Ask, Timestamp) -> Result<Changed, Refusal> + S
 /// - **A result belongs to a task.** A result or late result of a task that is neither stored nor inserted by
 ///   the same change fails with [`StoreError::Conflict`]: the task was purged since it was read.
 /// - **A callback belongs to a task**, like a result; and a task whose callback is not over is not purged.
+/// - **A webhook takes effect once**: a change with one that was written before, and is not purged, fails with
+///   [`StoreError::Duplicate`], and nothing of it is written.
 /// - **Writes do not depend on their caller.** Once a write was handed over, dropping the future that
 ///   waits for it does not undo or cut it.
 /// - **Events are numbered without gaps that close later**: a reader that has seen number *n* will never
@@ -100,6 +102,13 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
 
     /// Reads what a key was first used for, within its scope.
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError>;
+
+    /// Reads what an agent of a platform said of its state: the newest registration first, within it in order of
+    /// (`reported_at`, arrival) from the newest, at most `limit`.
+    async fn states(&self, agent: &AgentId, limit: usize) -> Result<Vec<StateRow>, StoreError>;
+
+    /// The first of these of every agent.
+    async fn newest_states(&self) -> Result<Vec<StateRow>, StoreError>;
 
     /// Reads events after `after`, oldest first, at most `limit`; of one task if `task` is given.
     async fn events(&self, after: EventSeq, task: Option<TaskId>, limit: usize) -> Result<Vec<Event>, StoreError>;

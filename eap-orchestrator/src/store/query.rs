@@ -131,6 +131,10 @@ pub struct Cutoffs {
     pub late_results: Timestamp,
     /// Idempotency keys before this go.
     pub idempotency_keys: Timestamp,
+    /// Webhooks go that came before this.
+    pub webhooks: Timestamp,
+    /// States go that came before this, but the newest of each agent.
+    pub states: Timestamp,
     /// Operator keys and registration secrets go that were revoked or expired before this.
     pub credentials: Timestamp,
     /// Agents go that were deregistered, superseded or last seen before this and hold no lease.

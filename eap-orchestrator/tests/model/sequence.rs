@@ -129,6 +129,8 @@ impl<'a> Sequence<'a> {
             events: before - Duration::from_secs(60),
             late_results: before,
             idempotency_keys: before,
+            webhooks: before,
+            states: before,
             agents: before - Duration::from_secs(120),
             credentials: before,
         };

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use eap_core::{Agent, DueCallback, Task, Vitals};
 use eap_orchestrator::store::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StoreError, StoreStats,
-    Stored, TaskFilter,
+    IdempotencyScope, Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StateRow, StoreError,
+    StoreStats, Stored, TaskFilter,
 };
 use eap_orchestrator::{Clock, SystemClock};
 use eap_types::{AgentId, TaskId, Timestamp};
@@ -186,6 +186,14 @@ impl Repository for GatedStore {
 
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
         self.inner.credentials().await
+    }
+
+    async fn states(&self, agent: &AgentId, limit: usize) -> Result<Vec<StateRow>, StoreError> {
+        self.inner.states(agent, limit).await
+    }
+
+    async fn newest_states(&self) -> Result<Vec<StateRow>, StoreError> {
+        self.inner.newest_states().await
     }
 
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {

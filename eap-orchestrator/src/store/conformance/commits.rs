@@ -11,7 +11,7 @@ use super::harness::{Harness, assert_conflict, assert_duplicate, inserting};
 use super::samples;
 use crate::store::{
     AgentWrite, CallbackWrite, Change, CredentialWrite, Cutoffs, Demand, EventSeq, IdempotencyKeyRow, IdempotencyScope,
-    IdempotentTarget, ResultRow, StoreError, Stored, TaskFilter, TaskWrite,
+    IdempotentTarget, ResultRow, StateRow, StoreError, Stored, TaskFilter, TaskWrite, WebhookRow,
 };
 
 /// A change that writes something of every kind, beside what it is written over.
@@ -45,6 +45,15 @@ impl Crowd {
             late_results: vec![samples::late(id, 1, "late", now)],
             callbacks: vec![CallbackWrite::Insert(DueCallback::new(id, "https://example.com:443".to_owned(), now))],
             idempotency: Some(samples::key("key", id, now)),
+            webhook: Some(WebhookRow { digest: [1; 32], received_at: now }),
+            states: vec![StateRow {
+                agent: known.id.clone(),
+                epoch: 1,
+                reported_at: now,
+                received_at: now,
+                state: "idle".to_owned(),
+                details: None,
+            }],
             vitals: vec![(known.id, beaten)],
             credentials: vec![CredentialWrite::Insert(samples::operator_key(1, now))],
             last_used: vec![(samples::operator_key(1, now).id, now)],
@@ -66,6 +75,7 @@ impl Crowd {
         assert_eq!(h.store.callbacks(None, 9).await.expect("a read succeeds"), []);
         assert_eq!(h.store.idempotent(&samples::scope("key")).await.expect("a read succeeds"), None);
         assert_eq!(h.store.credentials().await.expect("a read succeeds"), []);
+        assert_eq!(h.store.newest_states().await.expect("a read succeeds"), []);
         assert_eq!(h.store.pulse().await.expect("a read succeeds"), None);
         assert_eq!(h.store.head().await.expect("a read succeeds"), self.head);
         assert_eq!(h.store.events(self.head, None, 10).await.expect("a read succeeds"), []);
@@ -86,6 +96,8 @@ impl Crowd {
         assert_eq!(callbacks.iter().map(|stored| stored.record.task).collect::<Vec<_>>(), [task]);
         let key = h.store.idempotent(&samples::scope("key")).await.expect("a read succeeds");
         assert_eq!(key, self.change.idempotency);
+        assert_eq!(h.store.newest_states().await.expect("a read succeeds"), self.change.states);
+        assert_duplicate(&h.store.commit(Change { webhook: self.change.webhook, ..Change::default() }).await);
         assert_eq!(h.store.pulse().await.expect("a read succeeds"), self.change.pulse);
         assert_eq!(h.store.events(self.head, None, 10).await.expect("a read succeeds").len(), 2);
     }
@@ -330,6 +342,8 @@ pub(super) async fn a_closed_store_refuses_everything(h: Harness) {
         events: cutoff,
         late_results: cutoff,
         idempotency_keys: cutoff,
+        webhooks: cutoff,
+        states: cutoff,
         credentials: cutoff,
         agents: cutoff,
     };
@@ -346,6 +360,8 @@ pub(super) async fn a_closed_store_refuses_everything(h: Harness) {
         h.store.agents().await.err(),
         h.store.credentials().await.err(),
         h.store.idempotent(&samples::scope("key")).await.err(),
+        h.store.states(&agent.id, 1).await.err(),
+        h.store.newest_states().await.err(),
         h.store.events(EventSeq(0), None, 1).await.err(),
         h.store.oldest_event().await.err(),
         h.store.head().await.err(),

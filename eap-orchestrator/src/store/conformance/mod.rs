@@ -28,6 +28,7 @@ mod records;
 mod requests;
 mod routing;
 mod samples;
+mod states;
 
 use std::any::Any;
 use std::fmt;
@@ -213,6 +214,12 @@ macro_rules! __store_conformance {
             depths::ready_tasks_are_counted_by_what_they_need,
             depths::a_delayed_task_is_as_old_as_its_start,
             depths::what_was_done_is_counted,
+            states::a_webhook_takes_effect_once,
+            states::of_racing_deliveries_of_a_webhook_one_wins,
+            states::what_an_agent_said_reads_back_in_order_of_its_own_time,
+            states::the_newest_of_every_agent_is_found,
+            states::old_webhooks_and_states_go_and_the_newest_state_stays,
+            states::what_an_agent_said_goes_with_it,
             callbacks::a_callback_reads_back_as_it_was_written,
             callbacks::callbacks_come_by_time_then_task_and_page_on,
             callbacks::a_stale_callback_writes_nothing_of_its_change,

@@ -15,6 +15,8 @@ pub(super) fn keeping_all() -> Cutoffs {
         events: never,
         late_results: never,
         idempotency_keys: never,
+        webhooks: never,
+        states: never,
         credentials: never,
         agents: never,
     }

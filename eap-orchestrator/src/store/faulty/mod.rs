@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 pub use self::fault::{Fault, FaultCounts, FaultOdds, StoreCall};
 use super::{
     AgentWrite, BoxError, Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq,
-    IdempotencyKeyRow, IdempotencyScope, Insertion, LateResultRow, Purged, RecordRef, Repository, ResultRow,
+    IdempotencyKeyRow, IdempotencyScope, Insertion, LateResultRow, Purged, RecordRef, Repository, ResultRow, StateRow,
     StoreError, StoreStats, Stored, TaskFilter, TaskWrite,
 };
 use crate::clock::Entropy;
@@ -276,6 +276,14 @@ impl Repository for FaultyStore {
 
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
         self.read(self.inner.credentials()).await
+    }
+
+    async fn states(&self, agent: &AgentId, limit: usize) -> Result<Vec<StateRow>, StoreError> {
+        self.read(self.inner.states(agent, limit)).await
+    }
+
+    async fn newest_states(&self) -> Result<Vec<StateRow>, StoreError> {
+        self.read(self.inner.newest_states()).await
     }
 
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {

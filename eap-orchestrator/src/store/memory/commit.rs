@@ -18,6 +18,7 @@ impl Tables {
         self.check_results(&change)?;
         self.check_callbacks(&change)?;
         self.check_keys(&change)?;
+        self.check_webhook(&change)?;
         self.write(change);
         Ok(Committed { head: self.head })
     }
@@ -116,6 +117,8 @@ impl Tables {
     fn write(&mut self, change: Change) {
         let Change { tasks, agents, results, late_results, callbacks, idempotency, vitals, pulse, events, .. } = change;
         self.write_credentials(change.credentials, change.last_used);
+        self.webhooks.extend(change.webhook.map(|row| (row.digest, row.received_at)));
+        change.states.into_iter().for_each(|row| self.add_state(row));
         for write in tasks {
             match write {
                 TaskWrite::Insert(task) => self.insert_task(task),
@@ -174,7 +177,7 @@ impl Tables {
     }
 }
 
-fn must_be_new(is_new: bool, record: RecordRef) -> Result<(), StoreError> {
+pub(super) fn must_be_new(is_new: bool, record: RecordRef) -> Result<(), StoreError> {
     if is_new { Ok(()) } else { Err(StoreError::Duplicate { record }) }
 }
 

@@ -4,6 +4,7 @@ mod claim;
 mod commit;
 mod depths;
 mod purge;
+mod states;
 mod tables;
 
 use std::fmt;
@@ -17,8 +18,8 @@ use eap_types::{AgentId, TaskId, Timestamp};
 use self::tables::{Row, Tables};
 use super::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, StoreStats, Stored,
-    TaskFilter,
+    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, StateRow, StoreError, StoreStats,
+    Stored, TaskFilter,
 };
 use crate::clock::Clock;
 use crate::metrics::{Counter, StoreErrorCounters};
@@ -134,6 +135,16 @@ impl Repository for MemoryStore {
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
         let (tables, now) = self.open()?;
         Ok(tables.credentials.values().map(|known| (known.row.stored(now), known.last_used)).collect())
+    }
+
+    async fn states(&self, agent: &AgentId, limit: usize) -> Result<Vec<StateRow>, StoreError> {
+        let (tables, _) = self.open()?;
+        Ok(tables.states.get(agent).into_iter().flat_map(|of| of.values().rev()).take(limit).cloned().collect())
+    }
+
+    async fn newest_states(&self) -> Result<Vec<StateRow>, StoreError> {
+        let (tables, _) = self.open()?;
+        Ok(tables.states.values().filter_map(|of| of.values().next_back()).cloned().collect())
     }
 
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {

@@ -7,7 +7,7 @@ use super::tables::{KnownAgent, Tables};
 use crate::store::{Cutoffs, EventSeq, IdempotencyScope, Purged};
 
 impl Tables {
-    /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys, agents and credentials each.
+    /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys, agents, credentials, webhooks and states each.
     pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize) -> Purged {
         let mut rows = 0;
         let tasks: Vec<TaskId> = self.finished_before(cutoffs.tasks).take(limit).collect();
@@ -36,6 +36,7 @@ impl Tables {
         let agents: Vec<AgentId> = gone.map(|(id, _)| id.clone()).take(limit).collect();
         for id in &agents {
             self.remove_agent(id);
+            self.remove_states(id);
             rows += 1;
         }
         let is_old = |ended: Option<Timestamp>| ended.is_some_and(|at| at < cutoffs.credentials);
@@ -45,6 +46,7 @@ impl Tables {
             self.credentials.remove(id);
             rows += 1;
         }
+        rows += self.purge_states(cutoffs, limit);
         Purged { rows, tasks, agents, credentials }
     }
 }

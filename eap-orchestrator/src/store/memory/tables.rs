@@ -9,6 +9,7 @@ use eap_types::{AgentId, AgentName, CredentialId, InstanceId, Priority, TaskId, 
 
 use crate::store::{
     Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, Insertion, LateResultRow, NewEvent, ResultRow, Revision,
+    StateRow,
 };
 
 /// What is unique among agents.
@@ -67,6 +68,9 @@ pub(super) struct Tables {
     pub(super) identities: HashMap<Identity, AgentId>,
     pub(super) credentials: BTreeMap<CredentialId, KnownCredential>,
     pub(super) keys: HashMap<IdempotencyScope, IdempotencyKeyRow>,
+    pub(super) webhooks: HashMap<[u8; 32], Timestamp>,
+    /// By registration, time and arrival.
+    pub(super) states: BTreeMap<AgentId, BTreeMap<(u64, Timestamp, u64), StateRow>>,
     callbacks: HashMap<TaskId, Row<DueCallback>>,
     callbacks_by_time: BTreeSet<(Timestamp, TaskId)>,
     events: BTreeMap<EventSeq, Event>,

@@ -29,6 +29,7 @@ impl Ledger {
         let tasks = self.check_tasks(change)?;
         let agents = self.check_agents(change)?;
         self.check_credentials(change)?;
+        self.check_webhook(change)?;
         self.check_results(change, &tasks)?;
         self.check_callbacks(change, &tasks)?;
         if let Some(row) = &change.idempotency
@@ -181,6 +182,7 @@ impl Ledger {
             self.write_agent(write, target)?;
         }
         self.write_credentials(change)?;
+        self.write_states(change)?;
         self.write_results(change)?;
         self.write_callbacks(&change.callbacks)?;
         if let Some(row) = &change.idempotency {

@@ -34,6 +34,7 @@ mod routes;
 mod rows;
 #[cfg(test)]
 mod sample;
+mod states;
 mod tally;
 mod writer;
 
@@ -64,8 +65,8 @@ use self::rows::Prepared;
 use self::writer::{Request, Shared, Writer};
 use super::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, StoreError, StoreStats, Stored,
-    TaskFilter,
+    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, StateRow, StoreError, StoreStats,
+    Stored, TaskFilter,
 };
 use crate::clock::Clock;
 
@@ -337,6 +338,15 @@ impl Repository for SqliteStore {
 
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
         self.read_now(credentials::read).await
+    }
+
+    async fn states(&self, agent: &AgentId, limit: usize) -> Result<Vec<StateRow>, StoreError> {
+        let agent = agent.clone();
+        self.read_now(move |connection, _| states::of_agent(connection, &agent, limit)).await
+    }
+
+    async fn newest_states(&self) -> Result<Vec<StateRow>, StoreError> {
+        self.read_now(|connection, _| states::newest(connection)).await
     }
 
     async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {

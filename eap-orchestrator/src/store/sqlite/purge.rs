@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use eap_types::{TaskId, Timestamp};
+use eap_types::{AgentId, TaskId, Timestamp};
 use rusqlite::params;
 
 use super::fault::Fault;
@@ -57,6 +57,7 @@ impl Ledger {
         }
         purged.credentials = self.purge_credentials(cutoffs.credentials, limit)?;
         purged.rows += purged.credentials.len() as u64;
+        purged.rows += self.purge_states(cutoffs, limit)?;
         if self.journal.is_empty() {
             purged.rows += self.routes.forget_empty(&self.connection, limit)?;
         }
@@ -104,17 +105,18 @@ impl Ledger {
     }
 
     fn purge_agents(&mut self, cutoff: Timestamp, limit: usize, purged: &mut Purged) -> Result<(), Fault> {
-        let mut old = Vec::new();
+        let mut old: Vec<(i64, AgentId)> = Vec::new();
         {
             let mut statement = self.connection.prepare_cached(GONE_AGENTS)?;
             let mut rows = statement.query(params![cutoff.as_micros(), rows_at_most(limit)])?;
             while let Some(row) = rows.next()? {
-                old.push((row.get::<_, i64>(0)?, word(row, 1)?));
+                old.push((row.get(0)?, word(row, 1)?));
             }
         }
         for (seq, id) in old {
             purged.rows += self.delete("DELETE FROM agent WHERE seq = ?1", [seq])?;
             self.delete("DELETE FROM vitals WHERE seq = ?1", [seq])?;
+            self.delete("DELETE FROM state WHERE agent = ?1", [id.as_str()])?;
             self.routes.forget_agent(&id);
             self.holders.forget(&id);
             purged.agents.push(id);

@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::recent::Kept;
 use crate::store::{
     AgentWrite, CallbackWrite, Change, CredentialWrite, Event, EventSeq, IdempotencyKeyRow, LateResultRow, NewEvent,
-    Revision, Stored, TaskWrite,
+    Revision, StateRow, Stored, TaskWrite, WebhookRow,
 };
 
 /// A change with its records already in JSON, which is work for the caller's thread, not for the writer's.
@@ -23,6 +23,8 @@ pub(super) struct Prepared {
     pub(super) late_results: Vec<PreparedLateResult>,
     pub(super) callbacks: Vec<CallbackWrite>,
     pub(super) idempotency: Option<IdempotencyKeyRow>,
+    pub(super) webhook: Option<WebhookRow>,
+    pub(super) states: Vec<StateRow>,
     pub(super) vitals: Vec<(AgentId, PreparedVitals)>,
     pub(super) credentials: Vec<PreparedCredential>,
     pub(super) last_used: Vec<(CredentialId, Timestamp)>,
@@ -135,6 +137,7 @@ impl Prepared {
     pub(super) fn of(change: Change) -> Result<Self, Fault> {
         let Change { tasks, agents, results, late_results, callbacks, idempotency, vitals, pulse, events, .. } = change;
         let (credentials, last_used) = (change.credentials, change.last_used);
+        let (webhook, states) = (change.webhook, change.states);
         let result = |task, attempt, recorded_at: Timestamp, result| -> Result<_, Fault> {
             let text = serde_json::to_string(&result)?;
             let kept = Kept { attempt, recorded_at: recorded_at.as_micros(), text };
@@ -155,6 +158,8 @@ impl Prepared {
             late_results: late_results.into_iter().map(late).collect::<Result<_, _>>()?,
             callbacks,
             idempotency,
+            webhook,
+            states,
             vitals: vitals
                 .into_iter()
                 .map(|(agent, vitals)| Ok((agent, PreparedVitals::of(&vitals)?)))
@@ -182,8 +187,18 @@ impl Prepared {
         let late = self.late_results.iter().map(|row| row.text.len());
         let vitals = self.vitals.iter().map(|(_, vitals)| vitals.text.len());
         let credentials = self.credentials.iter().map(|credential| credential.record.len());
+        let details = |row: &StateRow| row.details.as_ref().map_or(0, |details| details.as_str().len());
+        let states = self.states.iter().map(|row| row.state.len() + details(row));
         let events = self.events.iter().map(|event| event.detail.as_str().len());
-        tasks.chain(agents).chain(results).chain(late).chain(vitals).chain(credentials).chain(events).sum()
+        tasks
+            .chain(agents)
+            .chain(results)
+            .chain(late)
+            .chain(vitals)
+            .chain(credentials)
+            .chain(states)
+            .chain(events)
+            .sum()
     }
 }
 

@@ -262,6 +262,8 @@ fn all_that_is_over() -> Cutoffs {
         events: never,
         late_results: never,
         idempotency_keys: never,
+        webhooks: never,
+        states: never,
         credentials: never,
         agents: never,
     }
