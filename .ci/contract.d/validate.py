@@ -24,7 +24,8 @@ def broken(schema, value):
         yield f"without {name}", {key: member for key, member in value.items() if key != name}
     for name, member in value.items():
         if name in schema.get("required", []) and member is not None:
-            wrong = [[[]]] if not isinstance(member, list) else "text"
+            # Not a text: some members are a list or a text.
+            wrong = [[[]]] if not isinstance(member, list) else 7
             yield f"{name} of another type", {**value, name: wrong}
 
 

@@ -63,6 +63,11 @@ pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
 /// Carries the signatures of a message, as in `v1,<base64>`, one for each live secret.
 pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 
+/// Says when an agent platform sent a webhook: seconds since 1970, or RFC 3339.
+pub const AGENTKIT_TIMESTAMP: &str = "x-agentkit-timestamp";
+/// Carries the signature of a platform's webhook, in hexadecimal digits.
+pub const AGENTKIT_SIGNATURE: &str = "x-agentkit-signature";
+
 /// The value of [`PREFER`] that allows an answer before the result.
 pub const RESPOND_ASYNC: &str = "respond-async";
 /// The value of [`CONTENT_TYPE`] of every body but an error.
@@ -106,6 +111,8 @@ mod tests {
             WEBHOOK_ID,
             WEBHOOK_TIMESTAMP,
             WEBHOOK_SIGNATURE,
+            AGENTKIT_TIMESTAMP,
+            AGENTKIT_SIGNATURE,
         ];
         for name in names {
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");

@@ -49,6 +49,7 @@
 //! | errors on the wire | [`ProblemBody`], [`ErrorCode`], [`FieldProblem`] |
 //! | a task's end is told elsewhere | [`Callback`], [`CallFailure`], signed by [`webhook`] |
 //! | the same over a WebSocket | [`socket`] |
+//! | an agent platform | [`agentkit`] |
 //! | constants | [`capability`], [`header`], [`limits`], [`path`] |
 //!
 //! # Features
@@ -65,6 +66,7 @@
 struct Readme;
 
 mod agent;
+pub mod agentkit;
 mod artifact;
 mod artifact_path;
 mod assignment;

@@ -99,6 +99,20 @@ pub const OPENAPI: &str = "/openapi.json";
 /// `GET`: where everything is.
 pub const WELL_KNOWN: &str = "/.well-known/eap";
 
+/// `POST`: an agent platform tells that an agent came or left.
+pub const AGENTKIT_NOTIFY: &str = "/v1/opscore/internal/agent/notify";
+/// `POST`: an agent of a platform says how it is doing, `GET`: what it said last.
+pub const AGENTKIT_STATE: &str = "/v1/opscore/agent/{agent_id}/state";
+/// What a platform offers. `POST` registers an agent under an id that the caller chose, in one of its shapes; `GET` lists
+/// them.
+pub const PLATFORM_AGENTS: &str = "/v1/agents";
+/// What a platform offers. `POST`: registers an agent under an id that the platform chooses.
+pub const PLATFORM_REGISTER: &str = "/v1/agents/register";
+/// What a platform offers. `DELETE`: takes an agent off the list.
+pub const PLATFORM_AGENT: &str = "/v1/agents/{agent_id}";
+/// What a platform offers. `POST`: hands an agent a task.
+pub const PLATFORM_RUN: &str = "/v1/agents/{agent_id}/run";
+
 /// Fills [`AGENT`], relative to the base.
 #[must_use]
 pub fn agent(agent: &AgentId) -> String {
@@ -270,6 +284,24 @@ pub fn agent_interval(agent: &AgentId) -> String {
     format!("{AGENTS}{}", of_agent(agent, "/interval"))
 }
 
+/// Fills [`AGENTKIT_STATE`].
+#[must_use]
+pub fn agentkit_state(agent: &AgentId) -> String {
+    format!("/v1/opscore/agent{}", of_agent(agent, "/state"))
+}
+
+/// Fills [`PLATFORM_AGENT`].
+#[must_use]
+pub fn platform_agent(agent: &AgentId) -> String {
+    format!("{PLATFORM_AGENTS}{}", of_agent(agent, ""))
+}
+
+/// Fills [`PLATFORM_RUN`].
+#[must_use]
+pub fn platform_run(agent: &AgentId) -> String {
+    format!("{PLATFORM_AGENTS}{}", of_agent(agent, "/run"))
+}
+
 fn of_agent(agent: &AgentId, rest: &str) -> String {
     let mut path = String::with_capacity(1 + agent.as_str().len() + rest.len());
     push_part(&mut path, agent.as_str());
@@ -323,6 +355,9 @@ mod tests {
             (AGENT_RESUME, agent_resume(&id)),
             (AGENT_INTERVAL, agent_interval(&id)),
             (TOKEN_ROTATE, token_rotate(&id)),
+            (AGENTKIT_STATE, agentkit_state(&id)),
+            (PLATFORM_AGENT, platform_agent(&id)),
+            (PLATFORM_RUN, platform_run(&id)),
         ];
         for (template, path) in pairs {
             assert_eq!(path, filled(template, "agent-1", &task_id));

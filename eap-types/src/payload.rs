@@ -12,7 +12,7 @@ pub trait Payload: JsonSchema {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PayloadRole {
-    /// Sent to an orchestrator, or to a push agent.
+    /// Sent to an orchestrator, to a push agent or to an agent platform.
     Request,
     /// Sent back.
     Reply,
@@ -48,26 +48,29 @@ pub struct PayloadInfo {
 
 /// Lists the payloads: a line for each type, with the fixtures that show it.
 macro_rules! payloads {
-    ($($role:ident $name:ident: $($fixture:literal),+;)+) => {
-        $(impl Payload for crate::$name {
+    ($($role:ident $name:ident $(in $module:ident)?: $($fixture:literal),+;)+) => {
+        $(impl Payload for crate::$($module::)?$name {
             const INFO: PayloadInfo = PayloadInfo {
                 name: stringify!($name),
                 role: PayloadRole::$role,
                 examples: &[$(($fixture, include_str!(concat!("../fixtures/", $fixture, ".json")))),+],
-                schema: SchemaGenerator::subschema_for::<crate::$name>,
+                schema: SchemaGenerator::subschema_for::<crate::$($module::)?$name>,
             };
         })+
 
         impl PayloadInfo {
             /// Every payload, by name.
-            pub const ALL: &'static [Self] = &[$(crate::$name::INFO),+];
+            pub const ALL: &'static [Self] = &[$(<crate::$($module::)?$name>::INFO),+];
         }
     };
 }
 
 payloads! {
     Reply AgentDetail: "agent.reply";
+    Request AgentNotification in agentkit: "agentkit_register.request", "agentkit_deregister.request";
+    Reply AgentNotified in agentkit: "agentkit_notified_again.reply", "agentkit_notified.reply";
     Reply AgentPage: "agent_page.reply";
+    Reply AgentStateView in agentkit: "agentkit_state.reply", "agentkit_state_unknown.reply";
     Query ArtifactQuery: "artifact.query";
     Request Assignment: "assignment.request", "adr001_assignment.request", "adr001_assignment.request.written";
     Request Callback: "callback.request";
@@ -78,6 +81,7 @@ payloads! {
     Reply CreatedRegistrationSecret: "created_registration_secret.reply";
     Request Deregister: "deregister.request";
     Reply Deregistered: "deregister.reply";
+    Reply DetailBody in agentkit: "agentkit_detail.reply", "agentkit_detail_problems.reply";
     Request DrainAgent: "drain_agent.request";
     Query EventQuery: "events.query";
     Reply EventView: "event.reply";
@@ -90,6 +94,7 @@ payloads! {
     Request LeaseRequest: "lease.request";
     Request NextRequest: "next.request";
     Query PageQuery: "page.query";
+    Reply PlatformReply in agentkit: "agentkit_platform.reply", "agentkit_platform_plain.reply";
     Reply ProblemBody: "problem.reply";
     Reply ProgressReply: "progress.reply";
     Request ProgressReport: "progress.request";
@@ -105,7 +110,10 @@ payloads! {
     Reply ResultsReply: "results.reply";
     Reply RotatedToken: "rotated_token.reply";
     Reply RotationAsked: "rotation_asked.reply";
+    Request RunMessage in agentkit: "agentkit_run.request";
     Request SetInterval: "set_interval.request";
+    Reply StateAccepted in agentkit: "agentkit_state_accepted.reply";
+    Request StateReport in agentkit: "agentkit_state.request";
     Reply StoredArtifact: "stored_artifact.reply";
     Request SubmitBatch: "submit_batch.request";
     Reply SubmitBatchReply: "submit_batch.reply";

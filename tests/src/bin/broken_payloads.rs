@@ -5,6 +5,9 @@
 
 use std::io::{self, BufWriter, Write as _};
 
+use eap_types::agentkit::{
+    AgentNotification, AgentNotified, AgentStateView, DetailBody, PlatformReply, RunMessage, StateAccepted, StateReport,
+};
 use eap_types::{
     AgentDetail, AgentPage, ArtifactQuery, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret,
     CreatedKey, CreatedRegistrationSecret, Decode, Deregister, Deregistered, DrainAgent, EventQuery, EventView,
@@ -32,7 +35,10 @@ fn takes(payload: &str, body: &Value) -> bool {
     let body = &body.to_string();
     match payload {
         "AgentDetail" => reads::<AgentDetail>(body),
+        "AgentNotification" => decodes::<AgentNotification>(body),
+        "AgentNotified" => reads::<AgentNotified>(body),
         "AgentPage" => reads::<AgentPage>(body),
+        "AgentStateView" => reads::<AgentStateView>(body),
         "ArtifactQuery" => reads::<ArtifactQuery>(body),
         "Assignment" => decodes::<Assignment>(body),
         "Callback" => reads::<Callback>(body),
@@ -43,6 +49,7 @@ fn takes(payload: &str, body: &Value) -> bool {
         "CreatedRegistrationSecret" => reads::<CreatedRegistrationSecret>(body),
         "Deregister" => decodes::<Deregister>(body),
         "Deregistered" => reads::<Deregistered>(body),
+        "DetailBody" => reads::<DetailBody>(body),
         "DrainAgent" => decodes::<DrainAgent>(body),
         "EventQuery" => reads::<EventQuery>(body),
         "EventView" => reads::<EventView>(body),
@@ -55,6 +62,7 @@ fn takes(payload: &str, body: &Value) -> bool {
         "LeaseRequest" => decodes::<LeaseRequest>(body),
         "NextRequest" => decodes::<NextRequest>(body),
         "PageQuery" => reads::<PageQuery>(body),
+        "PlatformReply" => reads::<PlatformReply>(body),
         "ProblemBody" => reads::<ProblemBody>(body),
         "ProgressReply" => reads::<ProgressReply>(body),
         "ProgressReport" => decodes::<ProgressReport>(body),
@@ -71,7 +79,10 @@ fn takes(payload: &str, body: &Value) -> bool {
         "ResultsReply" => reads::<ResultsReply>(body),
         "RotatedToken" => reads::<RotatedToken>(body),
         "RotationAsked" => reads::<RotationAsked>(body),
+        "RunMessage" => decodes::<RunMessage>(body),
         "SetInterval" => decodes::<SetInterval>(body),
+        "StateAccepted" => reads::<StateAccepted>(body),
+        "StateReport" => decodes::<StateReport>(body),
         "StoredArtifact" => reads::<StoredArtifact>(body),
         "SubmitBatch" => from_json::<IncomingTasks>(body.as_bytes())
             .is_ok_and(|batch| batch.entries.iter().all(|entry| entry.task.is_ok())),
