@@ -3,7 +3,9 @@
 mod components;
 mod document;
 mod form;
+mod nullable;
 mod spelling;
 
 pub use self::components::{Components, QueryField};
+pub(crate) use self::nullable::Nullable;
 pub(crate) use self::spelling::{add_nested, add_spelling};
