@@ -179,7 +179,16 @@ fn everything() -> TaskFilter {
 
 /// Whatever is older than now.
 fn all_before(at: Timestamp) -> Cutoffs {
-    Cutoffs { tasks: at, events: at, late_results: at, idempotency_keys: at, credentials: at, agents: at }
+    Cutoffs {
+        tasks: at,
+        events: at,
+        late_results: at,
+        idempotency_keys: at,
+        webhooks: at,
+        states: at,
+        credentials: at,
+        agents: at,
+    }
 }
 
 #[tokio::test]

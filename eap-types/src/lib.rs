@@ -40,6 +40,7 @@
 //! | it gets work | [`LeaseRequest`], [`LeaseReply`], [`Assignment`], [`ReleaseRequest`] |
 //! | it reports | [`TaskResult`], [`Artifact`], [`ResultBatch`], [`IncomingResults`], [`ProgressReport`] |
 //! | a host submits and reads | [`SubmitTask`], [`TaskView`], [`TaskHistory`], [`AgentView`], [`Health`], [`WellKnown`] |
+//! | a chain of steps is run | [`WorkflowDefinition`], [`TriggerWorkflow`], [`RunWorkflow`], [`SessionView`] |
 //! | keys and secrets | [`CreateKey`], [`KeyView`], [`CreateRegistrationSecret`], [`RegistrationLimits`] |
 //! | names and ids | [`TaskId`], [`AgentId`], [`AgentName`], [`Capabilities`], [`Labels`], [`Timestamp`] |
 //! | opaque and hidden values | [`RawJson`], [`JsonObject`], [`Secret`], [`ArtifactPath`] |
@@ -124,6 +125,7 @@ mod traceparent;
 pub mod webhook;
 mod well_known;
 mod work;
+mod workflow;
 
 pub use agent::{AgentDetail, AgentPage, AgentState, AgentView, HeldLease, PushView};
 pub use artifact::{Artifact, ContentEncoding, EncodingError};
@@ -181,3 +183,8 @@ pub use time::{Timestamp, TimestampError};
 pub use traceparent::Traceparent;
 pub use well_known::{KnownCall, WellKnown};
 pub use work::{LeaseReply, LeaseRequest, NextRequest, ReleaseRequest, Released};
+pub use workflow::{
+    RunWorkflow, SessionPage, SessionQuery, SessionState, SessionView, StepContext, StepId, StepState, StepView,
+    TriggerWorkflow, WorkflowChoice, WorkflowDefinition, WorkflowId, WorkflowPage, WorkflowStarted, WorkflowStep,
+    WorkflowSummary,
+};

@@ -18,6 +18,8 @@ pub const MAX_METADATA_BYTES: usize = 16 * KIB;
 pub const MAX_SUBMIT_BYTES: usize = MIB;
 /// Bytes of the body of a batch of submitted tasks.
 pub const MAX_BATCH_BYTES: usize = 8 * MIB;
+/// Bytes of a workflow's definition, and of the body that starts one.
+pub const MAX_WORKFLOW_BYTES: usize = MIB;
 /// Bytes of the body of a result or of a batch of results: `limits.max_body_bytes`.
 pub const MAX_RESULT_BYTES: usize = 8 * MIB;
 /// Bytes of an artifact that is sent by reference: `limits.max_artifact_bytes`.
@@ -78,6 +80,13 @@ pub const MAX_LEASE_TASKS: u32 = 100;
 pub const MAX_ATTEMPTS: u32 = 100;
 /// Attempts that a task has when its submitter does not say.
 pub const DEFAULT_ATTEMPTS: u32 = 3;
+
+/// Steps of one workflow.
+pub const MAX_WORKFLOW_STEPS: usize = 1000;
+/// How often a step may be tried again after its first attempt, at most.
+pub const MAX_STEP_RETRIES: u32 = MAX_ATTEMPTS - 1;
+/// How often a step is tried again after its first attempt when its workflow does not say.
+pub const DEFAULT_STEP_RETRIES: u32 = 3;
 
 /// How long a request may wait for something to happen, at most.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);

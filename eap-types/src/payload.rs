@@ -111,6 +111,10 @@ payloads! {
     Reply RotatedToken: "rotated_token.reply";
     Reply RotationAsked: "rotation_asked.reply";
     Request RunMessage in agentkit: "agentkit_run.request";
+    Request RunWorkflow: "run_workflow.request";
+    Reply SessionPage: "session_page.reply";
+    Query SessionQuery: "session.query";
+    Reply SessionView: "session.reply", "session_started.reply";
     Request SetInterval: "set_interval.request";
     Reply StateAccepted in agentkit: "agentkit_state_accepted.reply";
     Request StateReport in agentkit: "agentkit_state.request";
@@ -126,6 +130,10 @@ payloads! {
         "result.request", "result_failed.request", "adr001_result.request", "adr001_result.request.written";
     Reply TaskTypeView: "task_type.reply";
     Reply TaskView: "task.reply";
+    Request TriggerWorkflow: "trigger_workflow.request", "trigger_stored_workflow.request";
     Query WaitQuery: "wait.query";
     Reply WellKnown: "well_known.reply";
+    Request WorkflowDefinition: "workflow.request";
+    Reply WorkflowPage: "workflow_page.reply";
+    Reply WorkflowStarted: "workflow_started.reply";
 }

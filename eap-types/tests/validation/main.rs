@@ -20,6 +20,7 @@ mod schemas;
 mod spellings;
 mod submitted_tasks;
 mod versions;
+mod workflows;
 
 const TASK: &str = "01956e3c-7f60-7000-8000-000000000001";
 const LEASE: &str = "01956e3c-8a10-7000-8000-0000000000a1";

@@ -14,8 +14,9 @@ use eap_types::{
     EventsReset, Health, Heartbeat, HeartbeatReply, IncomingResults, IncomingTasks, KeyPage, LeaseReply, LeaseRequest,
     NextRequest, PageQuery, PayloadInfo, PayloadRole, ProblemBody, ProgressReply, ProgressReport, Readiness,
     Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultsReply,
-    RotatedToken, RotationAsked, SetInterval, StoredArtifact, SubmitBatchReply, SubmitTask, TaskExplanation,
-    TaskHistory, TaskPage, TaskQuery, TaskResult, TaskTypeView, TaskView, WaitQuery, WellKnown, from_json,
+    RotatedToken, RotationAsked, RunWorkflow, SessionPage, SessionQuery, SessionView, SetInterval, StoredArtifact,
+    SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskTypeView,
+    TaskView, TriggerWorkflow, WaitQuery, WellKnown, WorkflowDefinition, WorkflowPage, WorkflowStarted, from_json,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -80,6 +81,10 @@ fn takes(payload: &str, body: &Value) -> bool {
         "RotatedToken" => reads::<RotatedToken>(body),
         "RotationAsked" => reads::<RotationAsked>(body),
         "RunMessage" => decodes::<RunMessage>(body),
+        "RunWorkflow" => decodes::<RunWorkflow>(body),
+        "SessionPage" => reads::<SessionPage>(body),
+        "SessionQuery" => reads::<SessionQuery>(body),
+        "SessionView" => reads::<SessionView>(body),
         "SetInterval" => decodes::<SetInterval>(body),
         "StateAccepted" => reads::<StateAccepted>(body),
         "StateReport" => decodes::<StateReport>(body),
@@ -95,8 +100,12 @@ fn takes(payload: &str, body: &Value) -> bool {
         "TaskResult" => decodes::<TaskResult>(body),
         "TaskTypeView" => reads::<TaskTypeView>(body),
         "TaskView" => reads::<TaskView>(body),
+        "TriggerWorkflow" => decodes::<TriggerWorkflow>(body),
         "WaitQuery" => reads::<WaitQuery>(body),
         "WellKnown" => reads::<WellKnown>(body),
+        "WorkflowDefinition" => decodes::<WorkflowDefinition>(body),
+        "WorkflowPage" => reads::<WorkflowPage>(body),
+        "WorkflowStarted" => reads::<WorkflowStarted>(body),
         other => panic!("{other} has no line in this program"),
     }
 }
