@@ -77,6 +77,7 @@ fn agent() -> Agent {
         labels: Labels::default(),
         endpoint_url: None,
         push: None,
+        platform: None,
         metadata: JsonObject::default(),
         features: None,
         max_concurrent_tasks: 10,

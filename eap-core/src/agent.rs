@@ -10,6 +10,7 @@ use eap_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::orders::Orders;
+use crate::platform::{self, OnPlatform};
 use crate::policy::LivenessPolicy;
 use crate::push::Push;
 use crate::score::TrackRecord;
@@ -74,6 +75,9 @@ pub struct Agent {
     /// How tasks are pushed to it, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<Push>,
+    /// The platform that brought it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<OnPlatform>,
     /// Rises by one with each registration.
     pub epoch: u64,
     /// When it last registered.
@@ -229,7 +233,19 @@ impl Agent {
             Standing::Active if self.orders.drain.is_some() => Standing::Draining,
             standing => standing,
         };
+        // A platform says by webhook when one of its agents goes; until then silence means nothing.
+        let silence = if self.platform.is_some() { Duration::ZERO } else { silence };
         standing.state(silence, &self.liveness(policy))
+    }
+
+    /// When it left or lost its place, and for an agent of a platform, which may be silent for as long as it likes, never
+    /// before that; `None` if that is a matter of when it was last heard of.
+    #[must_use]
+    pub fn gone_at(&self) -> Option<Timestamp> {
+        match self.standing {
+            Standing::Deregistered { at } | Standing::Superseded { at } => Some(at),
+            Standing::Active | Standing::Draining => self.platform.is_some().then_some(Timestamp::MAX),
+        }
     }
 
     fn is_previous(&self, sha256: &str, now: Timestamp) -> bool {
@@ -265,10 +281,15 @@ impl Agent {
         Ok(Self { token_sha256: Some(new_sha256), previous_token: Some(previous), rotation: None, ..self.clone() })
     }
 
-    /// How long a lease of this agent holds: an older peer renews by heartbeat alone and gets 3 H.
+    /// How long a lease of this agent holds: an older peer renews by heartbeat alone and gets 3 H; an agent of a platform
+    /// renews nothing, and has as long as the time limit of the attempt.
     #[must_use]
     pub fn lease_length(&self, lease: Duration, policy: &LivenessPolicy) -> Duration {
-        if self.is_older_peer() { policy.plain_lease() } else { lease }
+        match (&self.platform, self.is_older_peer()) {
+            (Some(_), _) => platform::LEASE,
+            (None, true) => policy.plain_lease(),
+            (None, false) => lease,
+        }
     }
 }
 

@@ -30,6 +30,7 @@
 //! |---|---|
 //! | `task` | the task's life: [`Task::apply`], attempts, leases, retries, late and duplicate results; [`Task::requeue`], [`Task::discard`] |
 //! | `agent` | the agent's life: [`Standing::after`], liveness from silence |
+//! | `platform` | agents that a platform brought, and what their reports of state mean: [`OnPlatform`], [`meaning`] |
 //! | `orders` | what operators ask of an agent, and what it is told of that: [`Orders`] |
 //! | `credential` | whether an operator key or registration secret still opens anything: [`Credential::state`] |
 //! | `routing` | which agent may take which task: [`RoutingKey`] |
@@ -51,6 +52,7 @@ mod callback;
 mod credential;
 mod digest;
 mod orders;
+mod platform;
 mod policy;
 mod push;
 mod routing;
@@ -65,6 +67,7 @@ pub use callback::{CallbackStep, DueCallback, Receipt};
 pub use credential::{Credential, Grant, check_limits};
 pub use digest::ResultDigest;
 pub use orders::{DrainOrder, IntervalOrder, Orders};
+pub use platform::{InFlight, Meaning, OnPlatform, Said, is_free, meaning};
 pub use policy::{BreakerPolicy, CallbackPolicy, LivenessPolicy, PushPolicy, TaskPolicy};
 pub use push::{Push, PushHealth, PushOutcome, PushStep, PushSuspension};
 pub use routing::RoutingKey;

@@ -21,6 +21,14 @@ pub struct Push {
     pub suspended: Option<PushSuspension>,
 }
 
+impl Push {
+    /// To an agent whose platform takes its tasks: nothing is proved to it.
+    #[must_use]
+    pub fn by_platform() -> Self {
+        Self { sealed: String::new(), with_token: false, suspended: None }
+    }
+}
+
 /// Nothing is pushed to an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushSuspension {

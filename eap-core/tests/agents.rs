@@ -101,6 +101,7 @@ fn an_agent() -> Agent {
         rotation: None,
         orders: eap_core::Orders::default(),
         push: None,
+        platform: None,
         registered_with: None,
         token_sha256: None,
         epoch: 1,

@@ -39,6 +39,7 @@ fn an_agent(id: &str, offers: &[&str]) -> Agent {
         rotation: None,
         orders: eap_core::Orders::default(),
         push: None,
+        platform: None,
         token_sha256: None,
         epoch: 1,
         registered_at: at(0),

@@ -6,7 +6,7 @@ use eap_types::webhook::SigningSecret;
 
 use crate::artifacts::{ArtifactStore, MemoryArtifacts, Shelf};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::config::{Access, Config, ConfigProblems, OperatorKey, RegistrationSecret};
+use crate::config::{Access, AgentKit, Config, ConfigProblems, OperatorKey, RegistrationSecret};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::orchestrator::Orchestrator;
@@ -82,6 +82,13 @@ impl Builder {
     #[must_use]
     pub fn callback_secret(mut self, secret: SigningSecret) -> Self {
         self.config.callbacks.secrets.push(secret);
+        self
+    }
+
+    /// Serves the face of an agent platform.
+    #[must_use]
+    pub fn agentkit(mut self, agentkit: AgentKit) -> Self {
+        self.config.agentkit = Some(agentkit);
         self
     }
 

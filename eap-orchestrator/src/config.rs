@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use eap_core::{BreakerPolicy, CallbackPolicy, LivenessPolicy, PushPolicy, TaskPolicy};
+use eap_types::agentkit::{AgentKitSecret, TOLERANCE};
 use eap_types::webhook::SigningSecret;
 use eap_types::{NamePolicy, Secret, TenantId, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
+use crate::auth::Origin;
 use crate::guard::EndpointPolicy;
 
 /// The shortest key or secret that is accepted, in bytes.
@@ -52,6 +54,8 @@ pub struct Config {
     /// Hides what the server keeps to prove itself to those agents, at least 24 bytes. Default: one that is made for each
     /// process, so that after a restart nothing is pushed to an agent before it registers again.
     pub sealing_key: Option<Secret>,
+    /// The face that an agent platform (AgentKit) talks to. Default: none, and its paths are not there.
+    pub agentkit: Option<AgentKit>,
     /// Which endpoints the server calls.
     pub endpoints: EndpointPolicy,
     /// How `serve` protects its connections.
@@ -72,6 +76,17 @@ pub enum Access {
     Loopback,
     /// Everybody, where a key or secret is not configured: the host application guards the router.
     Open,
+}
+
+impl Access {
+    /// Whether a call may do without what is not configured.
+    pub(crate) fn trusts(self, origin: &Origin) -> bool {
+        match self {
+            Self::Keys => false,
+            Self::Loopback => origin.is_local,
+            Self::Open => true,
+        }
+    }
 }
 
 /// A key for operators and hosts, with every scope; goes into `Authorization: Bearer`.
@@ -352,6 +367,31 @@ impl Default for Capacity {
     }
 }
 
+/// How the server gets along with an agent platform that speaks as AgentKit does (docs/protocol.md, section 6).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct AgentKit {
+    /// Where the platform is, as in `http://agentkit:8000`. Default: nowhere, and its agents are given no work.
+    pub url: Option<String>,
+    /// Sends work straight to the `contactEndpoint` of an agent instead, within the endpoint policy. Default: false.
+    pub direct: bool,
+    /// What its webhooks are signed with, at most 8; any of them will do, so that one can be replaced without a gap.
+    /// Default: none, and unsigned webhooks are taken where `access` lets a call do without a key; from nowhere else.
+    pub secrets: Vec<AgentKitSecret>,
+    /// Takes unsigned webhooks from everybody who reaches the server. Default: false.
+    pub unsigned: bool,
+    /// How far the time of a webhook may lie from the server's. Default: 300 s; at most 15 minutes.
+    #[serde(with = "eap_core::seconds")]
+    pub tolerance: Duration,
+}
+
+impl Default for AgentKit {
+    fn default() -> Self {
+        Self { url: None, direct: false, secrets: Vec::new(), unsigned: false, tolerance: TOLERANCE }
+    }
+}
+
 /// How `serve` protects its connections. Off loopback one of the last three has to be chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -437,6 +477,17 @@ impl Config {
         expect(tasks.max_expiries > 0, "tasks.max_expiries is 0");
         expect(tasks.max_releases > 0, "tasks.max_releases is 0");
         expect(tasks.backoff_base <= tasks.backoff_cap, "tasks.backoff_base is longer than tasks.backoff_cap");
+        if let Some(agentkit) = &self.agentkit {
+            let is_usable = |url: &String| {
+                url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            };
+            expect(agentkit.url.as_ref().is_none_or(is_usable), "agentkit.url is not an http or https URL");
+            expect(agentkit.secrets.len() <= 8, "agentkit.secrets has more than 8");
+            expect(
+                (second..=second * 900).contains(&agentkit.tolerance),
+                "agentkit.tolerance is not between 1 s and 15 minutes",
+            );
+        }
         let callbacks = &self.callbacks;
         expect(callbacks.secrets.len() <= 8, "callbacks.secrets has more than 8");
         expect(!callbacks.timeout.is_zero(), "callbacks.timeout is 0");

@@ -226,6 +226,7 @@ impl Directory {
                 && agent.name == newer.name
                 && agent.endpoint_url.as_ref() == Some(endpoint)
                 && agent.instance_id.is_none()
+                && agent.platform.is_none()
                 && agent.registered_with == newer.registered_with
                 && matches!(agent.standing, Standing::Active | Standing::Draining)
         };

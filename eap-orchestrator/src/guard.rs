@@ -20,6 +20,8 @@ pub(crate) use endpoint::Endpoint;
 pub use policy::{EndpointPolicy, EndpointProfile};
 pub use range::{AddressRange, RangeError};
 pub(crate) use rules::Guard;
+#[cfg(feature = "outbound")]
+pub(crate) use rules::Rules;
 
 /// Why an endpoint is not called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

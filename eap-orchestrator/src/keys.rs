@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use eap_core::Grant;
+use eap_types::agentkit::AgentKitSecret;
 use eap_types::{
     AgentDetail, AgentId, CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId,
     KeyPage, RegistrationSecretPage, RotationAsked, limits,
@@ -14,6 +15,12 @@ use crate::lifecycle::{Order, invalid};
 use crate::orchestrator::Orchestrator;
 
 impl Orchestrator {
+    /// From the next webhook of the agent platform on, these secrets count and no others; none that is on its way is refused
+    /// in between (G28). Without any, unsigned webhooks are taken where a call may do without a key.
+    pub fn replace_agentkit_secrets(&self, secrets: Vec<AgentKitSecret>) {
+        self.lifecycle().platform_secrets.replace(secrets);
+    }
+
     /// Asks an agent to get a new token; it is told in its heartbeats until it has one. Asking again changes nothing.
     ///
     /// # Errors

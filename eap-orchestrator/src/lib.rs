@@ -44,6 +44,7 @@
 //! | `testing` | no | `testing::TestOrchestrator`, a whole orchestrator in a test, under a clock that the test moves |
 #![forbid(unsafe_code)]
 
+mod agentkit;
 mod announce;
 pub mod artifacts;
 mod auth;
@@ -78,12 +79,12 @@ pub use auth::Operator;
 pub use builder::Builder;
 pub use clock::{Clock, Entropy, ManualClock, SystemClock, SystemEntropy};
 pub use config::{
-    Access, Callbacks, Capacity, Config, ConfigProblems, MIN_SECRET_BYTES, OperatorKey, RegistrationSecret, Retention,
-    Timing, Tls,
+    Access, AgentKit, Callbacks, Capacity, Config, ConfigProblems, MIN_SECRET_BYTES, OperatorKey, RegistrationSecret,
+    Retention, Timing, Tls,
 };
 pub use error::{Error, StartError};
 pub use events::Events;
 pub use guard::{AddressRange, EndpointPolicy, EndpointProfile, RangeError};
 pub use lifecycle::ListTasks;
 pub use orchestrator::{Orchestrator, Running, ShutdownReport};
-pub use outbound::{CallLimits, OutboundCall, OutboundError};
+pub use outbound::{CallLimits, Configured, OutboundCall, OutboundError};

@@ -43,6 +43,12 @@ impl CallLimits {
     }
 }
 
+/// Marks a request, among its extensions, whose URL an operator configured: the profile of the endpoint policy is not for it,
+/// everything else is.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Configured;
+
 /// Sends one request to an endpoint that somebody named, and reads the answer.
 ///
 /// An answer with any status is `Ok`; what it means is for the caller. An implementation follows no redirect, uses no

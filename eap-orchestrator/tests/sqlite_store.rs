@@ -99,6 +99,7 @@ impl Bench {
             rotation: None,
             orders: eap_core::Orders::default(),
             push: None,
+            platform: None,
             registered_with: None,
             token_sha256: None,
             epoch: 1,

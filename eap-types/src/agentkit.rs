@@ -36,5 +36,5 @@ pub use self::reply::PlatformReply;
 pub use self::run::{RunMessage, SessionContext};
 pub use self::secret::AgentKitSecret;
 pub use self::signature::{ReplayKey, Signed, SignedRefusal, TOLERANCE, Verified, sign, verify};
-pub use self::state::{AgentStateView, StateAccepted, StateReport};
+pub use self::state::{AgentStateHistory, AgentStateView, StateAccepted, StateHistoryQuery, StateReport};
 pub use self::state_word::StateWord;

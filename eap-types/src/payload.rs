@@ -70,6 +70,7 @@ payloads! {
     Request AgentNotification in agentkit: "agentkit_register.request", "agentkit_deregister.request";
     Reply AgentNotified in agentkit: "agentkit_notified_again.reply", "agentkit_notified.reply";
     Reply AgentPage: "agent_page.reply";
+    Reply AgentStateHistory in agentkit: "agentkit_state_history.reply";
     Reply AgentStateView in agentkit: "agentkit_state.reply", "agentkit_state_unknown.reply";
     Query ArtifactQuery: "artifact.query";
     Request Assignment: "assignment.request", "adr001_assignment.request", "adr001_assignment.request.written";
@@ -117,6 +118,7 @@ payloads! {
     Reply SessionView: "session.reply", "session_started.reply";
     Request SetInterval: "set_interval.request";
     Reply StateAccepted in agentkit: "agentkit_state_accepted.reply";
+    Query StateHistoryQuery in agentkit: "agentkit_state_history.query";
     Request StateReport in agentkit: "agentkit_state.request";
     Reply StoredArtifact: "stored_artifact.reply";
     Request SubmitBatch: "submit_batch.request";

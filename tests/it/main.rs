@@ -5,6 +5,7 @@
 mod harness;
 mod sdk_harness;
 
+mod agentkit;
 mod arrows;
 mod artifacts;
 mod bad_input;

@@ -18,6 +18,8 @@ pub(crate) struct Rules {
 
 #[derive(Clone, Debug)]
 enum Profile {
+    /// An operator chose the endpoint.
+    None,
     Dev,
     /// `prod` has none of the lists.
     Listed {
@@ -52,6 +54,12 @@ impl Rules {
         Self { profile, own, is_local }
     }
 
+    /// The same for an endpoint that an operator chose: anything but the server itself.
+    #[cfg(any(test, feature = "outbound"))]
+    pub(crate) fn without_profile(self) -> Self {
+        Self { profile: Profile::None, ..self }
+    }
+
     /// Says what can be said before a name is resolved: of scheme, host and port, and of an address if the URL holds one.
     pub(crate) fn admit(&self, endpoint: &Endpoint) -> Result<(), Refused> {
         if let Profile::Listed { http_hosts, hosts, ports, .. } = &self.profile {
@@ -82,7 +90,7 @@ impl Rules {
             }
         };
         let is_listed = match &self.profile {
-            Profile::Dev => false,
+            Profile::Dev | Profile::None => false,
             Profile::Listed { http_hosts, .. } => http_hosts.iter().any(|pattern| pattern.admits(endpoint.host())),
         };
         !endpoint.is_plain() || is_loopback || is_listed
@@ -114,7 +122,7 @@ impl Rules {
         }
         let class = Class::of(address);
         let is_allowed = match (&self.profile, class) {
-            (Profile::Dev, Class::Loopback | Class::Private) | (_, Class::Public) => true,
+            (Profile::None, _) | (Profile::Dev, Class::Loopback | Class::Private) | (_, Class::Public) => true,
             (Profile::Dev, Class::Never) => false,
             (Profile::Listed { ranges, .. }, class) => {
                 ranges.iter().any(|range| range.contains(address) && (class != Class::Never || range.is_one_address()))

@@ -1,10 +1,12 @@
 //! Which status and code each error gets; the only place that decides it.
 
 use axum::response::{IntoResponse as _, Response};
+use eap_types::agentkit::DetailBody;
 use eap_types::{DecodeError, ErrorCode, ProblemBody, header};
 use http::{HeaderValue, StatusCode};
 use tracing::{error, warn};
 
+use crate::agentkit::Refused;
 use crate::error::{Error, causes};
 use crate::store::StoreError;
 
@@ -128,6 +130,38 @@ pub(crate) fn response(refusal: &ApiError, request_id: &str) -> Response {
         && let Ok(range) = HeaderValue::from_str(&format!("bytes */{size}"))
     {
         headers.insert(http::header::CONTENT_RANGE, range);
+    }
+    response
+}
+
+/// The answer to a call of the agent platform's face that is refused, in the body that it has for that.
+pub(crate) fn detail(refusal: &Refused) -> Response {
+    let status = match refusal {
+        Refused::Api(refusal) => refusal.code().status(),
+        Refused::NotServed | Refused::NoAgent { .. } | Refused::NoState { .. } => 404,
+        Refused::Distrusted(_) | Refused::NoKey | Refused::WrongKey => 401,
+        Refused::UnknownEvent { .. } | Refused::MissingId { .. } | Refused::OtherAgent => 400,
+        Refused::Unreadable(_) => 422,
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = match refusal {
+        Refused::Unreadable(error) => DetailBody::of_decode(error),
+        Refused::Api(ApiError::Core(Error::Store(_) | Error::Artifacts(_))) => {
+            DetailBody::text("the store cannot answer now; try again")
+        }
+        refusal => DetailBody::text(refusal.to_string()),
+    };
+    if let Refused::Api(refusal) = refusal {
+        log(refusal, status, "");
+    }
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let mut response = (status, [(http::header::CONTENT_TYPE, header::JSON)], body).into_response();
+    let headers = response.headers_mut();
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        headers.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }

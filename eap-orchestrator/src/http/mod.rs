@@ -32,8 +32,9 @@ use axum::response::Response;
 use eap_types::{header, path};
 use http::HeaderMap;
 
-pub(crate) use self::call::{PathIds, be_ready, bearer, is_own_path, origin, token_text};
-pub(crate) use self::error::{ApiError, bad_target};
+pub(crate) use self::call::{PathIds, be_ready, bearer, bearer_text, collect, is_own_path, json, origin, token_text};
+pub(crate) use self::error::{ApiError, bad_target, detail};
+pub(crate) use self::query::Query;
 use self::route::Caller;
 pub(crate) use self::service::well_known_router;
 use crate::clock::draw;
@@ -45,7 +46,9 @@ pub(crate) fn router(orchestrator: Orchestrator) -> Router {
     for route in routes::routes().into_iter().filter(|route| route.path != path::METRICS) {
         match route.caller {
             Caller::Agent | Caller::Registration => external = external.route(&pattern(route.path), route.handler),
-            Caller::Open | Caller::Operator(_) => api = api.route(&pattern(route.path), route.handler),
+            Caller::Open | Caller::Operator(_) | Caller::Platform | Caller::Reporter(_) => {
+                api = api.route(&pattern(route.path), route.handler)
+            }
         }
     }
     // The fallbacks stand on the API's own subtree, so that the router merges into a host's beside its fallback.

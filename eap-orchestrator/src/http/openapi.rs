@@ -83,7 +83,8 @@ fn security(caller: Caller) -> Value {
             json!([{ "registrationSecret": [] }, { "registrationHeader": [] }, { "agentToken": [] }])
         }
         Caller::Agent => json!([{ "agentToken": [] }, { "agentBearer": [] }]),
-        Caller::Operator(scope) => json!([{ "operatorKey": [scope] }]),
+        Caller::Operator(scope) | Caller::Reporter(scope) => json!([{ "operatorKey": [scope] }]),
+        Caller::Platform => json!([{ "webhookSignature": [] }]),
     }
 }
 
@@ -106,6 +107,12 @@ fn security_schemes() -> Value {
             "in": "header",
             "name": "X-Agent-Token",
             "description": "The `auth_token` that registering gave.",
+        },
+        "webhookSignature": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-AgentKit-Signature",
+            "description": "HMAC-SHA256 of `X-AgentKit-Timestamp`, a dot and the raw body, in hexadecimal digits.",
         },
         "agentBearer": { "type": "http", "scheme": "bearer", "description": "The `auth_token` that registering gave." },
     })
@@ -193,6 +200,11 @@ impl RequestHeader {
             Self::IfNoneMatch => (
                 "If-None-Match",
                 "The `ETag` of what the caller has: then nothing is sent.",
+                json!({ "type": "string" }),
+            ),
+            Self::AgentKitTimestamp => (
+                "X-AgentKit-Timestamp",
+                "When the webhook was sent, in seconds since 1970 or as RFC 3339 with an offset; signed with the body.",
                 json!({ "type": "string" }),
             ),
             Self::Traceparent => (
@@ -297,7 +309,7 @@ impl Route {
     pub(crate) fn whole_path(&self) -> String {
         match self.caller {
             Caller::Agent | Caller::Registration => format!("{}{}", path::AGENTS_BASE, self.path),
-            Caller::Open | Caller::Operator(_) => self.path.to_owned(),
+            Caller::Open | Caller::Operator(_) | Caller::Platform | Caller::Reporter(_) => self.path.to_owned(),
         }
     }
 }

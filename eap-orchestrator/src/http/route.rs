@@ -6,6 +6,7 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
+use eap_types::agentkit::DetailBody;
 use eap_types::{ErrorCode, Payload, PayloadInfo, Scope, header};
 use http::{HeaderValue, Method, StatusCode};
 use tracing::{Instrument as _, debug_span, field};
@@ -13,6 +14,7 @@ use tracing::{Instrument as _, debug_span, field};
 use super::call::OperatorCall;
 use super::error::{self, ApiError};
 use super::request_id;
+use crate::agentkit::{self, Refused};
 use crate::orchestrator::Orchestrator;
 use crate::trace;
 
@@ -45,6 +47,10 @@ pub(crate) enum Caller {
     Agent,
     /// An operator whose key has the scope.
     Operator(Scope),
+    /// The agent platform, by its signature.
+    Platform,
+    /// Whoever has an operator key with the scope, on the face of the agent platform.
+    Reporter(Scope),
 }
 
 /// What the document says of a call.
@@ -64,6 +70,8 @@ pub(crate) enum Tag {
     AgentSide,
     Tasks,
     Agents,
+    /// What an agent platform calls, in the shapes of Ops-Core.
+    AgentKit,
     /// Operator keys and registration secrets.
     Keys,
     /// Health and the description of all this.
@@ -72,13 +80,15 @@ pub(crate) enum Tag {
 
 impl Tag {
     /// Every chapter, in order.
-    pub(crate) const ALL: [Self; 5] = [Self::AgentSide, Self::Tasks, Self::Agents, Self::Keys, Self::Service];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::AgentSide, Self::Tasks, Self::Agents, Self::AgentKit, Self::Keys, Self::Service];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::AgentSide => "agent side",
             Self::Tasks => "tasks",
             Self::Agents => "agents",
+            Self::AgentKit => "agentkit",
             Self::Keys => "keys",
             Self::Service => "service",
         }
@@ -89,6 +99,7 @@ impl Tag {
             Self::AgentSide => "What agents call: join, live, get work, report, leave.",
             Self::Tasks => "What operators and hosts do with tasks.",
             Self::Agents => "What operators see of agents.",
+            Self::AgentKit => "What an agent platform calls, in the shapes of Ops-Core and AgentKit.",
             Self::Keys => "Operator keys and registration secrets.",
             Self::Service => "Whether the server works, and what it serves.",
         }
@@ -107,6 +118,7 @@ pub(crate) enum RequestHeader {
     Range,
     IfRange,
     IfNoneMatch,
+    AgentKitTimestamp,
 }
 
 /// One way in which a call is answered when all is well.
@@ -184,6 +196,19 @@ impl Words {
             handler(orchestrator, call).await
         };
         Route::new(self, method, path, Caller::Operator(scope), checked)
+    }
+}
+
+impl Words {
+    /// A call of the agent platform's face, whose handler sees to everything. Its refusals are among the answers.
+    pub(crate) fn agentkit<F, A>(self, method: Method, path: &'static str, caller: Caller, handler: F) -> Route
+    where
+        F: FnOnce(Orchestrator, Request) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response, Refused>> + Send + 'static,
+    {
+        Route::new(self, method, path, caller, async move |orchestrator: Orchestrator, request: Request| {
+            agentkit::answered(handler, orchestrator, request).await
+        })
     }
 }
 
@@ -273,6 +298,12 @@ impl Route {
         self
     }
 
+    /// The call, on the face of the agent platform, may be refused with these statuses.
+    pub(crate) fn refuses_in_detail(self, statuses: &[u16]) -> Self {
+        let refusals = statuses.iter().filter_map(|status| StatusCode::from_u16(*status).ok());
+        refusals.fold(self, |route, status| route.gives::<DetailBody>(status))
+    }
+
     /// A code comes with a status that is not its own.
     pub(crate) fn refuses_as(mut self, status: StatusCode, code: ErrorCode) -> Self {
         self.refusals.push((status.as_u16(), code));
@@ -283,6 +314,8 @@ impl Route {
     pub(crate) fn refusals(&self) -> Vec<(u16, ErrorCode)> {
         use ErrorCode as Code;
         let mut codes = match self.caller {
+            // That face has a body of its own for them, told as an answer.
+            Caller::Platform | Caller::Reporter(_) => return self.refusals.clone(),
             Caller::Open => vec![],
             Caller::Registration => vec![Code::RegistrationDenied, Code::Forbidden],
             Caller::Agent => vec![Code::InvalidToken, Code::AgentNotFound],

@@ -1,5 +1,8 @@
 //! The table of all calls: the router and `/openapi.json` are both made from it, so neither can lack a row.
 
+use eap_types::agentkit::{
+    AgentNotification, AgentNotified, AgentStateHistory, AgentStateView, StateAccepted, StateHistoryQuery, StateReport,
+};
 use eap_types::{
     AgentDetail, AgentPage, ArtifactQuery, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
     CreatedRegistrationSecret, Deregister, Deregistered, DrainAgent, ErrorCode, EventQuery, Health, Heartbeat,
@@ -11,17 +14,18 @@ use eap_types::{
 };
 use http::{Method, StatusCode};
 
-use super::route::{RequestHeader, Route, Tag, describe};
+use super::route::{Caller, RequestHeader, Route, Tag, describe};
 use super::{
     agents, artifacts, dead_letters, events, health, heartbeat, keys, metrics, register, reports, service, tasks,
     uploads, work,
 };
+use crate::agentkit;
 use crate::metrics::CONTENT_TYPE;
 use crate::socket;
 
 /// Every call of this version.
 pub(crate) fn routes() -> Vec<Route> {
-    [agent_side(), of_tasks(), of_letters_and_events(), of_agents(), of_keys(), of_the_service()]
+    [agent_side(), of_tasks(), of_letters_and_events(), of_agents(), of_agentkit(), of_keys(), of_the_service()]
         .into_iter()
         .flatten()
         .collect()
@@ -230,6 +234,33 @@ fn of_agents() -> Vec<Route> {
             .takes::<SetInterval>()
             .gives::<AgentDetail>(StatusCode::OK)
             .refuses(&[ErrorCode::AgentNotFound]),
+    ]
+}
+
+/// The face of an agent platform, which has its own kind of refusal.
+fn of_agentkit() -> Vec<Route> {
+    use agentkit::{history, notify, report, show};
+    vec![
+        describe("agentkit_notify", Tag::AgentKit, "An agent platform says that an agent came or went.")
+            .agentkit(Method::POST, path::AGENTKIT_NOTIFY, Caller::Platform, notify)
+            .hears(RequestHeader::AgentKitTimestamp)
+            .takes::<AgentNotification>()
+            .gives::<AgentNotified>(StatusCode::OK)
+            .refuses_in_detail(&[400, 401, 403, 404, 413, 415, 422, 503]),
+        describe("agentkit_report_state", Tag::AgentKit, "How an agent of the platform says it is.")
+            .agentkit(Method::POST, path::AGENTKIT_STATE, Caller::Reporter(Scope::AgentsReport), report)
+            .takes::<StateReport>()
+            .gives::<StateAccepted>(StatusCode::ACCEPTED)
+            .refuses_in_detail(&[400, 401, 403, 404, 413, 415, 422, 503]),
+        describe("agentkit_get_state", Tag::AgentKit, "How an agent of the platform is.")
+            .agentkit(Method::GET, path::AGENTKIT_STATE, Caller::Reporter(Scope::AgentsRead), show)
+            .gives::<AgentStateView>(StatusCode::OK)
+            .refuses_in_detail(&[401, 403, 404, 503]),
+        describe("agentkit_get_state_history", Tag::AgentKit, "What an agent of the platform said, the newest first.")
+            .agentkit(Method::GET, path::AGENTKIT_STATE_HISTORY, Caller::Reporter(Scope::AgentsRead), history)
+            .asks::<StateHistoryQuery>()
+            .gives::<AgentStateHistory>(StatusCode::OK)
+            .refuses_in_detail(&[401, 403, 404, 422, 503]),
     ]
 }
 

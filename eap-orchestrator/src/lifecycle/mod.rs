@@ -14,6 +14,7 @@ mod heartbeat;
 mod inputs;
 mod letters;
 mod orders;
+mod platform;
 mod pushes;
 mod registration;
 mod results;
@@ -35,6 +36,7 @@ use tracing::{Instrument as _, debug, error, info, warn};
 
 pub(crate) use exchanges::Exchange;
 pub(crate) use orders::Order;
+pub(crate) use platform::{Noticed, Notified};
 pub(crate) use pushes::has_agreed;
 pub(crate) use registration::{Registering, Welcome};
 pub use submit::ListTasks;
@@ -42,6 +44,8 @@ pub(crate) use submit::{invalid, page_limit};
 pub(crate) use views::event_view;
 
 use self::exchanges::Exchanges;
+use self::platform::States;
+use crate::agentkit::PlatformSecrets;
 use crate::announce::Announcements;
 use crate::artifacts::Shelf;
 use crate::auth::{Keyring, Seal};
@@ -78,12 +82,16 @@ pub(crate) struct Lifecycle {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) directory: Directory,
     pub(crate) keys: Keyring,
+    /// What the webhooks of an agent platform are signed with.
+    pub(crate) platform_secrets: PlatformSecrets,
     /// Hides what the server has to be able to read again.
     seal: Seal,
     pub(crate) leases: LeaseBook,
     /// Pushes that wait for their answer.
     pub(crate) exchanges: Exchanges,
     pub(crate) announcements: Announcements,
+    /// How agents of a platform are.
+    pub(crate) states: States,
     pub(crate) metrics: Metrics,
     /// Writes under way, so that stopping can wait for them.
     pub(crate) under_way: TaskTracker,
@@ -139,6 +147,7 @@ impl Lifecycle {
         #[cfg(feature = "outbound")]
         let outbound = outbound.or_else(|| Some(Arc::new(SocketCall::new(Arc::clone(&guard)))));
         let writes = Arc::new(Semaphore::new(config.capacity.writes));
+        let platform_secrets = PlatformSecrets::new(config.agentkit.as_ref());
         let decide = work::decider(config.tasks.clone(), Arc::clone(&entropy));
         Self {
             config,
@@ -147,12 +156,14 @@ impl Lifecycle {
             entropy,
             decide,
             keys,
+            platform_secrets,
             seal,
             directory: Directory::default(),
             leases: LeaseBook::default(),
             announcements: Announcements::new(crate::store::EventSeq(0)),
             metrics,
             exchanges: Exchanges::default(),
+            states: States::default(),
             under_way: TaskTracker::new(),
             guard,
             artifacts,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use eap_core::{Agent, AgentEvent, Credential, EndOfLease, Orders, Quote, Standing, TaskEvent, Vitals, check_limits};
+use eap_core::{
+    Agent, AgentEvent, Credential, EndOfLease, OnPlatform, Orders, Quote, Standing, TaskEvent, Vitals, check_limits,
+};
 use eap_types::{
     AgentId, Feature, Features, FieldProblem, IdempotencyKey, JsonObject, NameRefusal, Registration,
     RegistrationLimits, Secret, Timestamp,
@@ -18,7 +20,7 @@ use crate::directory::Entry;
 use crate::error::Error;
 use crate::store::{
     AgentWrite, Change, CredentialWrite, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, NewEvent,
-    Revision, StoreError,
+    Revision, StoreError, WebhookRow,
 };
 
 /// What this version serves of the protocol's features.
@@ -177,6 +179,7 @@ impl Lifecycle {
             rotation: None,
             orders: known.map(|known| known.agent.orders.of_next_epoch()).unwrap_or_default(),
             push,
+            platform: None,
             epoch: known.map_or(1, |known| known.agent.epoch + 1),
             registered_at: now,
             standing: Standing::Active,
@@ -261,6 +264,16 @@ impl Lifecycle {
     }
 
     async fn retire(&self, entry: &Entry) -> Result<u64, Error> {
+        self.retire_with(entry, entry.agent.platform.clone(), None).await
+    }
+
+    /// The same by a webhook, which takes effect with it.
+    pub(super) async fn retire_with(
+        &self,
+        entry: &Entry,
+        platform: Option<OnPlatform>,
+        webhook: Option<WebhookRow>,
+    ) -> Result<u64, Error> {
         let now = self.clock.now();
         let standing = entry.agent.standing.after(AgentEvent::Deregister, now).ok_or(Error::UnknownAgent)?;
         let agent = Agent {
@@ -270,19 +283,26 @@ impl Lifecycle {
             rotation: None,
             orders: Orders::default(),
             push: None,
+            platform,
             ..Agent::clone(&entry.agent)
         };
-        let mut change = Change::default();
+        let mut change = Change { webhook, ..Change::default() };
         change.agents.push(AgentWrite::Update { agent: agent.clone(), revision: entry.revision });
         change.events.push(agent_event(&agent, EventKind::AgentDeregistered, now));
         self.commit(change).await?;
         self.directory.put(agent.clone(), Revision(entry.revision.0 + 1), None);
-        // Only now that no claim can follow is the list of its leases complete.
+        let released = self.release_all(&agent.id).await?;
+        info!(agent.id = %agent.id, agent.name = %agent.name, released, "agent deregistered");
+        Ok(released)
+    }
+
+    /// Gives back what a deregistered agent holds: no claim can follow, so the list is complete.
+    pub(super) async fn release_all(&self, agent: &AgentId) -> Result<u64, Error> {
         let mut released = 0;
-        for held in self.store.leases(&agent.id).await? {
+        for held in self.store.leases(agent).await? {
             let Some(lease) = held.record.lease() else { continue };
             let event = TaskEvent::Release {
-                agent: agent.id.clone(),
+                agent: agent.clone(),
                 quote: Quote::lease(lease.lease_id),
                 why: EndOfLease::Deregistered,
                 chance: self.chance(),
@@ -293,7 +313,6 @@ impl Lifecycle {
                 Err(ended) => debug!(task.id = %held.record.id(), reason = %ended, "the lease had ended by itself"),
             }
         }
-        info!(agent.id = %agent.id, agent.name = %agent.name, released, "agent deregistered");
         Ok(released)
     }
 }

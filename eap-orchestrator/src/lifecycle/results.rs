@@ -176,6 +176,20 @@ impl Lifecycle {
         Ok(reply)
     }
 
+    /// Notes what became of an attempt, as its holder's progress.
+    pub(crate) async fn note(
+        self: &Arc<Self>,
+        agent: &Arc<Agent>,
+        id: TaskId,
+        quote: Quote,
+        message: &str,
+    ) -> Result<(), Error> {
+        let progress = Progress { seq: None, fraction: None, message: Some(message.to_owned()) };
+        let event = TaskEvent::Progress { agent: agent.id.clone(), quote, progress, output: None };
+        let this = Arc::clone(self);
+        self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await.map(drop)
+    }
+
     /// Takes a task back from its holder.
     pub(crate) async fn release(
         self: &Arc<Self>,

@@ -22,6 +22,7 @@ impl Lifecycle {
     pub(crate) async fn load(&self) -> Result<(), Error> {
         self.directory.load(self.store.agents().await?);
         self.keys.load(self.store.credentials().await?);
+        self.load_states().await?;
         self.announcements.committed(self.store.head().await?);
         if let Some(pulse) = self.store.pulse().await? {
             info!(seconds = self.clock.now().saturating_since(pulse).as_secs(), "the orchestrator was away");
@@ -144,6 +145,7 @@ impl Lifecycle {
             this.directory.remove(&purged.agents);
             this.keys.remove(&purged.credentials);
             this.leases.forget(&purged.agents);
+            this.states.forget(&purged.agents);
             if purged.rows > 0 {
                 debug!(rows = purged.rows, tasks = purged.tasks.len(), agents = purged.agents.len(), "purged");
             }

@@ -254,6 +254,7 @@ pub(super) mod tests {
             rotation: None,
             orders: eap_core::Orders::default(),
             push: None,
+            platform: None,
             registered_with: None,
             token_sha256: None,
             epoch: 1,

@@ -12,6 +12,7 @@ mod page;
 mod queue;
 mod results;
 mod scrape;
+mod webhooks;
 
 use eap_types::Timestamp;
 
@@ -22,6 +23,7 @@ pub(crate) use self::number::{Counter, Gauge, Histogram};
 pub(crate) use self::page::CONTENT_TYPE;
 pub(crate) use self::queue::QueueGauges;
 pub(crate) use self::results::{Reported, ResultCounters};
+pub(crate) use self::webhooks::WebhookCounters;
 use crate::store::Claimed;
 
 /// Everything that is counted where it happens.
@@ -39,6 +41,7 @@ pub(crate) struct Metrics {
     pub(crate) sweeper: SweeperMetrics,
     pub(crate) http: HttpMetrics,
     pub(crate) connections: ConnectionMetrics,
+    pub(crate) webhooks: WebhookCounters,
     /// Attempts that ran out of their time.
     pub(crate) timeouts: Counter,
     /// Calls that were refused because too many writes were under way.
@@ -104,6 +107,7 @@ impl Metrics {
             sweeper: SweeperMetrics::default(),
             http: HttpMetrics::new(calls),
             connections: ConnectionMetrics::default(),
+            webhooks: WebhookCounters::default(),
             timeouts: Counter::default(),
             writes_refused: Counter::default(),
             queue: QueueGauges::default(),

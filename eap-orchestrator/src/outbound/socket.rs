@@ -22,9 +22,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use url::Host;
 
 use super::names::{Names, SystemNames};
-use super::{CallLimits, OutboundCall, OutboundError};
+use super::{CallLimits, Configured, OutboundCall, OutboundError};
 use crate::canary;
-use crate::guard::{Endpoint, Guard};
+use crate::guard::{Endpoint, Guard, Rules};
 use crate::store::BoxError;
 
 /// How long finding the address, connecting and securing the connection may take.
@@ -54,10 +54,11 @@ impl SocketCall {
     }
 
     /// Where to dial: asked anew for each exchange, because a name may lead elsewhere by now.
-    async fn places(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, OutboundError> {
+    async fn places(&self, endpoint: &Endpoint, is_configured: bool) -> Result<Vec<SocketAddr>, OutboundError> {
         let refused = |refused| OutboundError::Policy { source: Box::new(refused) };
         // A name that is not allowed at all is not even looked up.
         let rules = self.guard.rules();
+        let rules = if is_configured { Arc::new(Rules::clone(&rules).without_profile()) } else { rules };
         rules.admit(endpoint).map_err(refused)?;
         let resolved = match endpoint.host() {
             Host::Domain(name) => self.names.addresses(name).await.map_err(connect)?,
@@ -69,10 +70,10 @@ impl SocketCall {
         rules.places(endpoint, &resolved).map_err(refused)
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> Result<Box<dyn Io>, OutboundError> {
+    async fn connect(&self, endpoint: &Endpoint, is_configured: bool) -> Result<Box<dyn Io>, OutboundError> {
         let last = Instant::now() + CONNECT;
         let timely = async {
-            let places = self.places(endpoint).await?;
+            let places = self.places(endpoint, is_configured).await?;
             let socket = dial(&places, last).await?;
             if endpoint.is_plain() {
                 return Ok(Box::new(socket) as Box<dyn Io>);
@@ -99,7 +100,8 @@ impl OutboundCall for SocketCall {
         let last = Instant::now() + limits.deadline;
         let endpoint = Endpoint::parse(&request.uri().to_string())
             .map_err(|refused| OutboundError::Policy { source: Box::new(refused) })?;
-        let connecting = timeout_at(last, self.connect(&endpoint)).await;
+        let is_configured = request.extensions().get::<Configured>().is_some();
+        let connecting = timeout_at(last, self.connect(&endpoint, is_configured)).await;
         let io = connecting.unwrap_or(Err(OutboundError::Timeout { connected: false }))?;
         let exchange = exchange(io, addressed(request, &endpoint)?, limits.answer);
         let answer = timeout_at(last, exchange).await.unwrap_or(Err(OutboundError::Timeout { connected: true }))?;

@@ -72,7 +72,8 @@ impl Delivery<'_> {
             biased;
             answer = exchange(self.shared, self.agent, self.task, &self.lease, &open, epoch, self.from_before) =>
                 End::Answered(answer),
-            () = &mut ended => End::TaskOver,
+            // A platform answers after its agent's reports: what it is at is not broken off by them.
+            () = &mut ended, if !self.is_by_platform() => End::TaskOver,
             () = self.keep_lease() => End::LeaseLost,
         };
         match end {
@@ -95,6 +96,7 @@ impl Delivery<'_> {
                 Delivered::Well
             }
             End::Answered(Answer::Accepted) => {
+                self.note_accepted().await;
                 self.watch_over(open);
                 Delivered::Well
             }
@@ -123,6 +125,10 @@ impl Delivery<'_> {
                 Delivered::Never(stop)
             }
         }
+    }
+
+    fn is_by_platform(&self) -> bool {
+        self.shared.lifecycle.directory.get(self.agent).is_some_and(|entry| entry.agent.platform.is_some())
     }
 
     /// Renews the lease while the exchange is open; ends when it does not hold any more.
@@ -165,6 +171,18 @@ impl Delivery<'_> {
             if !lifecycle.keep_lease(self.agent, self.task.id(), self.lease.lease_id).await {
                 return;
             }
+        }
+    }
+
+    /// Writes down that a platform has the task, so that it is not given it again after a restart of this server.
+    async fn note_accepted(&self) {
+        let lifecycle = &self.shared.lifecycle;
+        let Some(entry) = lifecycle.directory.get(self.agent).filter(|entry| entry.agent.platform.is_some()) else {
+            return;
+        };
+        let quote = Quote::lease(self.lease.lease_id);
+        if let Err(error) = lifecycle.note(&entry.agent, self.task.id(), quote, "the platform took it").await {
+            debug!(%error, "that the platform took the task could not be noted");
         }
     }
 

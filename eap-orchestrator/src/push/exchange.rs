@@ -113,7 +113,8 @@ async fn once(
     if left.is_zero() {
         return Ok(Answer::Over);
     }
-    let Message { request, may_be_async, deduplicates } = match shared.assignment(&entry.agent, task) {
+    let Message { request, may_be_async, deduplicates, reports_elsewhere } = match shared.assignment(&entry.agent, task)
+    {
         Ok(message) => message,
         Err(stop) => return Ok(Answer::Never { stop, may_have: false }),
     };
@@ -124,6 +125,7 @@ async fn once(
         return Ok(Answer::Over);
     }
     match shared.outbound.call(request, limits).await {
+        Ok(answer) if answer.status().is_success() && reports_elsewhere => Ok(Answer::Accepted),
         Ok(answer) if answer.status().is_success() => {
             lifecycle.heard(entry);
             Ok(taken(&answer, task, lease, may_be_async))

@@ -19,11 +19,16 @@ pub(super) struct Message {
     pub(super) may_be_async: bool,
     /// Whether it answers a repeat without a second run.
     pub(super) deduplicates: bool,
+    /// Whether the result comes by another way, whatever is answered.
+    pub(super) reports_elsewhere: bool,
 }
 
 impl Shared {
     /// The push of an attempt.
     pub(super) fn assignment(&self, agent: &Agent, task: &Task) -> Result<Message, PushStop> {
+        if agent.platform.is_some() {
+            return self.run(agent, task);
+        }
         let (push, lease) = (agent.push.as_ref().ok_or(PushStop::Gone)?, task.lease().ok_or(PushStop::Gone)?);
         let mut assignments = self.lifecycle.assignments(std::slice::from_ref(task));
         let mut assignment = assignments.pop().ok_or(PushStop::Gone)?;
@@ -47,7 +52,7 @@ impl Shared {
         if may_be_async {
             request.headers_mut().insert(header::PREFER, HeaderValue::from_static(header::RESPOND_ASYNC));
         }
-        Ok(Message { request, may_be_async, deduplicates: !agent.is_older_peer() })
+        Ok(Message { request, may_be_async, deduplicates: !agent.is_older_peer(), reports_elsewhere: false })
     }
 
     /// Asks whether the agent is there.

@@ -9,6 +9,7 @@ mod exchange;
 mod message;
 mod probe;
 mod pusher;
+mod run;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -74,6 +74,7 @@ impl Pusher {
     /// Works until `stop`, or until nothing is pushed to the agent any more.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let tick = self.shared.lifecycle.config.timing.sweep_interval;
+        let news = self.shared.lifecycle.states.news(&self.agent);
         loop {
             let entry = self.shared.lifecycle.directory.get(&self.agent).filter(|entry| entry.agent.push.is_some());
             match &entry {
@@ -85,6 +86,7 @@ impl Pusher {
                 biased;
                 () = stop.cancelled() => break,
                 Some(done) = next(&mut self.work) => Some(done),
+                () = news.notified() => None,
                 () = tokio::time::sleep(tick) => None,
             };
             match done {
@@ -123,6 +125,7 @@ impl Pusher {
                 Ok(held) => {
                     self.has_resumed = true;
                     let held = held.into_iter().map(|held| held.record).filter(was_pushed);
+                    let held = held.filter(|task| !is_with_platform(&entry.agent, task));
                     held.for_each(|task| self.deliver(task, true));
                 }
                 Err(error) => return warn!(%error, agent.id = %self.agent, "an agent's leases could not be read"),
@@ -130,9 +133,16 @@ impl Pusher {
         }
         let now = self.shared.lifecycle.clock.now();
         self.probe_if_silent(entry, now);
-        if self.asking.is_none() && self.may_ask(&entry.agent, entry.silent_since(), now) {
+        if !self.is_free(&entry.agent) {
+            self.withdraw();
+        } else if self.asking.is_none() && self.may_ask(&entry.agent, entry.silent_since(), now) {
             self.ask(entry);
         }
+    }
+
+    /// Whether the agent takes work by its own word, where it has one beside its heartbeats.
+    fn is_free(&self, agent: &Agent) -> bool {
+        agent.platform.is_none() || self.shared.lifecycle.states.is_free(agent)
     }
 
     fn may_ask(&self, agent: &Agent, silent_since: Timestamp, now: Timestamp) -> bool {
@@ -191,7 +201,8 @@ impl Pusher {
         };
         let is_due =
             silence >= agent.liveness(&timing.liveness()).suspect_after() && self.next_probe.is_none_or(|at| at <= now);
-        if self.probing || !is_due || matches!(agent.standing, Standing::Superseded { .. }) {
+        if self.probing || !is_due || agent.platform.is_some() || matches!(agent.standing, Standing::Superseded { .. })
+        {
             return;
         }
         self.next_probe = Some(now + (silence / 3).min(RAREST_PROBE).max(timing.heartbeat_interval / 2));
@@ -261,6 +272,11 @@ impl Pusher {
             }
         }
     }
+}
+
+/// Whether a platform has taken a task: it would run it twice.
+fn is_with_platform(agent: &Agent, task: &Task) -> bool {
+    agent.platform.is_some() && task.state.progress.is_some()
 }
 
 /// Whether a task was leased for a push.

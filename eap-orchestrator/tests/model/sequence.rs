@@ -647,6 +647,7 @@ fn agent(slot: u8, offer: &Offer, now: Timestamp) -> Agent {
         rotation: None,
         orders: eap_core::Orders::default(),
         push: None,
+        platform: None,
         epoch: 1,
         registered_at: now,
         standing: Standing::Active,

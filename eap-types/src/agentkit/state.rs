@@ -112,6 +112,48 @@ impl Default for StateAccepted {
     }
 }
 
+/// What an agent of a platform said of itself, the newest first: the answer to `GET …/state/history`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct AgentStateHistory {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// Its reports in the order of their own times, the newest first, as far as they are kept.
+    pub states: Vec<AgentStateView>,
+}
+
+impl AgentStateHistory {
+    /// Lists what an agent reported.
+    pub fn new(agent_id: AgentId, states: Vec<AgentStateView>) -> Self {
+        Self { agent_id, states }
+    }
+}
+
+/// How much of an agent's history is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct StateHistoryQuery {
+    /// How many reports, at most 500. Default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 500))]
+    pub limit: Option<u32>,
+}
+
+impl StateHistoryQuery {
+    /// The newest reports.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how many.
+    #[must_use]
+    pub fn with_limit(mut self, limit: u32) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
 /// How an agent of a platform is doing: the answer to `GET /v1/opscore/agent/{id}/state`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

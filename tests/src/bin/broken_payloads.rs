@@ -6,7 +6,8 @@
 use std::io::{self, BufWriter, Write as _};
 
 use eap_types::agentkit::{
-    AgentNotification, AgentNotified, AgentStateView, DetailBody, PlatformReply, RunMessage, StateAccepted, StateReport,
+    AgentNotification, AgentNotified, AgentStateHistory, AgentStateView, DetailBody, PlatformReply, RunMessage,
+    StateAccepted, StateHistoryQuery, StateReport,
 };
 use eap_types::{
     AgentDetail, AgentPage, ArtifactQuery, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret,
@@ -39,6 +40,7 @@ fn takes(payload: &str, body: &Value) -> bool {
         "AgentNotification" => decodes::<AgentNotification>(body),
         "AgentNotified" => reads::<AgentNotified>(body),
         "AgentPage" => reads::<AgentPage>(body),
+        "AgentStateHistory" => reads::<AgentStateHistory>(body),
         "AgentStateView" => reads::<AgentStateView>(body),
         "ArtifactQuery" => reads::<ArtifactQuery>(body),
         "Assignment" => decodes::<Assignment>(body),
@@ -87,6 +89,7 @@ fn takes(payload: &str, body: &Value) -> bool {
         "SessionView" => reads::<SessionView>(body),
         "SetInterval" => decodes::<SetInterval>(body),
         "StateAccepted" => reads::<StateAccepted>(body),
+        "StateHistoryQuery" => reads::<StateHistoryQuery>(body),
         "StateReport" => decodes::<StateReport>(body),
         "StoredArtifact" => reads::<StoredArtifact>(body),
         "SubmitBatch" => from_json::<IncomingTasks>(body.as_bytes())

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use eap_core::{
-    Agent, BreakerPolicy, Credential, DrainOrder, Grant, IntervalOrder, Orders, PreviousToken, Push, PushSuspension,
-    RotationIntent, RoutingKey, Standing, TaskSpec, TrackRecord, Verdict, Vitals,
+    Agent, BreakerPolicy, Credential, DrainOrder, Grant, IntervalOrder, OnPlatform, Orders, PreviousToken, Push,
+    PushSuspension, RotationIntent, RoutingKey, Standing, TaskSpec, TrackRecord, Verdict, Vitals,
 };
 use eap_types::{
     AgentId, AgentType, Artifact, Capabilities, CredentialId, DirectiveId, Feature, HealthStatus, JsonObject, Labels,
@@ -107,6 +107,7 @@ pub(super) fn agent(id: AgentId, capabilities: &[&str], now: Timestamp) -> Agent
         rotation: None,
         orders: Orders::default(),
         push: None,
+        platform: None,
         token_sha256: None,
         epoch: 1,
         registered_at: now,
@@ -153,6 +154,7 @@ pub(super) fn full_agent(now: Timestamp) -> Agent {
         },
         admitted_capabilities: ["z:9", "other"].map(|text| text.parse().expect("the sample is a capability")).into(),
         token_sha256: Some("ab".repeat(32)),
+        platform: Some(OnPlatform { name: AWKWARD.to_owned(), newest_event: now - Duration::from_micros(1) }),
         epoch: (1 << 53) + 1,
         standing: Standing::Superseded { at: now + Duration::from_micros(1) },
         ..agent(agent_id("ägent \"7\" @ home"), &["z:9", "a.b-c_d"], now)

@@ -1,6 +1,5 @@
 //! What is old goes.
 
-use eap_core::Standing;
 use eap_types::{AgentId, CredentialId, TaskId, Timestamp};
 
 use super::tables::{KnownAgent, Tables};
@@ -53,8 +52,5 @@ impl Tables {
 
 /// When an agent left, lost its place or was last heard of.
 fn last_of(known: &KnownAgent) -> Timestamp {
-    match known.row.record.standing {
-        Standing::Deregistered { at } | Standing::Superseded { at } => at,
-        Standing::Active | Standing::Draining => known.vitals.last_seen,
-    }
+    known.row.record.gone_at().unwrap_or(known.vitals.last_seen)
 }

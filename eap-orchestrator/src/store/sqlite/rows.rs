@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use eap_core::{Agent, Standing, Task, Vitals};
+use eap_core::{Agent, Task, Vitals};
 use eap_types::{AgentId, CredentialId, IdError, JsonObject, RequestId, TaskId, TenantId, Timestamp};
 use rusqlite::Row;
 
@@ -231,12 +231,8 @@ impl PreparedAgent {
         Ok(Self { record: serde_json::to_string(&agent)?, agent, write })
     }
 
-    /// When it left or lost its place.
     pub(super) fn gone_at(&self) -> Option<i64> {
-        match self.agent.standing {
-            Standing::Superseded { at } | Standing::Deregistered { at } => Some(at.as_micros()),
-            Standing::Active | Standing::Draining => None,
-        }
+        self.agent.gone_at().map(Timestamp::as_micros)
     }
 }
 

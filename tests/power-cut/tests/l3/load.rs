@@ -277,6 +277,7 @@ fn agent() -> Agent {
         rotation: None,
         orders: eap_core::Orders::default(),
         push: None,
+        platform: None,
         epoch: 1,
         registered_at: NOW,
         standing: Standing::Active,

@@ -49,6 +49,7 @@ fn agent() -> Agent {
         rotation: None,
         orders: eap_core::Orders::default(),
         push: None,
+        platform: None,
         registered_with: None,
         token_sha256: None,
         epoch: 1,

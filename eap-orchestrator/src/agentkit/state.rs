@@ -1,0 +1,54 @@
+//! `POST` and `GET /v1/opscore/agent/{id}/state`, and its history: how agents of the platform say they are.
+
+use axum::extract::Request;
+use axum::response::Response;
+use eap_types::agentkit::{AgentStateHistory, StateAccepted, StateReport};
+use eap_types::{Scope, from_json, limits};
+use http::StatusCode;
+
+use super::{Refused, agent_in, operator};
+use crate::error::Error;
+use crate::http::{Query, collect, json};
+use crate::lifecycle::page_limit;
+use crate::orchestrator::Orchestrator;
+
+/// Takes in how an agent says it is.
+pub(crate) async fn report(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
+    let (_, mut parts, body) = operator(&orchestrator, request, Scope::AgentsReport)?;
+    let body = collect(&orchestrator, &parts.headers, body, limits::MAX_SMALL_BYTES).await?;
+    let report: StateReport = from_json(&body).map_err(Refused::Unreadable)?;
+    let agent = agent_in(&mut parts).await;
+    let id = agent.as_ref().ok().filter(|id| **id == report.agent_id).ok_or(Refused::OtherAgent)?;
+    orchestrator.lifecycle().report_state(id, report).await.map_err(|refusal| match refusal {
+        Error::UnknownAgent => Refused::NoAgent { agent: id.to_string() },
+        other => other.into(),
+    })?;
+    Ok(json(StatusCode::ACCEPTED, &StateAccepted::new())?)
+}
+
+/// Says how an agent is.
+pub(crate) async fn show(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
+    let (_, mut parts, _) = operator(&orchestrator, request, Scope::AgentsRead)?;
+    let agent = agent_in(&mut parts).await.map_err(|agent| Refused::NoState { agent })?;
+    let state = orchestrator.lifecycle().state(&agent).map_err(|refusal| no_state(refusal, &agent))?;
+    Ok(json(StatusCode::OK, &state)?)
+}
+
+/// Says how it was before.
+pub(crate) async fn history(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
+    let (_, mut parts, _) = operator(&orchestrator, request, Scope::AgentsRead)?;
+    let agent = agent_in(&mut parts).await.map_err(|agent| Refused::NoState { agent })?;
+    let mut query = Query::of(&parts.uri);
+    let limit = query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok());
+    query.finish()?;
+    let states = orchestrator.lifecycle().state_history(&agent, page_limit(limit)?).await;
+    let states = states.map_err(|refusal| no_state(refusal, &agent))?;
+    Ok(json(StatusCode::OK, &AgentStateHistory::new(agent, states))?)
+}
+
+fn no_state(refusal: Error, agent: &eap_types::AgentId) -> Refused {
+    match refusal {
+        Error::UnknownAgent => Refused::NoState { agent: agent.to_string() },
+        other => other.into(),
+    }
+}

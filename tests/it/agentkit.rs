@@ -1,0 +1,6 @@
+//! The face of an agent platform (docs/protocol.md, section 6): webhooks and states.
+
+mod dispatch;
+mod platform;
+mod states;
+mod webhooks;
