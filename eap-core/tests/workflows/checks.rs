@@ -2,6 +2,7 @@
 
 use super::*;
 use eap_core::{Crew, WorkflowProblem};
+use proptest::prelude::*;
 
 fn crew(capabilities: &[&str], has_agent: bool) -> Crew {
     let capabilities = capabilities.iter().map(|word| word.parse().expect("a capability")).collect();
@@ -149,4 +150,71 @@ fn a_chain_of_a_thousand_steps_is_walked_without_recursion() {
     circle.tasks[999].next_task_id = Some(step_id("t0"));
     let refused = CheckedWorkflow::check(circle, None).expect_err("it is a circle");
     assert!(matches!(&refused[..], [WorkflowProblem::Cycle { steps, index: 999 }] if steps.len() == 1000));
+}
+
+/// Steps of any shape: ids that come twice, links that lead anywhere, out of the list among it.
+fn any_steps() -> impl Strategy<Value = Vec<WorkflowStep>> {
+    let one = (0_usize..8, prop::option::weighted(0.8, 0_usize..9));
+    let step_of = |(id, next): (usize, Option<usize>)| {
+        let step = step(&format!("t{id}"));
+        match next {
+            Some(next) => step.with_next(step_id(&format!("t{next}"))),
+            None => step,
+        }
+    };
+    let wild = prop::collection::vec(one.prop_map(step_of), 1..9);
+    // By chance alone hardly any of them would be a chain.
+    let tame = (1_usize..9, prop::option::weighted(0.5, (0_usize..9, 0_usize..9))).prop_map(|(count, change)| {
+        let ids: Vec<String> = (0..count).map(|number| format!("t{number}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut steps = chain(&ids).tasks;
+        if let Some((index, next)) = change {
+            let index = index % count;
+            steps[index].next_task_id = Some(step_id(&format!("t{next}")));
+        }
+        steps
+    });
+    prop_oneof![wild, tame]
+}
+
+/// What a reader with a pencil does: from the first step along the links, for as long as there are new ones.
+fn is_chain(steps: &[WorkflowStep]) -> bool {
+    let (mut seen, mut at) = (BTreeSet::new(), steps.first());
+    while let Some(step) = at {
+        if !seen.insert(&step.task_id) {
+            return false;
+        }
+        let Some(next) = &step.next_task_id else { return seen.len() == steps.len() };
+        at = steps.iter().find(|other| other.task_id == *next);
+    }
+    false
+}
+
+proptest! {
+    #[test]
+    fn what_is_no_chain_is_refused_and_nothing_else_is(steps in any_steps()) {
+        let checked = CheckedWorkflow::check(workflow(steps.clone()), None);
+        prop_assert_eq!(checked.is_ok(), is_chain(&steps), "{:?}", checked);
+        let Err(problems) = checked else { return Ok(()) };
+        for problem in problems {
+            match problem {
+                WorkflowProblem::Cycle { steps: circle, index } => {
+                    let id_of = |id: &StepId| steps.iter().find(|step| step.task_id == *id).expect("it is in the list");
+                    for (from, to) in circle.iter().zip(circle.iter().cycle().skip(1)) {
+                        prop_assert_eq!(id_of(from).next_task_id.as_ref(), Some(to), "a circle of links");
+                    }
+                    prop_assert_eq!(steps[index].next_task_id.as_ref(), circle.first());
+                    prop_assert_eq!(circle.iter().collect::<BTreeSet<_>>().len(), circle.len());
+                }
+                WorkflowProblem::UnknownNext { next, .. } => {
+                    prop_assert!(steps.iter().all(|step| step.task_id != next));
+                }
+                WorkflowProblem::Duplicate { index, first, .. } => {
+                    prop_assert!(first < index && steps[first].task_id == steps[index].task_id);
+                }
+                WorkflowProblem::Unreachable { index, .. } => prop_assert!(index > 0),
+                other => prop_assert!(false, "no such problem was made: {:?}", other),
+            }
+        }
+    }
 }
