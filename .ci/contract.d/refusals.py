@@ -12,12 +12,13 @@ from rfc3339_validator import validate_rfc3339
 
 # What the type refuses and the schema language cannot say, or not plainly: (end of the place, change, why).
 EXCEPTIONS = [
-    (r"/(agent_id|agentId|name|(preferred_)?agents/\d+)", r'" " (first|last)', "white space at an end, which each language names otherwise"),
+    (r"(/(agent_id|agentId|name|(preferred_)?agents/\d+)|/(workflow|workflowDefinition|task|nextTask)Id|/workflow_id"
+     r"|(^|/workflowDefinition|/workflows/\d+)/id)", r'" " (first|last)', "white space at an end, which each language names otherwise"),
     (r"(_at|/timestamp)", r'".*|an? .*text', "a time is read in several forms, and no format says which"),
     (r"/(input|input_data)", "null", "there are two spellings, and one of them has to be there"),
     (r"/data/routing/\w+", "null", "a callback, which only this server writes, has no null"),
     (r"/content", r'".*|a text', "base64, if `encoding` says so"),
-    (r"/(endpoint_url|callback_url|contactEndpoint)", r'".*|an? .*text', "which URLs are called is a policy; the schema says that it is a URI"),
+    (r"/(endpoint_url|callback_url)", r'".*|an? .*text', "which URLs are called is a policy; the schema says that it is a URI"),
     (r"/(metadata|task_schemas)/.*", "the longest text .*", "a length in bytes of the whole"),
 ]
 

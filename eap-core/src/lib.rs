@@ -29,6 +29,7 @@
 //! | module | what it decides |
 //! |---|---|
 //! | `task` | the task's life: [`Task::apply`], attempts, leases, retries, late and duplicate results; [`Task::requeue`], [`Task::discard`] |
+//! | `workflow` | which workflows run at all: [`CheckedWorkflow::check`]; how a session goes from step to step: [`Session::start`], [`Session::apply`] |
 //! | `agent` | the agent's life: [`Standing::after`], liveness from silence |
 //! | `platform` | agents that a platform brought, and what their reports of state mean: [`OnPlatform`], [`meaning`] |
 //! | `orders` | what operators ask of an agent, and what it is told of that: [`Orders`] |
@@ -60,6 +61,7 @@ mod schema;
 mod score;
 pub mod seconds;
 mod task;
+mod workflow;
 
 pub use agent::{Agent, AgentEvent, NoRotation, PreviousToken, RotationIntent, Standing, Vitals};
 pub use backoff::{Chance, full_jitter};
@@ -78,6 +80,10 @@ pub use score::{
 pub use task::{
     Attempt, AttemptOutcome, Changed, Disposal, EndOfLease, Lease, Note, NoteKind, Phase, Progress, Quote,
     RecordedResult, Refusal, Report, ReportKind, Requeue, Step, Stop, Task, TaskEvent, TaskSpec, TaskState,
+};
+pub use workflow::{
+    CheckedWorkflow, Crew, NextTask, Session, SessionChange, SessionDecision, SessionEvent, SessionPhase,
+    SessionRefusal, SessionRun, SessionSpec, StepOutcome, StepPhase, StepRun, TaskOrder, WorkflowProblem, attempts_for,
 };
 
 /// The README's program, compiled with the other examples.

@@ -11,8 +11,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::*;
-use eap_core::{AgentEvent, EndOfLease, LivenessPolicy, ReportKind, Standing, Task, TaskEvent, TaskPolicy, TaskSpec};
-use eap_types::{AgentState, TaskStatus};
+use eap_core::{
+    AgentEvent, EndOfLease, LivenessPolicy, NextTask, ReportKind, Session, SessionDecision, SessionEvent, SessionSpec,
+    Standing, StepOutcome, Task, TaskEvent, TaskPolicy, TaskSpec,
+};
+use eap_types::{AgentState, RawJson, SessionState, TaskId, TaskStatus};
 
 /// From, to, and the words on the arrow.
 type Arrows<S> = BTreeMap<(S, S), BTreeSet<String>>;
@@ -122,6 +125,57 @@ fn agent_arrows() -> Arrows<AgentState> {
     arrows
 }
 
+/// All arrows between the states of a session of two steps, and of one.
+fn session_arrows() -> Arrows<SessionState> {
+    let task = |number: usize| TaskId::from_bytes([u8::try_from(number).expect("few tasks"); 16]);
+    let mut arrows = Arrows::new();
+    let mut tried = BTreeSet::new();
+    let mut open: Vec<Session> = [r#""nextTaskId": "b""#, r#""parameters": {}"#]
+        .into_iter()
+        .map(|link| {
+            let second = if link.contains("next") { r#", {"taskId": "b", "name": "b"}"# } else { "" };
+            let steps = format!(r#"[{{"taskId": "a", "name": "a", {link}}}{second}]"#);
+            let text = format!(r#"{{"id": "w", "name": "w", "version": "1", "tasks": {steps}}}"#);
+            let spec = SessionSpec {
+                id: spec().session_id,
+                tenant: spec().routing.tenant,
+                workflow: serde_json::from_str(&text).expect("a workflow"),
+                agent_id: Some(agent(ALPHA)),
+                started_by: "ci".to_owned(),
+                initial_payload: None,
+                created_at: at(0),
+                traceparent: None,
+            };
+            Session::start(spec, &NextTask { id: task(1), timeout: TIMEOUT, offered: None }).0
+        })
+        .collect();
+    while let Some(session) = open.pop() {
+        let newest = session.run.steps.len();
+        let over = |outcome| SessionEvent::StepOver { task: task(newest), agent: None, attempts: 1, outcome };
+        let result = RawJson::parse("1").expect("a number");
+        let events = [
+            ("step taken", SessionEvent::StepTaken { task: task(newest), agent: agent(ALPHA), attempt: 1 }),
+            ("step completed", over(StepOutcome::Completed { result })),
+            ("step failed", over(StepOutcome::Failed { reason: "no".to_owned() })),
+            ("step cancelled", over(StepOutcome::Cancelled { reason: None })),
+            ("pause", SessionEvent::Pause),
+            ("resume", SessionEvent::Resume),
+            ("cancel", SessionEvent::Cancel { reason: None }),
+        ];
+        let next = NextTask { id: task(newest + 1), timeout: TIMEOUT, offered: None };
+        for (word, event) in events {
+            let change = session.apply(event, at(1), &next).ok().and_then(SessionDecision::changed);
+            let Some(change) = change else { continue };
+            let changed = Session { run: change.run, ..session.clone() };
+            arrows.entry((session.status(), changed.status())).or_default().insert(word.to_owned());
+            if tried.insert(format!("{:?} {}", changed.run, changed.spec.workflow.tasks.len())) {
+                open.push(changed);
+            }
+        }
+    }
+    arrows
+}
+
 fn draw<S: Copy + Ord + std::fmt::Display>(start: &str, arrows: &Arrows<S>, ends: &[S]) -> String {
     let mut text = format!("```mermaid\nstateDiagram-v2\n    {start}\n");
     for ((from, to), words) in arrows {
@@ -157,6 +211,13 @@ fn document() -> String {
          Drawn in the same way, from [`Standing::after`] and [`Standing::state`]. H is the heartbeat interval;\n\
          silence ends with the next beat.\n\n";
     text += &draw("[*] --> online: register", &agents, &[]);
+    text += "\n\
+         # The life of a session\n\
+         \n\
+         Drawn in the same way, from [`Session::apply`], with workflows of one step and of two. A step is\n\
+         over when its task is. *paused* holds back the step that would follow; the one that runs goes on.\n\n";
+    let finals: Vec<SessionState> = SessionState::ALL.iter().copied().filter(|state| state.is_final()).collect();
+    text += &draw("[*] --> started: start", &session_arrows(), &finals);
     text
 }
 
@@ -181,6 +242,11 @@ fn the_diagrams_show_every_state_and_no_way_out_of_an_end() {
     for state in AgentState::ALL {
         assert!(agents.keys().any(|(_, to)| to == state), "{state} is never reached");
     }
+    let sessions = session_arrows();
+    for state in SessionState::ALL.iter().filter(|state| **state != SessionState::Started) {
+        assert!(sessions.keys().any(|(_, to)| to == state), "{state} is never reached");
+    }
+    assert!(sessions.keys().all(|(from, _)| !from.is_final()));
     let ways_back: BTreeSet<&str> = agents
         .iter()
         .filter(|((from, _), _)| *from == AgentState::Deregistered)

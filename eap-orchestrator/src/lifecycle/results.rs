@@ -184,7 +184,7 @@ impl Lifecycle {
         quote: Quote,
         message: &str,
     ) -> Result<(), Error> {
-        let progress = Progress { seq: None, fraction: None, message: Some(message.to_owned()) };
+        let progress = Progress { seq: Some(1), fraction: None, message: Some(message.to_owned()) };
         let event = TaskEvent::Progress { agent: agent.id.clone(), quote, progress, output: None };
         let this = Arc::clone(self);
         self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await.map(drop)
