@@ -52,7 +52,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 async fn record(State(shared): App, request: Request, next: Next) -> Response {
     let at = now();
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MOST_BODY_BYTES).await else {
+    // A client that is slow to send must not hold up a stop.
+    let Some(body) = shared.unless_stopped(to_bytes(body, MOST_BODY_BYTES)).await else { return stopping() };
+    let Ok(body) = body else {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or did not come whole");
     };
     let number = shared.journal.arrived(|number| ReceivedCall {
@@ -104,6 +106,12 @@ fn refusal(status: StatusCode, detail: &str) -> Response {
 /// The refusal of a call for which there is no room.
 fn full() -> Response {
     let body = PlatformReply::error("Too much is under way.").with_error_code(Some("OVERLOADED"));
+    reply(StatusCode::SERVICE_UNAVAILABLE, &body)
+}
+
+/// The refusal of a call that a stop has cut.
+fn stopping() -> Response {
+    let body = PlatformReply::error("The platform stops.").with_error_code(Some("STOPPING"));
     reply(StatusCode::SERVICE_UNAVAILABLE, &body)
 }
 

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::agents::with_data;
-use super::{App, full, reply, unknown};
+use super::{App, full, reply, stopping, unknown};
 use crate::platform::forward;
 use crate::registry::Shape;
 use crate::simulation::take_on;
@@ -31,8 +31,7 @@ pub(super) async fn run(State(shared): App, Path(id): Path<String>, body: Bytes)
             let Some(room) = shared.room() else { return full() };
             take_on(&shared, registered.agent.agent_id, &message, room).cancelled().await;
             if shared.stop.is_cancelled() {
-                let body = PlatformReply::error("The platform stops.").with_error_code(Some("STOPPING"));
-                return reply(StatusCode::SERVICE_UNAVAILABLE, &body);
+                return stopping();
             }
             reply(StatusCode::OK, &PlatformReply::success(received_by(&id)))
         }

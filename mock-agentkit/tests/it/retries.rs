@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mock_agentkit::{Answer, Ending, MockAgentKit, SentKind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::http::call;
 use crate::receiver::{Receiver, SOON, message, platform_agent};
@@ -98,6 +99,21 @@ async fn a_stop_cuts_what_is_under_way_and_says_so() {
     assert_eq!(tokio::time::timeout(SOON, mock.stop()).await, Ok(1), "the webhook was to be tried again");
     assert_eq!(running.await.unwrap().0, 503);
     assert!(tokio::net::TcpStream::connect(url.trim_start_matches("http://")).await.is_err(), "nobody listens");
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_nobody_who_is_slow_to_send() {
+    let mock = MockAgentKit::builder().start().await.unwrap();
+    let mut slow = tokio::net::TcpStream::connect(mock.address()).await.unwrap();
+    let head = "POST /v1/agents HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    slow.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n", "it waits for the body");
+    mock.stop().await;
+    let mut answer = String::new();
+    tokio::time::timeout(SOON, slow.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
 }
 
 #[tokio::test]

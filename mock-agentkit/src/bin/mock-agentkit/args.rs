@@ -10,13 +10,16 @@ use crate::named_fault::{self, NamedFault};
 
 /// Play an agent platform (AgentKit) towards an orchestrator, and misbehave on demand.
 ///
-/// The platform registers agents, tells the orchestrator of them by signed webhooks, takes tasks for them and plays the
-/// agents: each reports BUSY, works for a while and reports IDLE. Start it beside an orchestrator and register an agent:
+/// The platform registers agents, tells the orchestrator of them by signed webhooks,
+/// takes tasks for them, and plays the agents: each reports BUSY, works for a while
+/// and reports IDLE. Start it beside an orchestrator and register an agent:
 ///
-///   mock-agentkit --listen 127.0.0.1:8090 --opscore-url http://127.0.0.1:8080
+///   mock-agentkit --opscore-url http://127.0.0.1:8080
 ///
-///   curl -X POST http://127.0.0.1:8090/v1/agents -H 'Content-Type: application/json' -d '{"agentId": "a1",
-///   "agentName": "Summarizer", "version": "1.0.0", "capabilities": ["summarize"], "contactEndpoint": "http://127.0.0.1:9000"}'
+///   curl http://127.0.0.1:8090/v1/agents -d '{"agentId": "a1",
+///     "agentName": "Summarizer", "version": "1.0.0",
+///     "capabilities": ["summarize"],
+///     "contactEndpoint": "http://127.0.0.1:9000"}'
 ///
 ///   curl http://127.0.0.1:8090/control/sent
 #[derive(Debug, Parser)]
@@ -72,18 +75,20 @@ enum End {
 
 const AFTER: &str = "\
 Faults, each for all cases or for the next GROUP.times=N:
-  webhooks.drop | late_ms=MS | duplicate=N | reorder | forge | wrong_secret | unsigned | clock_offset_seconds=S
+  webhooks.drop | late_ms=MS | duplicate=N | reorder | forge | wrong_secret
+          | unsigned | clock_offset_seconds=S
   runs.late_ms=MS | status=CODE
   work.crash | fail
   reports.drop | late_ms=MS | duplicate=N | reorder
 
 At run time:
-  GET, PUT, DELETE /control/faults   the same faults: {\"webhooks\": {\"drop\": true, \"times\": 1}}
-  GET, PUT /control/work             {\"duration_ms\": 100, \"outcome\": \"success\", \"names_tasks\": false}
+  GET, PUT, DELETE /control/faults   {\"webhooks\": {\"drop\": true, \"times\": 1}}
+  GET, PUT /control/work             {\"duration_ms\": 100, \"outcome\": \"success\",
+                                      \"names_tasks\": false}
   GET, DELETE /control/received      the calls that came
-  GET, DELETE /control/sent          the webhooks and reports, with each try and its answer
+  GET, DELETE /control/sent          webhooks and reports, each try and its answer
 
-It needs no key and lets nobody in but by its address: for tests alone.";
+There is no key: whoever reaches it may use it. It is for tests alone.";
 
 impl Args {
     pub(crate) fn builder(self) -> MockBuilder {
