@@ -9,7 +9,7 @@ import pathlib
 import sys
 
 STANDARD = {"std", "core", "alloc"}
-OURS = {"eap_types", "eap_core", "eap_client", "eap_agent_sdk", "eap_orchestrator"}
+OURS = {"eap_types", "eap_core", "eap_client", "eap_agent_sdk", "eap_orchestrator", "mock_agentkit"}
 # What users of each library may meet, beside the standard library and ours.
 ALLOWED = {
     # Reading, writing and describing payloads is what the crate is for; a JSON Schema is given as a JSON value.
@@ -23,6 +23,8 @@ ALLOWED = {
     "eap_agent_sdk": {"serde_core", "serde_json", "schemars", "tokio", "tokio_util", "axum"},
     # The router of a host, its listener, the calls it may make itself, and configuration from files.
     "eap_orchestrator": {"axum", "serde_core", "http", "bytes"},
+    # Faults and what was sent, as its control reads and writes them.
+    "mock_agentkit": {"serde_core"},
 }
 
 

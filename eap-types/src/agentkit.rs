@@ -35,6 +35,6 @@ pub use self::notification::{AgentNotification, AgentNotified, NotificationRefus
 pub use self::reply::PlatformReply;
 pub use self::run::{RunMessage, SessionContext};
 pub use self::secret::AgentKitSecret;
-pub use self::signature::{ReplayKey, Signed, SignedRefusal, TOLERANCE, Verified, sign, verify};
+pub use self::signature::{ReplayKey, Signed, SignedRefusal, TOLERANCE, Verified, sign, sign_rfc3339, verify};
 pub use self::state::{AgentStateHistory, AgentStateView, StateAccepted, StateHistoryQuery, StateReport};
 pub use self::state_word::StateWord;

@@ -90,9 +90,10 @@ pub(super) fn decode_words(fields: &mut Fields<'_>, name: &str, most: usize) -> 
     Some(words)
 }
 
-impl Decode for PlatformAgent {
-    fn decode(fields: &mut Fields<'_>) -> Option<Self> {
-        let agent_id = decode_id(fields, "agentId");
+impl PlatformAgent {
+    /// Reads an agent as it comes to its platform, which gives it this id: without an `agentId`, or with one that does not
+    /// count.
+    pub fn decode_with_id(fields: &mut Fields<'_>, agent_id: AgentId) -> Option<Self> {
         let agent_name = decode_words(fields, "agentName", MAX_NAME_CHARS);
         let version = decode_version(fields);
         let capabilities = decode_capabilities(fields);
@@ -102,13 +103,23 @@ impl Decode for PlatformAgent {
             fields.problem("metadata", "value_error", "must not be larger than 16 KiB");
         }
         Some(Self {
-            agent_id: agent_id?,
+            agent_id,
             agent_name: agent_name?,
             version: version?,
             capabilities: capabilities?,
             contact_endpoint: contact_endpoint?,
             metadata,
         })
+    }
+}
+
+impl Decode for PlatformAgent {
+    fn decode(fields: &mut Fields<'_>) -> Option<Self> {
+        let agent_id = decode_id(fields, "agentId");
+        // What is wrong with the rest is named even if there is no id.
+        let of_nobody = AgentId::v7(crate::Timestamp::UNIX_EPOCH, [0; 10]);
+        let agent = Self::decode_with_id(fields, of_nobody)?;
+        Some(Self { agent_id: agent_id?, ..agent })
     }
 }
 

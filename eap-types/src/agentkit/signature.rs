@@ -95,7 +95,16 @@ impl fmt::Debug for ReplayKey {
 /// Signs a webhook that is sent at `at`, as AgentKit does: in whole seconds and lower-case digits.
 #[must_use]
 pub fn sign(secret: &AgentKitSecret, at: Timestamp, body: &[u8]) -> Signed {
-    let timestamp = seconds(at).to_string();
+    signed(secret, seconds(at).to_string(), body)
+}
+
+/// The same with the time in RFC 3339 and to the microsecond: of two webhooks within a second it tells which is later.
+#[must_use]
+pub fn sign_rfc3339(secret: &AgentKitSecret, at: Timestamp, body: &[u8]) -> Signed {
+    signed(secret, at.to_string(), body)
+}
+
+fn signed(secret: &AgentKitSecret, timestamp: String, body: &[u8]) -> Signed {
     let mac = mac_of(secret, &timestamp, body).finalize().into_bytes();
     Signed { signature: mac.iter().map(|byte| format!("{byte:02x}")).collect(), timestamp }
 }

@@ -1,7 +1,7 @@
 //! Signed webhooks of a platform: what AgentKit's code makes is taken, and nothing else (G25, G28, A41, A43, A46).
 
 use eap_types::Timestamp;
-use eap_types::agentkit::{AgentKitSecret, Signed, SignedRefusal, TOLERANCE, Verified, sign, verify};
+use eap_types::agentkit::{AgentKitSecret, Signed, SignedRefusal, TOLERANCE, Verified, sign, sign_rfc3339, verify};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use proptest::prelude::*;
 use sha2::Sha256;
@@ -70,6 +70,14 @@ fn rfc_3339_with_an_offset_is_a_timestamp_too() {
     let later = check(&signed_as("2026-01-01T00:00:00.5Z", BODY), BODY).expect("it is taken");
     assert_eq!(later.sent_at.as_micros(), at(SENT).as_micros() + 500_000);
     assert_ne!(later.replay_key, first.replay_key);
+}
+
+#[test]
+fn a_time_to_the_microsecond_is_signed_too() {
+    let sent = Timestamp::from_micros(at(SENT).as_micros() + 123_456);
+    let signed = sign_rfc3339(&secret("s3cret"), sent, BODY);
+    assert_eq!(signed, signed_as("2026-01-01T00:00:00.123456Z", BODY));
+    assert_eq!(check(&signed, BODY).expect("it is taken").sent_at, sent);
 }
 
 #[test]
