@@ -89,6 +89,25 @@ impl Session {
     /// The caller commits a [`SessionDecision::Changed`] against the revision it read this record at, together with its order and
     /// with the end of the task that the event tells of, and on a conflict reads and asks again.
     ///
+    /// ```
+    /// use eap_core::{NextTask, Session, SessionChange, SessionEvent, SessionRefusal, Task};
+    /// use eap_types::{RawJson, Timestamp};
+    ///
+    /// /// What is written beside `task`, which has just come to its end with `output`, if it carries a step of `session`.
+    /// fn beside(
+    ///     session: &Session,
+    ///     task: &Task,
+    ///     output: Option<RawJson>,
+    ///     now: Timestamp,
+    ///     next: &NextTask<'_>,
+    /// ) -> Result<Option<SessionChange>, SessionRefusal> {
+    ///     match SessionEvent::of(task, output) {
+    ///         Some(event) => Ok(session.apply(event, now, next)?.changed()),
+    ///         None => Ok(None),
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// A [`SessionRefusal`] for what an operator asks of a session that is over. Events about steps are never refused: a task
