@@ -16,6 +16,9 @@ pub(crate) const REGISTRATION_SECRET: &str = "EAP_REGISTRATION_SECRET";
 /// What the server signs callbacks with: one or several secrets.
 pub(crate) const CALLBACK_SECRET: &str = "EAP_CALLBACK_SECRET";
 
+/// What an agent platform signs its webhooks with: one or several secrets, each in a line.
+pub(crate) const AGENTKIT_SECRET: &str = "EAP_AGENTKIT_SECRET";
+
 /// What the server encrypts secrets with that it has to read again.
 pub(crate) const SEALING_KEY: &str = "EAP_SEALING_KEY";
 

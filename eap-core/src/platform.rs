@@ -21,17 +21,18 @@ pub struct OnPlatform {
 }
 
 impl OnPlatform {
-    /// Whether a webhook sent at `sent_at` is older than one that took effect (G27). Within one second they apply in the
-    /// order in which they come.
+    /// Whether a webhook sent at `sent_at` is older than one that took effect (G27). Times that are told in whole seconds say
+    /// nothing of the order within one: then they apply as they come.
     #[must_use]
     pub fn is_outdated(&self, sent_at: Timestamp) -> bool {
-        seconds(sent_at) < seconds(self.newest_event)
+        let [sent, newest] = [sent_at, self.newest_event]
+            .map(|at| (at.as_micros().div_euclid(MICROS), at.as_micros().rem_euclid(MICROS)));
+        if sent.0 == newest.0 && (sent.1 == 0 || newest.1 == 0) { false } else { sent < newest }
     }
 }
 
-fn seconds(at: Timestamp) -> i64 {
-    at.as_micros().div_euclid(1_000_000)
-}
+/// Microseconds in a second.
+const MICROS: i64 = 1_000_000;
 
 /// Whether an agent that is in this state, by its own word, may be given work.
 #[must_use]
@@ -75,12 +76,12 @@ pub enum Meaning {
 /// Says what a report means for one of the tasks that its agent holds.
 ///
 /// `before` are the agent's other reports since the task in flight was given to it, in any order: reports are read in the
-/// order of their own times, whatever order they come in. They matter only where the report names no task and one is in
-/// flight.
+/// order of their own times, whatever order they come in. They matter only where one task is in flight.
 #[must_use]
 pub fn meaning(report: &Said, in_flight: &[InFlight], before: &[Said]) -> Meaning {
     if let Some(task) = named(report, in_flight) {
         return match report.word {
+            StateWord::Active if in_flight.len() == 1 => after(report, before, task),
             StateWord::Active => Meaning::Works(task),
             StateWord::Idle | StateWord::Finished => Meaning::Completes(task),
             StateWord::Error => Meaning::Fails(task),
@@ -176,7 +177,10 @@ mod tests {
             assert_eq!(meaning(&said(11, word, Some("t9")), &held, &[busy.clone()]), Meaning::Completes(id(1)));
             // The other way round.
             let end = said(11, word, None);
-            assert_eq!(meaning(&busy, &held, &[end]), Meaning::Completes(id(1)));
+            assert_eq!(meaning(&busy, &held, &[end.clone()]), Meaning::Completes(id(1)));
+            let named = said(10, StateWord::Active, Some("t1"));
+            assert_eq!(meaning(&named, &held, &[end.clone()]), Meaning::Completes(id(1)));
+            assert_eq!(meaning(&named, &[task(1, "t1"), task(2, "t2")], &[end]), Meaning::Works(id(1)));
             assert_eq!(meaning(&busy, &held, &[said(9, word, None)]), Meaning::Works(id(1)));
         }
         assert_eq!(meaning(&said(11, StateWord::Error, None), &held, &[]), Meaning::Fails(id(1)));
@@ -203,11 +207,16 @@ mod tests {
     }
 
     #[test]
-    fn webhooks_of_one_second_apply_as_they_come() {
+    fn webhooks_of_one_second_apply_as_they_come_unless_they_say_more() {
         let newest = Timestamp::from_micros(10_700_000);
         let agent = OnPlatform { name: "a".to_owned(), newest_event: newest };
         assert!(agent.is_outdated(Timestamp::from_micros(9_999_999)));
-        assert!(!agent.is_outdated(Timestamp::from_seconds(10)));
+        assert!(!agent.is_outdated(Timestamp::from_seconds(10)), "which moment of it is not told");
+        assert!(agent.is_outdated(Timestamp::from_micros(10_699_999)));
+        assert!(!agent.is_outdated(newest));
         assert!(!agent.is_outdated(Timestamp::from_seconds(11)));
+        let whole = OnPlatform { newest_event: Timestamp::from_seconds(10), ..agent };
+        assert!(!whole.is_outdated(Timestamp::from_micros(10_000_001)));
+        assert!(whole.is_outdated(Timestamp::from_micros(9_999_999)));
     }
 }

@@ -4,3 +4,4 @@ mod dispatch;
 mod platform;
 mod states;
 mod webhooks;
+mod with_mock;

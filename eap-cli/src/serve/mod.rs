@@ -1,5 +1,6 @@
 //! `eap serve`: an orchestrator behind a listener, from its settings to its last word.
 
+mod agentkit;
 mod database;
 mod door;
 mod key_file;
@@ -15,6 +16,7 @@ use eap_types::NamePolicy;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+use self::agentkit::AgentKitArgs;
 pub(crate) use self::database::Database;
 use self::door::Door;
 use crate::exit::{Exit, Failure, chain};
@@ -65,6 +67,9 @@ pub(crate) struct ServeArgs {
     /// environment variable EAP_SEALING_KEY; without one, a file beside the database, made if need be].
     #[arg(long, value_name = "FILE")]
     sealing_key_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    agentkit: AgentKitArgs,
 
     /// PEM file with the certificate chain: serve HTTPS.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -151,7 +156,12 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         warn!("plain HTTP on a network: whoever is on the way reads tokens and tasks");
     }
     let door = Door::new(listener, format!("eap: serving on {scheme}://{bound} (database {database})\n"));
-    let report = orchestrator.serve(door, stop.cancelled_owned()).await.map_err(|error| failed(&error))?;
+    let following = tokio::spawn(args.agentkit.follow(orchestrator.clone(), stop.clone()));
+    let served = orchestrator.serve(door, stop.clone().cancelled_owned()).await;
+    // It may have failed by itself.
+    stop.cancel();
+    let _ = following.await;
+    let report = served.map_err(|error| failed(&error))?;
     info!(%report, "stopped");
     Ok(Exit::Done)
 }

@@ -32,6 +32,7 @@ pub(super) fn config_for(args: &ServeArgs, address: SocketAddr) -> Result<Config
     if let Some(key) = secrets::read_for_server(secrets::SEALING_KEY, args.sealing_key_file.as_deref())? {
         config.sealing_key = Some(key);
     }
+    args.agentkit.add_to(&mut config.agentkit)?;
     if let Some(tls) = chosen_tls(args) {
         config.tls = tls;
     }

@@ -4,6 +4,7 @@
 mod support;
 
 mod agent_run;
+mod agentkit;
 mod agents;
 mod batch;
 mod completions;

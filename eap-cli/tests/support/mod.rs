@@ -24,6 +24,8 @@ pub(crate) fn eap(arguments: &[&str]) -> Command {
         "EAP_OPERATOR_KEY",
         "EAP_REGISTRATION_SECRET",
         "EAP_CALLBACK_SECRET",
+        "EAP_AGENTKIT_SECRET",
+        "EAP_AGENTKIT_URL",
         "EAP_LOG",
     ] {
         command.env_remove(name);

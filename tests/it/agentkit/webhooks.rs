@@ -23,6 +23,11 @@ async fn an_agent_comes_and_goes_by_webhook() {
         assert_eq!((&shown["name"], &shown["state"]), (&json!("Summarizer"), &json!("online")));
         assert_eq!(shown["capabilities"], json!(["summarize"]));
         assert_eq!(shown["max_concurrent_tasks"], 1);
+        let mut free = register("a2");
+        free["agent_details"]["capabilities"] = json!(["Text Summary (short)", "summarize", "Summarize"]);
+        Webhook::at(&server, 0, &free).send(&server).await.expect(200);
+        let shown = server.operator().agent("a2").await.expect(200);
+        assert_eq!(shown["capabilities"], json!(["summarize", "text_summary__short"]));
         server.advance(30 * 24 * 3600);
         assert_eq!(registry(&server, "a1").await, "online", "it beats never, and silence means nothing");
         let mut again = register("a1");
@@ -51,7 +56,7 @@ async fn what_is_wrong_with_a_webhook_is_said_as_ops_core_says_it() {
     let missing = send(json!({"event_type": "REGISTER", "agent_details": {"agentName": "x"}})).await;
     assert_eq!(detail(missing, 400), "Missing agentId in agent_details for REGISTER event.");
     let mut wrong = register("a1");
-    wrong["agent_details"]["capabilities"] = json!(["fine", "not one of ours"]);
+    wrong["agent_details"]["capabilities"] = json!(["fine", "日本"]);
     wrong["agent_details"]["contactEndpoint"] = json!("ftp://x");
     let problems = detail(send(wrong.clone()).await, 422);
     assert_eq!(problems[0]["loc"], json!(["body", "agent_details", "contactEndpoint"]), "{problems}");
