@@ -1,5 +1,6 @@
 //! The operators' side: operator keys, registration secrets, and new tokens for agents.
 
+use eap_types::agentkit::Reconciled;
 use eap_types::{
     AgentDetail, AgentId, CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId,
     DrainAgent, KeyPage, PageQuery, RegistrationSecretPage, RotationAsked, SetInterval, path,
@@ -18,6 +19,15 @@ impl OperatorClient {
     /// 404 AGENT_NOT_FOUND, 422 for an agent that did not agree on `rotate.v1`, and what any call can come to.
     pub async fn rotate_agent_token(&self, agent: &AgentId) -> Result<RotationAsked, ClientError> {
         self.request(Method::POST, &path::agent_rotate(agent)).send().await?.read()
+    }
+
+    /// Has the agents of the agent platform compared with its own list: `POST /api/v1/agentkit/reconcile`.
+    ///
+    /// # Errors
+    ///
+    /// 404 NOT_FOUND where no platform is configured, 503 UNAVAILABLE where it cannot be asked, and what any call can come to.
+    pub async fn reconcile(&self) -> Result<Reconciled, ClientError> {
+        self.request(Method::POST, path::AGENTKIT_RECONCILE).send().await?.read()
     }
 
     /// Has an agent finish what it holds and take nothing new until it is resumed: `POST /api/v1/agents/{agent_id}/drain`.

@@ -233,6 +233,16 @@ impl Directory {
         self.read().values().filter(|entry| is_older(&entry.agent)).cloned().collect()
     }
 
+    /// The agents that a platform brought and that are there.
+    pub(crate) fn of_platform(&self) -> Vec<AgentId> {
+        let is_there = |agent: &Agent| agent.platform.is_some() && agent.standing == Standing::Active;
+        let entries = self.read();
+        let there = entries.values().filter(|entry| is_there(&entry.agent)).map(|entry| entry.agent.id.clone());
+        let mut there: Vec<AgentId> = there.collect();
+        there.sort();
+        there
+    }
+
     fn find(&self, wanted: impl Fn(&Agent) -> bool) -> Option<Arc<Entry>> {
         self.read().values().find(|entry| wanted(&entry.agent)).cloned()
     }

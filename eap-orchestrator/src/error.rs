@@ -89,6 +89,18 @@ pub enum Error {
         /// How many there may be.
         limit: u64,
     },
+    /// No agent platform is configured.
+    #[error("no agent platform is configured")]
+    NoPlatform,
+    /// The agent platform does not list its agents.
+    #[error("the agent platform does not list its agents")]
+    PlatformUnlisted,
+    /// The agent platform did not say what agents it has; try again later.
+    #[error("the agent platform cannot be asked: {reason}")]
+    PlatformSilent {
+        /// Why, in a few words.
+        reason: String,
+    },
     /// The attempt no longer counts: drop it.
     #[error("the lease is lost: a newer attempt was claimed, or the server ended this one")]
     LeaseLost {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eap_core::Grant;
-use eap_types::agentkit::AgentKitSecret;
+use eap_types::agentkit::{AgentKitSecret, Reconciled};
 use eap_types::{
     AgentDetail, AgentId, CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId,
     KeyPage, RegistrationSecretPage, RotationAsked, limits,
@@ -19,6 +19,15 @@ impl Orchestrator {
     /// in between (G28). Without any, unsigned webhooks are taken where a call may do without a key.
     pub fn replace_agentkit_secrets(&self, secrets: Vec<AgentKitSecret>) {
         self.lifecycle().platform_secrets.replace(secrets);
+    }
+
+    /// Compares the agents of the agent platform with its own list, as after a start, and says what that changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPlatform`] if none is configured, [`Error::PlatformSilent`] if it cannot be asked.
+    pub async fn reconcile(&self, _operator: &Operator) -> Result<Reconciled, Error> {
+        self.lifecycle().reconcile().await
     }
 
     /// Asks an agent to get a new token; it is told in its heartbeats until it has one. Asking again changes nothing.

@@ -173,6 +173,9 @@ impl Orchestrator {
         self.keep_running("matchmaker", matching.run(lifecycle.stop.clone()));
         self.keep_running("sweeper", crate::sweeper::run(Arc::clone(lifecycle), lifecycle.stop.clone()));
         self.begin_pushes();
+        if lifecycle.config.agentkit.as_ref().is_some_and(|face| face.url.is_some()) && lifecycle.outbound.is_some() {
+            self.keep_running("reconcile", Arc::clone(lifecycle).reconcile_at_start());
+        }
         self.begin_callbacks().await?;
         self.shared.ready.send_replace(true);
         info!("the orchestrator is ready");

@@ -49,6 +49,14 @@ impl CallLimits {
 #[non_exhaustive]
 pub struct Configured;
 
+/// A path behind that of a base URL, whose query stays.
+pub(crate) fn below(base: &str, path: &str) -> Option<String> {
+    let mut url = url::Url::parse(base).ok()?;
+    let whole = format!("{}{path}", url.path().trim_end_matches('/'));
+    url.set_path(&whole);
+    Some(url.into())
+}
+
 /// Sends one request to an endpoint that somebody named, and reads the answer.
 ///
 /// An answer with any status is `Ok`; what it means is for the caller. An implementation follows no redirect, uses no

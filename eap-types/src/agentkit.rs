@@ -22,6 +22,7 @@
 mod agent;
 mod detail;
 mod notification;
+mod reconciled;
 mod reply;
 mod run;
 mod secret;
@@ -32,6 +33,7 @@ mod state_word;
 pub use self::agent::PlatformAgent;
 pub use self::detail::{Detail, DetailBody, DetailProblem, LocPart};
 pub use self::notification::{AgentNotification, AgentNotified, NotificationRefusal};
+pub use self::reconciled::Reconciled;
 pub use self::reply::PlatformReply;
 pub use self::run::{RunMessage, SessionContext};
 pub use self::secret::AgentKitSecret;

@@ -103,6 +103,10 @@ pub const WELL_KNOWN: &str = "/.well-known/eap";
 pub const AGENTKIT_NOTIFY: &str = "/v1/opscore/internal/agent/notify";
 /// `POST`: an agent of a platform says how it is doing, `GET`: what it said last.
 pub const AGENTKIT_STATE: &str = "/v1/opscore/agent/{agent_id}/state";
+/// The agents of an agent platform (GET, at the platform).
+pub const AGENTKIT_AGENTS: &str = "/v1/agents";
+/// Has the agents of the platform compared with those that are known (POST).
+pub const AGENTKIT_RECONCILE: &str = "/api/v1/agentkit/reconcile";
 /// An agent platform takes work for an agent of its own (POST, at the platform).
 pub const AGENTKIT_RUN: &str = "/v1/agents/{agent_id}/run";
 /// What an agent of a platform said of itself (GET).

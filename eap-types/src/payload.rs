@@ -103,6 +103,7 @@ payloads! {
     Reply Registered: "registration.reply", "registration_older_peer.reply";
     Request Registration:
         "registration.request", "adr001_registration.request", "adr001_registration.request.written";
+    Reply Reconciled in agentkit: "agentkit_reconciled.reply";
     Reply RegistrationSecretPage: "registration_secret_page.reply";
     Request ReleaseRequest: "release.request";
     Reply Released: "release.reply";

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eap_types::agentkit::{
-    AgentNotification, AgentNotified, AgentStateHistory, AgentStateView, DetailBody, PlatformReply, RunMessage,
-    StateAccepted, StateHistoryQuery, StateReport,
+    AgentNotification, AgentNotified, AgentStateHistory, AgentStateView, DetailBody, PlatformReply, Reconciled,
+    RunMessage, StateAccepted, StateHistoryQuery, StateReport,
 };
 use eap_types::{
     AgentDetail, AgentPage, ArtifactQuery, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret,
@@ -46,6 +46,7 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("agentkit_state.request", message::<StateReport>),
     ("agentkit_state_accepted.reply", reply::<StateAccepted>),
     ("agentkit_state_unknown.reply", reply::<AgentStateView>),
+    ("agentkit_reconciled.reply", reply::<Reconciled>),
     ("agentkit_state_history.reply", reply::<AgentStateHistory>),
     ("agentkit_state_history.query", reply::<StateHistoryQuery>),
     ("assignment.request", message::<Assignment>),

@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod platform;
+mod reconcile;
 mod states;
 mod webhooks;
 mod with_mock;

@@ -82,6 +82,7 @@ fn the_table_has_every_route_of_this_version() {
             ("POST", path::AGENT_DRAIN),
             ("POST", path::AGENT_RESUME),
             ("PUT", path::AGENT_INTERVAL),
+            ("POST", path::AGENTKIT_RECONCILE),
             ("POST", path::KEYS),
             ("GET", path::KEYS),
             ("DELETE", path::KEY),

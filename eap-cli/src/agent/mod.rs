@@ -5,6 +5,7 @@ mod capture;
 mod exec;
 mod process;
 mod reach;
+mod reconcile;
 mod run;
 mod show;
 
@@ -24,6 +25,7 @@ pub(crate) enum AgentCommand {
     Resume(show::ResumeArgs),
     Interval(show::IntervalArgs),
     RotateToken(show::RotateTokenArgs),
+    Reconcile(reconcile::ReconcileArgs),
 }
 
 /// Carries out one of them.
@@ -53,6 +55,10 @@ pub(crate) async fn run(command: AgentCommand) -> Result<Exit, Failure> {
         AgentCommand::RotateToken(args) => {
             logging::start(LogFormat::Text, "warn")?;
             show::rotate_token(args).await
+        }
+        AgentCommand::Reconcile(args) => {
+            logging::start(LogFormat::Text, "warn")?;
+            reconcile::reconcile(args).await
         }
     }
 }

@@ -22,6 +22,11 @@ pub(super) async fn list(orchestrator: Orchestrator, call: OperatorCall) -> Resu
     json(StatusCode::OK, &orchestrator.agents(&call.operator, cursor.as_deref(), limit)?)
 }
 
+/// Brings what is known of the platform's agents in line with its list.
+pub(super) async fn reconcile(orchestrator: Orchestrator, call: OperatorCall) -> Result<Response, ApiError> {
+    json(StatusCode::OK, &orchestrator.reconcile(&call.operator).await?)
+}
+
 /// Asks an agent to get a new token.
 pub(super) async fn rotate_token(orchestrator: Orchestrator, mut call: OperatorCall) -> Result<Response, ApiError> {
     let agent = call.agent().await?;

@@ -65,7 +65,11 @@ impl ApiError {
             Error::InvalidToken | Error::InvalidKey => Code::InvalidToken,
             Error::RegistrationDenied { .. } => Code::RegistrationDenied,
             Error::Forbidden { .. } | Error::MissingScope { .. } | Error::CannotGrant { .. } => Code::Forbidden,
-            Error::UnknownCredential | Error::UnknownArtifact | Error::NoUploads => Code::NotFound,
+            Error::UnknownCredential
+            | Error::UnknownArtifact
+            | Error::NoUploads
+            | Error::NoPlatform
+            | Error::PlatformUnlisted => Code::NotFound,
             Error::UnknownAgent => Code::AgentNotFound,
             Error::UnknownTask => Code::TaskNotFound,
             Error::LeaseLost { .. } => Code::LeaseLost,
@@ -78,7 +82,9 @@ impl ApiError {
             Error::NotDeadLetter { .. } | Error::LetterDiscarded => Code::NotADeadLetter,
             Error::TooMany { .. } => Code::RateLimited,
             Error::Draining | Error::Store(StoreError::Closed) => Code::Draining,
-            Error::Busy { .. } | Error::Artifacts(_) | Error::Store(_) => Code::Unavailable,
+            Error::Busy { .. } | Error::Artifacts(_) | Error::Store(_) | Error::PlatformSilent { .. } => {
+                Code::Unavailable
+            }
             Error::Broken => Code::InternalError,
         }
     }

@@ -1,7 +1,8 @@
 //! The table of all calls: the router and `/openapi.json` are both made from it, so neither can lack a row.
 
 use eap_types::agentkit::{
-    AgentNotification, AgentNotified, AgentStateHistory, AgentStateView, StateAccepted, StateHistoryQuery, StateReport,
+    AgentNotification, AgentNotified, AgentStateHistory, AgentStateView, Reconciled, StateAccepted, StateHistoryQuery,
+    StateReport,
 };
 use eap_types::{
     AgentDetail, AgentPage, ArtifactQuery, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
@@ -261,6 +262,14 @@ fn of_agentkit() -> Vec<Route> {
             .asks::<StateHistoryQuery>()
             .gives::<AgentStateHistory>(StatusCode::OK)
             .refuses_in_detail(&[401, 403, 404, 422, 503]),
+        describe(
+            "reconcile_agentkit",
+            Tag::AgentKit,
+            "Compares the platform's own list of agents with those that are known.",
+        )
+        .operator(Method::POST, path::AGENTKIT_RECONCILE, Scope::AgentsAdmin, agents::reconcile)
+        .gives::<Reconciled>(StatusCode::OK)
+        .refuses(&[ErrorCode::NotFound]),
     ]
 }
 

@@ -16,6 +16,7 @@ mod letters;
 mod orders;
 mod platform;
 mod pushes;
+mod reconcile;
 mod registration;
 mod results;
 mod rotation;

@@ -368,6 +368,17 @@ impl Lifecycle {
     }
 }
 
+/// Whether a platform says anything of an agent that is not known, or known otherwise.
+pub(super) fn platform_agent_changed(known: &Agent, told: &PlatformAgent) -> bool {
+    let offered = capabilities(&told.capabilities).ok();
+    matches!(known.standing, Standing::Deregistered { .. })
+        || known.platform.as_ref().is_none_or(|platform| platform.name != told.agent_name)
+        || known.version != told.version
+        || known.endpoint_url.as_ref() != Some(&told.contact_endpoint)
+        || known.metadata != told.metadata
+        || Some(&known.capabilities) != offered.as_ref()
+}
+
 fn is_outdated(known: &Entry, sent_at: Timestamp) -> bool {
     known.agent.platform.as_ref().is_some_and(|platform| platform.is_outdated(sent_at))
 }

@@ -5,11 +5,11 @@ use eap_core::{Agent, Push, Task};
 use eap_types::webhook::{self, SigningSecret};
 use eap_types::{CancelTask, Feature, PushStop, TaskId, header};
 use http::{HeaderValue, Method, Request};
-use url::Url;
 
 use super::Shared;
 use crate::guard::Endpoint;
 use crate::lifecycle::has_agreed;
+use crate::outbound::below;
 
 /// A task on its way.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Shared {
         id: &str,
         body: Bytes,
     ) -> Result<Request<Bytes>, PushStop> {
-        let url = url_of(agent.endpoint_url.as_deref().unwrap_or_default(), path).ok_or(PushStop::Policy)?;
+        let url = below(agent.endpoint_url.as_deref().unwrap_or_default(), path).ok_or(PushStop::Policy)?;
         let endpoint = Endpoint::parse(&url).map_err(|_| PushStop::Policy)?;
         let credential = self.lifecycle.push_credential(agent).ok_or(PushStop::Sealed)?;
         let mut request = Request::builder().method(method).uri(&url).header(http::header::CONTENT_TYPE, header::JSON);
@@ -106,17 +106,9 @@ impl Shared {
     }
 }
 
-/// A path of the agent's behind its endpoint, whose query stays.
-fn url_of(endpoint: &str, path: &str) -> Option<String> {
-    let mut url = Url::parse(endpoint).ok()?;
-    let whole = format!("{}{path}", url.path().trim_end_matches('/'));
-    url.set_path(&whole);
-    Some(url.into())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::url_of;
+    use crate::outbound::below;
 
     #[test]
     fn the_path_stands_behind_that_of_the_endpoint() {
@@ -126,8 +118,8 @@ mod tests {
             ("https://a/x/y//", "https://a/x/y/task"),
             ("https://a/x?key=1", "https://a/x/task?key=1"),
         ] {
-            assert_eq!(url_of(endpoint, "/task").as_deref(), Some(url));
+            assert_eq!(below(endpoint, "/task").as_deref(), Some(url));
         }
-        assert_eq!(url_of("", "/task"), None);
+        assert_eq!(below("", "/task"), None);
     }
 }

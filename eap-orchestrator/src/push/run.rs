@@ -5,11 +5,10 @@ use eap_core::{Agent, Task};
 use eap_types::agentkit::{RunMessage, SessionContext};
 use eap_types::{JsonObject, PushStop, RawJson, StepContext, header, path};
 use http::{Method, Request};
-use url::Url;
 
 use super::Shared;
 use super::message::Message;
-use crate::outbound::Configured;
+use crate::outbound::{Configured, below};
 
 impl Shared {
     /// The call that gives an attempt to the platform of its agent, or to the agent itself where that is configured.
@@ -17,7 +16,7 @@ impl Shared {
         let face = self.lifecycle.config.agentkit.as_ref().ok_or(PushStop::Gone)?;
         let url = match (&face.url, face.direct) {
             (_, true) => agent.endpoint_url.clone().ok_or(PushStop::Policy)?,
-            (Some(base), false) => at(base, &path::agentkit_run(&agent.id)).ok_or(PushStop::Policy)?,
+            (Some(base), false) => below(base, &path::agentkit_run(&agent.id)).ok_or(PushStop::Policy)?,
             (None, false) => return Err(PushStop::Gone),
         };
         let body = serde_json::to_vec(&message(task)).map_err(|_| PushStop::Policy)?;
@@ -28,13 +27,6 @@ impl Shared {
         }
         Ok(Message { request, may_be_async: true, deduplicates: false, reports_elsewhere: true })
     }
-}
-
-fn at(base: &str, path: &str) -> Option<String> {
-    let mut url = Url::parse(base).ok()?;
-    let whole = format!("{}{path}", url.path().trim_end_matches('/'));
-    url.set_path(&whole);
-    Some(url.into())
 }
 
 /// The message with a task, which names it in every way that platforms look for.
@@ -78,13 +70,6 @@ mod tests {
             ("", r#"{"input":""}"#),
         ] {
             assert_eq!(payload(input).as_str(), expected);
-        }
-    }
-
-    #[test]
-    fn the_path_stands_behind_that_of_the_platform() {
-        for (base, url) in [("http://kit:8000", "http://kit:8000/v1/x"), ("http://kit/deep/", "http://kit/deep/v1/x")] {
-            assert_eq!(at(base, "/v1/x").as_deref(), Some(url));
         }
     }
 }

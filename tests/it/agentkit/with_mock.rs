@@ -13,13 +13,13 @@ use super::platform::{SECRET, registry, with_face};
 use crate::harness::{OPERATOR_KEY, Server, Setup, eventually};
 
 /// A server and the platform that it reaches.
-struct World {
-    server: Server,
-    mock: MockAgentKit,
+pub(super) struct World {
+    pub(super) server: Server,
+    pub(super) mock: MockAgentKit,
 }
 
 impl World {
-    async fn start(setup: Setup, shape: impl FnOnce(MockBuilder) -> MockBuilder) -> Self {
+    pub(super) async fn start(setup: Setup, shape: impl FnOnce(MockBuilder) -> MockBuilder) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = free.local_addr().expect("a bound listener has an address");
         drop(free);
@@ -36,13 +36,13 @@ impl World {
         Self { server: setup.start_at(address).await, mock }
     }
 
-    async fn register(&self, agent: &str) {
+    pub(super) async fn register(&self, agent: &str) {
         let details = PlatformAgent::new(agent.parse().unwrap(), format!("Agent {agent}"), "http://127.0.0.1:9");
         self.mock.register(details.with_capabilities(["summarize"])).await.expect("its id is new");
     }
 
     /// The answers to every webhook, once all were sent.
-    async fn answered(&self) -> Vec<u16> {
+    pub(super) async fn answered(&self) -> Vec<u16> {
         eventually("the webhooks are sent", async || self.mock.is_idle().then_some(())).await;
         let sent = self.mock.sent();
         let webhooks = sent.iter().filter(|sent| matches!(sent.kind, SentKind::Register | SentKind::Deregister));
@@ -66,7 +66,7 @@ impl World {
         attempts.into_iter().map(|attempt| attempt["outcome"].as_str().expect("a word").to_owned()).collect()
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.mock.stop().await;
         self.server.stop().await;
     }

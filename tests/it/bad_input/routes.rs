@@ -91,6 +91,7 @@ impl Route {
             route("resume", Caller::Operator, Method::POST, path::AGENT_RESUME, 0, true),
             route("interval", Caller::Operator, Method::PUT, path::AGENT_INTERVAL, small, false),
             route("agent", Caller::Operator, Method::GET, path::AGENT_DETAIL, 0, true),
+            route("reconcile", Caller::Operator, Method::POST, path::AGENTKIT_RECONCILE, 0, true),
         ]
     }
 

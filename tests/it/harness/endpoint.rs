@@ -1,6 +1,6 @@
 //! An agent's endpoint that plays what the test says, one turn for each request; after that it says 503.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,6 +64,7 @@ struct Shared {
     turns: Mutex<Vec<Turn>>,
     received: Mutex<Vec<Pushed>>,
     answered_late: AtomicUsize,
+    lists_agents: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -81,6 +82,13 @@ impl Endpoint {
         let router = Router::new().fallback(play).with_state(Arc::clone(&shared));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.expect("the endpoint serves") });
         Self { url: format!("http://{address}/agent/"), shared, serving }
+    }
+
+    /// An agent platform that is asked for its agents, a turn for each time.
+    pub(crate) async fn listing(turns: impl IntoIterator<Item = Turn>) -> Self {
+        let endpoint = Self::start(turns).await;
+        endpoint.shared.lists_agents.store(true, Ordering::SeqCst);
+        endpoint
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -119,6 +127,10 @@ async fn play(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Resp
     let body = axum::body::to_bytes(body, usize::MAX).await.expect("the request is whole").to_vec();
     let task: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
+    // An agent platform that does not list its agents: what is asked at every start is no turn.
+    if method == "GET" && path.ends_with("/v1/agents") && !shared.lists_agents.load(Ordering::SeqCst) {
+        return Response::builder().status(StatusCode::NOT_FOUND).body(Body::empty()).expect("it has no headers");
+    }
     let is_cancel = method == "DELETE";
     let turn = {
         let mut turns = shared.turns.lock().expect("no endpoint panics");

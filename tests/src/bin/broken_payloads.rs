@@ -6,8 +6,8 @@
 use std::io::{self, BufWriter, Write as _};
 
 use eap_types::agentkit::{
-    AgentNotification, AgentNotified, AgentStateHistory, AgentStateView, DetailBody, PlatformReply, RunMessage,
-    StateAccepted, StateHistoryQuery, StateReport,
+    AgentNotification, AgentNotified, AgentStateHistory, AgentStateView, DetailBody, PlatformReply, Reconciled,
+    RunMessage, StateAccepted, StateHistoryQuery, StateReport,
 };
 use eap_types::{
     AgentDetail, AgentPage, ArtifactQuery, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret,
@@ -40,6 +40,7 @@ fn takes(payload: &str, body: &Value) -> bool {
         "AgentNotification" => decodes::<AgentNotification>(body),
         "AgentNotified" => reads::<AgentNotified>(body),
         "AgentPage" => reads::<AgentPage>(body),
+        "Reconciled" => reads::<Reconciled>(body),
         "AgentStateHistory" => reads::<AgentStateHistory>(body),
         "AgentStateView" => reads::<AgentStateView>(body),
         "ArtifactQuery" => reads::<ArtifactQuery>(body),
