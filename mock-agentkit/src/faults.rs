@@ -35,7 +35,7 @@ pub struct WebhookFaults {
     pub drop: bool,
     /// Sent so many times more, byte for byte.
     pub duplicate: u32,
-    /// Sent after the next one, or after a second if none follows.
+    /// Sent after the next one, or after two seconds if none follows.
     pub reorder: bool,
     /// With the signature of another body.
     pub forge: bool,

@@ -16,7 +16,7 @@ use crate::registry::Turn;
 use crate::shared::{Settings, Shared};
 
 /// How long a webhook that is to come out of order waits for one to go first.
-const LONGEST_HOLD: Duration = Duration::from_secs(1);
+const LONGEST_HOLD: Duration = Duration::from_secs(2);
 /// What is signed in place of the body of a forged webhook.
 const ANOTHER_BODY: &[u8] = b"{}";
 const WRONG_SECRET: &str = "a secret that nobody shares";

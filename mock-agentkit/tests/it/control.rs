@@ -86,7 +86,9 @@ async fn what_was_received_and_sent_is_shown_without_secrets() {
     }
     let printed = format!("{mock:?} {:?} {:?}", mock.received(), mock.sent());
     for text in [received.to_string(), sent.to_string(), printed] {
-        assert!(!text.contains("operator-key") && !text.contains(SECRET), "{text}");
+        for secret in ["operator-key", "callers-key", SECRET] {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
     }
     assert!(!format!("{:?} {:?}", mock.received(), mock.sent()).contains("Summarizer"), "bodies stay out of logs");
     assert_eq!(mock.received().len(), 2);

@@ -24,6 +24,7 @@ pub(crate) async fn send(method: &str, url: &str, body: String) -> (u16, String)
         .uri(url.path())
         .header("host", url.authority())
         .header("content-type", "application/json")
+        .header("authorization", "Bearer callers-key")
         .body(Full::new(Bytes::from(body)))
         .expect("a request");
     let response = sender.send_request(request).await.expect("an answer");

@@ -73,6 +73,8 @@ struct Inner {
     /// The next statuses; 200 when there are no more.
     statuses: Mutex<VecDeque<u16>>,
     changes: watch::Sender<()>,
+    /// Whether calls wait for their answers.
+    holds: watch::Sender<bool>,
 }
 
 /// The receiver, until it is dropped.
@@ -96,6 +98,11 @@ impl Receiver {
     /// Answers the next calls so.
     pub(crate) fn answers(&self, statuses: &[u16]) {
         self.inner.statuses.lock().unwrap().extend(statuses);
+    }
+
+    /// Lets calls wait for their answers, or no longer.
+    pub(crate) fn holds(&self, holds: bool) {
+        self.inner.holds.send_replace(holds);
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -140,6 +147,7 @@ async fn take(State(inner): State<Arc<Inner>>, request: Request) -> (StatusCode,
     inner.calls.lock().unwrap().push(call);
     let status = inner.statuses.lock().unwrap().pop_front().unwrap_or(200);
     inner.changes.send_replace(());
+    inner.holds.subscribe().wait_for(|holds| !holds).await.expect("the receiver is there");
     (StatusCode::from_u16(status).expect("a status"), "{}")
 }
 

@@ -31,6 +31,32 @@ async fn an_agent_that_comes_or_leaves_is_told_of_exactly_so() {
 }
 
 #[tokio::test]
+async fn whoever_registers_or_removes_is_answered_once_the_webhook_is() {
+    let receiver = Receiver::start().await;
+    let mock = receiver.mock().start().await.unwrap();
+    let agents = format!("{}/v1/agents", mock.url());
+    let real = json!({
+        "agentName": "Real", "version": "1", "capabilities": [], "contactEndpoint": "http://127.0.0.1:9",
+    });
+    let calls = [
+        ("POST", agents.clone(), Some(agent("a1")), 200),
+        ("POST", format!("{agents}/register"), Some(real), 201),
+        ("DELETE", format!("{agents}/a1"), None, 200),
+    ];
+    for (count, (method, url, body, status)) in calls.into_iter().enumerate() {
+        receiver.holds(true);
+        let asked = tokio::spawn(async move { call(method, &url, body.as_ref()).await });
+        receiver.wait_for(count + 1).await;
+        // Whatever is to be answered without the webhook is answered by now.
+        call("GET", &format!("{}/health", mock.url()), None).await;
+        assert!(!asked.is_finished(), "{method} was answered before its webhook");
+        receiver.holds(false);
+        assert_eq!(asked.await.unwrap().0, status);
+    }
+    mock.stop().await;
+}
+
+#[tokio::test]
 async fn the_time_can_be_signed_to_the_microsecond() {
     let receiver = Receiver::start().await;
     let mock = receiver.mock().signs_rfc3339().start().await.unwrap();
