@@ -31,6 +31,14 @@ impl OnPlatform {
     }
 }
 
+impl OnPlatform {
+    /// The same once a webhook sent at `sent_at` took effect.
+    #[must_use]
+    pub fn after(&self, sent_at: Timestamp) -> Self {
+        Self { newest_event: self.newest_event.max(sent_at), ..self.clone() }
+    }
+}
+
 /// Microseconds in a second.
 const MICROS: i64 = 1_000_000;
 
@@ -47,6 +55,8 @@ pub struct InFlight {
     pub id: TaskId,
     /// What its workflow calls it.
     pub step: Option<String>,
+    /// Whether its platform may have it: one that is still on its way is meant only where it is named.
+    pub is_given: bool,
 }
 
 /// One report of an agent, as far as it matters for its tasks.
@@ -88,9 +98,10 @@ pub fn meaning(report: &Said, in_flight: &[InFlight], before: &[Said]) -> Meanin
             _ => Meaning::Nothing,
         };
     }
-    let [InFlight { id, .. }] = in_flight else { return Meaning::Nothing };
+    let [InFlight { id, is_given: true, .. }] = in_flight else { return Meaning::Nothing };
     match report.word {
-        StateWord::Error => Meaning::Fails(*id),
+        // What was said since, the agent said as one that is well.
+        StateWord::Error if before.iter().all(|said| said.at <= report.at) => Meaning::Fails(*id),
         StateWord::Idle | StateWord::Finished if before.iter().any(|said| is_active(said) && said.at <= report.at) => {
             Meaning::Completes(*id)
         }
@@ -101,8 +112,9 @@ pub fn meaning(report: &Said, in_flight: &[InFlight], before: &[Said]) -> Meanin
 
 /// A report that the agent works, which may have been overtaken by the one that it is done.
 fn after(report: &Said, before: &[Said], id: TaskId) -> Meaning {
-    let is_end = |said: &&Said| matches!(said.word, StateWord::Idle | StateWord::Finished) && said.at >= report.at;
-    if before.iter().any(|said| is_end(&said)) { Meaning::Completes(id) } else { Meaning::Works(id) }
+    // Of one time, they are taken as they come.
+    let is_end = |said: &Said| matches!(said.word, StateWord::Idle | StateWord::Finished) && said.at > report.at;
+    if before.iter().any(is_end) { Meaning::Completes(id) } else { Meaning::Works(id) }
 }
 
 fn is_active(said: &Said) -> bool {
@@ -128,7 +140,7 @@ mod tests {
     }
 
     fn task(number: u8, step: &str) -> InFlight {
-        InFlight { id: id(number), step: Some(step.to_owned()) }
+        InFlight { id: id(number), step: Some(step.to_owned()), is_given: true }
     }
 
     fn said(second: i64, word: StateWord, task: Option<&str>) -> Said {
@@ -184,10 +196,23 @@ mod tests {
             assert_eq!(meaning(&busy, &held, &[said(9, word, None)]), Meaning::Works(id(1)));
         }
         assert_eq!(meaning(&said(11, StateWord::Error, None), &held, &[]), Meaning::Fails(id(1)));
+        assert_eq!(meaning(&said(9, StateWord::Error, None), &held, &[busy.clone()]), Meaning::Nothing, "from before");
+        let idle = said(10, StateWord::Idle, None);
+        assert_eq!(meaning(&busy, &held, &[idle]), Meaning::Works(id(1)), "of one time, as they come");
         assert_eq!(meaning(&busy, &held, &[]), Meaning::Works(id(1)));
         for word in [StateWord::Unknown, StateWord::Initializing, StateWord::Other] {
             assert_eq!(meaning(&said(11, word, None), &held, &[busy.clone()]), Meaning::Nothing);
         }
+    }
+
+    #[test]
+    fn what_is_still_on_its_way_is_meant_only_by_its_name() {
+        let held = [InFlight { is_given: false, ..task(1, "t1") }];
+        let busy = said(10, StateWord::Active, None);
+        for word in WORDS {
+            assert_eq!(meaning(&said(11, word, None), &held, &[busy.clone()]), Meaning::Nothing, "{word:?}");
+        }
+        assert_eq!(meaning(&said(11, StateWord::Idle, Some("t1")), &held, &[]), Meaning::Completes(id(1)));
     }
 
     #[test]

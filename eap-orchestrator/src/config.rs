@@ -11,7 +11,7 @@ use eap_types::{NamePolicy, Secret, TenantId, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Origin;
-use crate::guard::EndpointPolicy;
+use crate::guard::{Endpoint, EndpointPolicy};
 
 /// The shortest key or secret that is accepted, in bytes.
 pub const MIN_SECRET_BYTES: usize = 24;
@@ -376,7 +376,7 @@ pub struct AgentKit {
     pub url: Option<String>,
     /// Sends work straight to the `contactEndpoint` of an agent instead, within the endpoint policy. Default: false.
     pub direct: bool,
-    /// What its webhooks are signed with, at most 8; any of them will do, so that one can be replaced without a gap.
+    /// What its webhooks are signed with, at most 8, of at least 24 bytes; any of them will do, so that one can be replaced without a gap.
     /// Default: none, and unsigned webhooks are taken where `access` lets a call do without a key; from nowhere else.
     pub secrets: Vec<AgentKitSecret>,
     /// Takes unsigned webhooks from everybody who reaches the server. Default: false.
@@ -432,6 +432,26 @@ impl fmt::Display for ConfigProblems {
 
 impl std::error::Error for ConfigProblems {}
 
+/// What secrets of an agent platform have to be.
+fn agentkit_secrets(secrets: &[AgentKitSecret], mut expect: impl FnMut(bool, &str)) {
+    expect(secrets.len() <= 8, "agentkit.secrets has more than 8");
+    for (place, secret) in secrets.iter().enumerate() {
+        let is_long = secret.expose().len() >= MIN_SECRET_BYTES;
+        expect(is_long, &format!("agentkit.secrets[{place}] has fewer than {MIN_SECRET_BYTES} bytes"));
+    }
+}
+
+/// Checks secrets of an agent platform that are to take the place of others.
+pub(crate) fn check_agentkit_secrets(secrets: &[AgentKitSecret]) -> Result<(), ConfigProblems> {
+    let mut problems = Vec::new();
+    agentkit_secrets(secrets, |holds, problem| {
+        if !holds {
+            problems.push(problem.to_owned());
+        }
+    });
+    if problems.is_empty() { Ok(()) } else { Err(ConfigProblems(problems)) }
+}
+
 impl Config {
     /// Checks every field and names all problems at once.
     ///
@@ -478,11 +498,16 @@ impl Config {
         expect(tasks.max_releases > 0, "tasks.max_releases is 0");
         expect(tasks.backoff_base <= tasks.backoff_cap, "tasks.backoff_base is longer than tasks.backoff_cap");
         if let Some(agentkit) = &self.agentkit {
-            let is_usable = |url: &String| {
-                url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            };
-            expect(agentkit.url.as_ref().is_none_or(is_usable), "agentkit.url is not an http or https URL");
-            expect(agentkit.secrets.len() <= 8, "agentkit.secrets has more than 8");
+            let is_usable = |url: &String| Endpoint::parse(url).is_ok();
+            expect(
+                agentkit.url.as_ref().is_none_or(is_usable),
+                "agentkit.url is not an http or https URL without user and fragment",
+            );
+            expect(
+                timing.keep_agents >= second * 3600,
+                "timing.keep_agents is less than an hour, in which a webhook may come late",
+            );
+            agentkit_secrets(&agentkit.secrets, &mut expect);
             expect(
                 (second..=second * 900).contains(&agentkit.tolerance),
                 "agentkit.tolerance is not between 1 s and 15 minutes",

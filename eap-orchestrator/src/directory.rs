@@ -243,6 +243,14 @@ impl Directory {
         there
     }
 
+    /// The agents that left, and their last epochs.
+    pub(crate) fn gone(&self) -> Vec<(AgentId, u64)> {
+        let is_gone = |agent: &Agent| matches!(agent.standing, Standing::Deregistered { .. });
+        let entries = self.read();
+        let gone = entries.values().filter(|entry| is_gone(&entry.agent));
+        gone.map(|entry| (entry.agent.id.clone(), entry.agent.epoch)).collect()
+    }
+
     fn find(&self, wanted: impl Fn(&Agent) -> bool) -> Option<Arc<Entry>> {
         self.read().values().find(|entry| wanted(&entry.agent)).cloned()
     }

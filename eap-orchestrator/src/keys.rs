@@ -10,6 +10,7 @@ use eap_types::{
 };
 
 use crate::auth::Operator;
+use crate::config::{ConfigProblems, check_agentkit_secrets};
 use crate::error::Error;
 use crate::lifecycle::{Order, invalid};
 use crate::orchestrator::Orchestrator;
@@ -17,8 +18,14 @@ use crate::orchestrator::Orchestrator;
 impl Orchestrator {
     /// From the next webhook of the agent platform on, these secrets count and no others; none that is on its way is refused
     /// in between (G28). Without any, unsigned webhooks are taken where a call may do without a key.
-    pub fn replace_agentkit_secrets(&self, secrets: Vec<AgentKitSecret>) {
+    ///
+    /// # Errors
+    ///
+    /// If there are more than 8, or one has fewer than 24 bytes: then those before stay.
+    pub fn replace_agentkit_secrets(&self, secrets: Vec<AgentKitSecret>) -> Result<(), ConfigProblems> {
+        check_agentkit_secrets(&secrets)?;
         self.lifecycle().platform_secrets.replace(secrets);
+        Ok(())
     }
 
     /// Compares the agents of the agent platform with its own list, as after a start, and says what that changed.

@@ -103,12 +103,8 @@ pub const WELL_KNOWN: &str = "/.well-known/eap";
 pub const AGENTKIT_NOTIFY: &str = "/v1/opscore/internal/agent/notify";
 /// `POST`: an agent of a platform says how it is doing, `GET`: what it said last.
 pub const AGENTKIT_STATE: &str = "/v1/opscore/agent/{agent_id}/state";
-/// The agents of an agent platform (GET, at the platform).
-pub const AGENTKIT_AGENTS: &str = "/v1/agents";
 /// Has the agents of the platform compared with those that are known (POST).
 pub const AGENTKIT_RECONCILE: &str = "/api/v1/agentkit/reconcile";
-/// An agent platform takes work for an agent of its own (POST, at the platform).
-pub const AGENTKIT_RUN: &str = "/v1/agents/{agent_id}/run";
 /// What an agent of a platform said of itself (GET).
 pub const AGENTKIT_STATE_HISTORY: &str = "/v1/opscore/agent/{agent_id}/state/history";
 /// What a platform offers. `POST` registers an agent under an id that the caller chose, in one of its shapes; `GET` lists
@@ -292,12 +288,6 @@ pub fn agent_interval(agent: &AgentId) -> String {
     format!("{AGENTS}{}", of_agent(agent, "/interval"))
 }
 
-/// Fills [`AGENTKIT_RUN`].
-#[must_use]
-pub fn agentkit_run(agent: &AgentId) -> String {
-    format!("/v1/agents{}", of_agent(agent, "/run"))
-}
-
 /// Fills [`AGENTKIT_STATE_HISTORY`].
 #[must_use]
 pub fn agentkit_state_history(agent: &AgentId) -> String {
@@ -375,7 +365,6 @@ mod tests {
             (AGENT_RESUME, agent_resume(&id)),
             (AGENT_INTERVAL, agent_interval(&id)),
             (TOKEN_ROTATE, token_rotate(&id)),
-            (AGENTKIT_RUN, agentkit_run(&id)),
             (AGENTKIT_STATE, agentkit_state(&id)),
             (AGENTKIT_STATE_HISTORY, agentkit_state_history(&id)),
             (PLATFORM_AGENT, platform_agent(&id)),

@@ -66,13 +66,12 @@ impl AgentKitArgs {
             if now == known {
                 continue;
             }
-            match now.as_deref().map(of_lines) {
-                Some(Ok(secrets)) => {
-                    info!(secrets = secrets.len(), "the secrets of the agent platform are replaced");
-                    orchestrator.replace_agentkit_secrets(secrets);
-                }
-                _ => {
-                    warn!(file = %file.display(), "the secrets of the agent platform cannot be read; those before stay")
+            let read = now.as_deref().and_then(|text| of_lines(text).ok());
+            match read.map(|secrets| (secrets.len(), orchestrator.replace_agentkit_secrets(secrets))) {
+                Some((count, Ok(()))) => info!(count, "the secrets of the agent platform are replaced"),
+                Some((_, Err(problems))) => warn!(%problems, "the secrets of the agent platform stay as they were"),
+                None => {
+                    warn!(file = %file.display(), "no secrets of the agent platform can be read: they stay as they were")
                 }
             }
             known = now;
@@ -88,9 +87,8 @@ fn content(file: &Path) -> Option<String> {
 fn of_lines(text: &str) -> Result<Vec<AgentKitSecret>, Failure> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let secrets: Vec<AgentKitSecret> = lines.filter_map(|line| line.parse().ok()).collect();
-    match secrets.len() {
-        0 => Err(Failure::usage(format!("{} (or --agentkit-secret) holds no secret", secrets::AGENTKIT_SECRET))),
-        1..=8 => Ok(secrets),
-        _ => Err(Failure::usage(format!("{} (or --agentkit-secret) holds more than 8", secrets::AGENTKIT_SECRET))),
+    if secrets.is_empty() {
+        return Err(Failure::usage(format!("{} (or --agentkit-secret) holds no secret", secrets::AGENTKIT_SECRET)));
     }
+    Ok(secrets)
 }

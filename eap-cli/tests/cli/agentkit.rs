@@ -25,12 +25,12 @@ fn an_agent_of_a_platform_does_the_work_and_its_secret_is_replaced_without_a_res
     let dir = tempfile::tempdir().unwrap();
     let (address, secrets, log) = (free_address(), dir.path().join("secrets"), "info");
     let url = format!("http://{address}");
-    fs::write(&secrets, "the old word\n").unwrap();
+    fs::write(&secrets, "the old word, long enough to count\n").unwrap();
     let kit = |secret: &str| {
         let builder = MockAgentKit::builder().notifies(&url).reports_to(&url).secret(secret).key(KEY);
         runtime.block_on(builder.works_for(Duration::from_millis(5)).start()).expect("a port is free")
     };
-    let mock = kit("the old word");
+    let mock = kit("the old word, long enough to count");
     let mut command = eap(&["serve", "--listen", &address, "--database", "memory:", "--agentkit-url", &mock.url()]);
     command
         .args(["--agentkit-secret-file", secrets.to_str().unwrap()])
@@ -45,12 +45,12 @@ fn an_agent_of_a_platform_does_the_work_and_its_secret_is_replaced_without_a_res
     let list = || run(eap(&["agent", "list", "--url", &url, "--json"]).env("EAP_OPERATOR_KEY", KEY)).expect(0);
     assert!(list().stdout.contains("\"a1\""));
 
-    fs::write(&secrets, "the new word\n").unwrap();
+    fs::write(&secrets, "the new word, long enough to count\n").unwrap();
     until("the file is read again", || server.log().contains("are replaced").then_some(()));
     let ending = |mock: &MockAgentKit| mock.sent().last().expect("it was sent").ending;
     runtime.block_on(mock.register(agent("a2"))).expect("its id is new");
     assert_eq!(ending(&mock), Ending::Refused);
-    let renewed = kit("the new word");
+    let renewed = kit("the new word, long enough to count");
     runtime.block_on(renewed.register(agent("a3"))).expect("its id is new");
     assert_eq!(ending(&renewed), Ending::Taken);
     assert_eq!(server.stop(), 0);

@@ -17,7 +17,7 @@ pub(crate) use self::secrets::{Distrust, PlatformSecrets};
 pub(crate) use self::state::{history, report, show};
 use crate::auth::Operator;
 use crate::error::Error;
-use crate::http::{ApiError, be_ready, bearer_text, origin};
+use crate::http::{ApiError, be_ready, bearer_text, origin, same_tenant};
 use crate::orchestrator::Orchestrator;
 
 /// Why a call is refused. Which status that is, `http/error.rs` says.
@@ -85,6 +85,7 @@ fn operator(
         other => other.into(),
     })?;
     operator.must_have(scope)?;
+    same_tenant(&parts.headers, operator.tenant)?;
     Ok((operator, parts, body))
 }
 

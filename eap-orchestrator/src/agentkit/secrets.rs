@@ -179,7 +179,7 @@ fn standard(
     })?;
     let sent_at = signed.timestamp.parse().map(Timestamp::from_seconds).map_err(|_| Distrust::Timestamp)?;
     // The id is the sender's word for the message, and signed.
-    Ok(Proof { sent_at: Some(sent_at), digest: Some(sha256(&format!("standard webhook\0{}", signed.id))) })
+    Ok(Proof { sent_at: Some(sent_at), digest: Some(sha256(format!("standard webhook\0{}", signed.id))) })
 }
 
 impl Distrust {

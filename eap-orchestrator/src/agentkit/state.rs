@@ -14,12 +14,12 @@ use crate::orchestrator::Orchestrator;
 
 /// Takes in how an agent says it is.
 pub(crate) async fn report(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
-    let (_, mut parts, body) = operator(&orchestrator, request, Scope::AgentsReport)?;
+    let (operator, mut parts, body) = operator(&orchestrator, request, Scope::AgentsReport)?;
     let body = collect(&orchestrator, &parts.headers, body, limits::MAX_SMALL_BYTES).await?;
     let report: StateReport = from_json(&body).map_err(Refused::Unreadable)?;
     let agent = agent_in(&mut parts).await;
     let id = agent.as_ref().ok().filter(|id| **id == report.agent_id).ok_or(Refused::OtherAgent)?;
-    orchestrator.lifecycle().report_state(id, report).await.map_err(|refusal| match refusal {
+    orchestrator.lifecycle().report_state(&operator, id, report).await.map_err(|refusal| match refusal {
         Error::UnknownAgent => Refused::NoAgent { agent: id.to_string() },
         other => other.into(),
     })?;
@@ -28,20 +28,20 @@ pub(crate) async fn report(orchestrator: Orchestrator, request: Request) -> Resu
 
 /// Says how an agent is.
 pub(crate) async fn show(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
-    let (_, mut parts, _) = operator(&orchestrator, request, Scope::AgentsRead)?;
+    let (operator, mut parts, _) = operator(&orchestrator, request, Scope::AgentsRead)?;
     let agent = agent_in(&mut parts).await.map_err(|agent| Refused::NoState { agent })?;
-    let state = orchestrator.lifecycle().state(&agent).map_err(|refusal| no_state(refusal, &agent))?;
+    let state = orchestrator.lifecycle().state(&operator, &agent).map_err(|refusal| no_state(refusal, &agent))?;
     Ok(json(StatusCode::OK, &state)?)
 }
 
 /// Says how it was before.
 pub(crate) async fn history(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
-    let (_, mut parts, _) = operator(&orchestrator, request, Scope::AgentsRead)?;
+    let (operator, mut parts, _) = operator(&orchestrator, request, Scope::AgentsRead)?;
     let agent = agent_in(&mut parts).await.map_err(|agent| Refused::NoState { agent })?;
     let mut query = Query::of(&parts.uri);
     let limit = query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok());
     query.finish()?;
-    let states = orchestrator.lifecycle().state_history(&agent, page_limit(limit)?).await;
+    let states = orchestrator.lifecycle().state_history(&operator, &agent, page_limit(limit)?).await;
     let states = states.map_err(|refusal| no_state(refusal, &agent))?;
     Ok(json(StatusCode::OK, &AgentStateHistory::new(agent, states))?)
 }

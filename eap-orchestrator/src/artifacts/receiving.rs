@@ -115,6 +115,7 @@ impl Receiving {
             self.shelf.note(&key, None, None);
             return Err(Error::DigestMismatch { what: "content that is not what its Repr-Digest says" });
         };
+        self.turn.settle();
         self.shelf.received.add(to - from);
         Ok(received)
     }

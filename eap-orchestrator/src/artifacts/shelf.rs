@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -76,11 +77,23 @@ pub(super) struct Turn {
     shelf: Arc<Shelf>,
     agent: AgentId,
     key: ArtifactKey,
+    /// How many bytes are counted for it that are not kept yet.
+    counted: AtomicU64,
+}
+
+impl Turn {
+    /// What is counted for it is kept.
+    pub(super) fn settle(&self) {
+        self.counted.store(0, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         self.shelf.ended(&self.agent, &self.key);
+        let mut bytes = lock(&self.shelf.bytes);
+        let shard = &mut bytes[usize::from(shard_of(self.key.task))];
+        *shard = shard.saturating_sub(self.counted.load(Ordering::Relaxed));
     }
 }
 
@@ -186,7 +199,7 @@ impl Shelf {
         let slot = uploads.entry(key.digest).or_insert_with(|| Slot::of(Kept::Part(0)));
         slot.is_busy = true;
         slot.held = slot.held.max(span.to);
-        let turn = Turn { shelf: Arc::clone(self), agent: agent.clone(), key };
+        let turn = Turn { shelf: Arc::clone(self), agent: agent.clone(), key, counted: AtomicU64::new(length) };
         Ok(Some(Place::Turn(turn, slot.hasher.clone())))
     }
 

@@ -158,6 +158,10 @@ async fn a_store_takes_no_more_than_it_may_until_some_is_gone() {
         receiving.take(&Bytes::from("content")).await.unwrap();
         receiving.finish(ContentDigest::of(b"content")).await.unwrap();
         assert!(matches!(begin(key(b"else"), 4).await, Err(Error::Busy { .. })), "{store:?}");
+        // Parts that break off take no room.
+        for _ in 0..5 {
+            assert!(matches!(begin(key(b"odd"), 3).await, Ok(Begun::Receiving(_))), "{store:?}");
+        }
         assert!(matches!(begin(key(b"odd"), 3).await, Ok(Begun::Receiving(_))), "{store:?}");
         shelf.remove_attempt(first.task, first.attempt).await.unwrap();
         shelf.counted(7, 0);

@@ -18,7 +18,7 @@ pub(super) enum Asked {
 /// Whether the caller has the representation with this tag already.
 pub(super) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let known = text(headers, header::IF_NONE_MATCH);
-    known.is_some_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag))
+    known.is_some_and(|known| known.split(',').any(|one| [tag, "*"].contains(&one.trim().trim_start_matches("W/"))))
 }
 
 /// Which bytes are asked for. What cannot be read asks for nothing less than the whole, as do several parts at once.

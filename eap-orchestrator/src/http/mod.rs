@@ -32,7 +32,9 @@ use axum::response::Response;
 use eap_types::{header, path};
 use http::HeaderMap;
 
-pub(crate) use self::call::{PathIds, be_ready, bearer, bearer_text, collect, is_own_path, json, origin, token_text};
+pub(crate) use self::call::{
+    PathIds, be_ready, bearer, bearer_text, collect, is_own_path, json, origin, same_tenant, token_text,
+};
 pub(crate) use self::error::{ApiError, bad_target, detail};
 pub(crate) use self::query::Query;
 use self::route::Caller;
@@ -45,9 +47,11 @@ pub(crate) fn router(orchestrator: Orchestrator) -> Router {
     let (mut external, mut api) = (Router::new(), Router::new());
     for route in routes::routes().into_iter().filter(|route| route.path != path::METRICS) {
         match route.caller {
-            Caller::Agent | Caller::Registration => external = external.route(&pattern(route.path), route.handler),
+            Caller::Agent | Caller::Registration => {
+                external = external.route(&pattern(route.path), route.handler);
+            }
             Caller::Open | Caller::Operator(_) | Caller::Platform | Caller::Reporter(_) => {
-                api = api.route(&pattern(route.path), route.handler)
+                api = api.route(&pattern(route.path), route.handler);
             }
         }
     }

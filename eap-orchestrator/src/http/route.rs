@@ -301,7 +301,7 @@ impl Route {
     /// The call, on the face of the agent platform, may be refused with these statuses.
     pub(crate) fn refuses_in_detail(self, statuses: &[u16]) -> Self {
         let refusals = statuses.iter().filter_map(|status| StatusCode::from_u16(*status).ok());
-        refusals.fold(self, |route, status| route.gives::<DetailBody>(status))
+        refusals.fold(self, Self::gives::<DetailBody>)
     }
 
     /// A code comes with a status that is not its own.

@@ -35,6 +35,11 @@ impl Exchanges {
         Exchange { exchanges: self.clone(), lease }
     }
 
+    /// Whether somebody may have got it by a push that is under way.
+    pub(crate) fn is_sent(&self, lease: LeaseId) -> bool {
+        matches!(lock(&self.0).get(&lease), Some(Stage::SentTo(_)))
+    }
+
     /// Whether this process surely does not have the task, and will not get it any more: the one that may have had it
     /// is gone.
     pub(crate) fn give_up(&self, lease: LeaseId, epoch: u64) -> bool {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use eap_core::{
-    Agent, AgentEvent, InFlight, Meaning, OnPlatform, Push, Said, Standing, Task, Vitals, is_free, meaning,
+    Agent, AgentEvent, InFlight, Meaning, OnPlatform, Push, Quote, Said, Standing, Task, Vitals, is_free, meaning,
 };
 use eap_types::agentkit::{AgentNotification, AgentStateView, PlatformAgent, StateReport, StateWord};
 use eap_types::{
@@ -17,7 +17,7 @@ use tracing::{debug, info};
 use super::registration::agent_event;
 use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
 use crate::announce::lock;
-use crate::auth::{hex, sha256};
+use crate::auth::{Operator, hex, sha256};
 use crate::directory::Entry;
 use crate::error::Error;
 use crate::store::{AgentWrite, Change, EventKind, RecordRef, Revision, StateRow, StoreError, WebhookRow};
@@ -52,8 +52,16 @@ pub(crate) enum Noticed {
 #[derive(Debug, Default)]
 pub(crate) struct States {
     rows: Mutex<BTreeMap<AgentId, StateRow>>,
-    /// Who brings tasks to an agent waits here for it to say something.
-    waiting: Mutex<BTreeMap<AgentId, Arc<Notify>>>,
+    agents: Mutex<BTreeMap<AgentId, Arc<Listener>>>,
+}
+
+/// What one agent is listened to with.
+#[derive(Debug, Default)]
+pub(crate) struct Listener {
+    /// Who brings tasks to the agent waits here for it to say something.
+    pub(crate) news: Notify,
+    /// Its reports are understood one after the other: each sees what those before it said.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl States {
@@ -77,22 +85,15 @@ impl States {
 
     /// Forgets agents that were purged.
     pub(crate) fn forget(&self, agents: &[AgentId]) {
-        let (mut states, mut waiting) = (lock(&self.rows), lock(&self.waiting));
+        let (mut states, mut listeners) = (lock(&self.rows), lock(&self.agents));
         for agent in agents {
             states.remove(agent);
-            waiting.remove(agent);
+            listeners.remove(agent);
         }
     }
 
-    /// Tells when an agent has said something, since this was last waited for.
-    pub(crate) fn news(&self, agent: &AgentId) -> Arc<Notify> {
-        Arc::clone(lock(&self.waiting).entry(agent.clone()).or_default())
-    }
-
-    fn tell(&self, agent: &AgentId) {
-        if let Some(waiting) = lock(&self.waiting).get(agent) {
-            waiting.notify_one();
-        }
+    pub(crate) fn listener(&self, agent: &AgentId) -> Arc<Listener> {
+        Arc::clone(lock(&self.agents).entry(agent.clone()).or_default())
     }
 
     /// Whether an agent of a platform may be given work, by its own word.
@@ -131,8 +132,7 @@ impl Lifecycle {
                     .map_err(Error::from),
                 (AgentNotification::Register(told), known) => self.arrive(told, known, notified.sent_at, webhook).await,
                 (_, Some(known)) if !matches!(known.agent.standing, Standing::Deregistered { .. }) => {
-                    let platform = known.agent.platform.clone();
-                    let platform = platform.map(|known| OnPlatform { newest_event: notified.sent_at, ..known });
+                    let platform = known.agent.platform.as_ref().map(|platform| platform.after(notified.sent_at));
                     self.retire_with(known, platform, webhook).await.map(|_| Noticed::Applied)
                 }
                 (_, known) => self.bury(id, known, notified.sent_at, webhook).await,
@@ -152,10 +152,7 @@ impl Lifecycle {
     /// What was begun by a webhook whose answer was lost is finished by its repeat.
     async fn repeated(&self, told: &AgentNotification) -> Result<Noticed, Error> {
         let id = told.agent_id();
-        let is_gone = |entry: &Entry| matches!(entry.agent.standing, Standing::Deregistered { .. });
-        if self.directory.get(id).is_some_and(|entry| is_gone(&entry)) {
-            self.release_all(id).await?;
-        }
+        self.release_gone(id).await?;
         debug!(agent.id = %id, event = told.event_type(), "a webhook came again");
         Ok(Noticed::Duplicate)
     }
@@ -170,9 +167,16 @@ impl Lifecycle {
     ) -> Result<Noticed, Error> {
         let now = self.clock.now();
         let capabilities = capabilities(&told.capabilities)?;
-        let platform = OnPlatform { name: told.agent_name.clone(), newest_event: sent_at };
+        let newest_event = known
+            .and_then(|known| known.agent.platform.as_ref())
+            .map_or(sent_at, |platform| platform.newest_event.max(sent_at));
+        let platform = OnPlatform { name: told.agent_name.clone(), newest_event };
         let is_there = |known: &&Entry| !matches!(known.agent.standing, Standing::Deregistered { .. });
         let before = known.filter(is_there);
+        if let Some(gone) = known.filter(|known| !is_there(known)) {
+            // Its tasks went with it, even if that was cut off.
+            self.release_all(&gone.agent.id, gone.agent.epoch).await?;
+        }
         let agent = Agent {
             id: told.agent_id.clone(),
             tenant: TenantId::default(),
@@ -193,7 +197,7 @@ impl Lifecycle {
             previous_token: None,
             rotation: None,
             orders: before.map(|known| known.agent.orders.clone()).unwrap_or_default(),
-            push: self.is_reachable().then(Push::by_platform),
+            push: self.outbound.as_ref().map(|_| Push::by_platform()),
             platform: Some(platform),
             epoch: match (known, before) {
                 (None, _) => 1,
@@ -224,8 +228,7 @@ impl Lifecycle {
         let now = self.clock.now();
         let (agent, first_heard) = match known {
             Some(known) => {
-                let platform = known.agent.platform.clone();
-                let platform = platform.map(|known| OnPlatform { newest_event: sent_at, ..known });
+                let platform = known.agent.platform.as_ref().map(|platform| platform.after(sent_at));
                 let standing = known.agent.standing.after(AgentEvent::Deregister, now).unwrap_or(known.agent.standing);
                 (Agent { platform, standing, ..Agent::clone(&known.agent) }, None)
             }
@@ -233,13 +236,23 @@ impl Lifecycle {
         };
         let event = agent_event(&agent, EventKind::AgentDeregistered, now);
         self.put_platform_agent(agent, known, first_heard, event, webhook).await?;
+        self.release_gone(id).await?;
         Ok(Noticed::Applied)
     }
 
+    /// Gives back what an agent holds that is gone.
+    async fn release_gone(&self, id: &AgentId) -> Result<(), Error> {
+        match self.directory.get(id) {
+            Some(entry) if matches!(entry.agent.standing, Standing::Deregistered { .. }) => {
+                self.release_all(id, entry.agent.epoch).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether agents of the platform can be given work.
-    fn is_reachable(&self) -> bool {
-        let face = self.config.agentkit.as_ref();
-        self.outbound.is_some() && face.is_some_and(|face| face.direct || face.url.is_some())
+    pub(crate) fn reaches_platform(&self) -> bool {
+        self.config.agentkit.as_ref().is_some_and(|face| face.direct || face.url.is_some())
     }
 
     async fn put_platform_agent(
@@ -269,13 +282,21 @@ impl Lifecycle {
     }
 
     /// Takes in how an agent of a platform says it is, and what that means for its tasks. Once this returns, both are kept.
-    pub(crate) async fn report_state(self: &Arc<Self>, id: &AgentId, report: StateReport) -> Result<(), Error> {
-        let entry = self.platform_agent(id)?;
+    pub(crate) async fn report_state(
+        self: &Arc<Self>,
+        operator: &Operator,
+        id: &AgentId,
+        report: StateReport,
+    ) -> Result<(), Error> {
+        let listener = self.states.listener(&self.platform_agent(operator, id)?.agent.id);
+        let _turn = listener.turn.lock().await;
+        let entry = self.platform_agent(operator, id)?;
         let now = self.clock.now();
         let row = StateRow {
             agent: id.clone(),
             epoch: entry.agent.epoch,
-            reported_at: report.timestamp.unwrap_or(now),
+            // A clock that is ahead once would make everything old that comes after it was set.
+            reported_at: report.timestamp.map_or(now, |said| said.min(now)),
             received_at: now,
             state: report.state.clone(),
             details: report.details.clone(),
@@ -290,7 +311,7 @@ impl Lifecycle {
             Ok(())
         })
         .await?;
-        self.states.tell(id);
+        listener.news.notify_one();
         Ok(())
     }
 
@@ -302,9 +323,10 @@ impl Lifecycle {
             return Ok(());
         }
         let mut in_flight = Vec::with_capacity(leases.len());
-        for (id, _) in &leases {
-            let step = self.store.task(*id).await?.and_then(|stored| step_of(&stored.record));
-            in_flight.push(InFlight { id: *id, step });
+        for (id, lease) in &leases {
+            let Some(stored) = self.store.task(*id).await? else { continue };
+            let is_given = self.exchanges.is_sent(lease.lease_id) || stored.record.state.progress.is_some();
+            in_flight.push(InFlight { id: *id, step: step_of(&stored.record), is_given });
         }
         let said = Said { at: row.reported_at, word: report.word(), task: report.task_id() };
         let before = match leases.as_slice() {
@@ -312,7 +334,16 @@ impl Lifecycle {
             _ => Vec::new(),
         };
         let (task, result) = match meaning(&said, &in_flight, &before) {
-            Meaning::Nothing | Meaning::Works(_) => return Ok(()),
+            Meaning::Nothing => return Ok(()),
+            Meaning::Works(task) => {
+                let held = leases.iter().find(|(id, _)| *id == task);
+                if let Some((_, lease)) = held
+                    && let Err(error) = self.note(agent, task, Quote::lease(lease.lease_id), &report.state).await
+                {
+                    debug!(task.id = %task, %error, "that an agent works could not be noted");
+                }
+                return Ok(());
+            }
             Meaning::Completes(task) => (task, TaskResult::completed(task, JsonObject::default())),
             Meaning::Fails(task) => (task, TaskResult::failed(task, FailureCode::Internal, why(report))),
         };
@@ -342,8 +373,8 @@ impl Lifecycle {
     }
 
     /// How an agent of a platform is.
-    pub(crate) fn state(&self, id: &AgentId) -> Result<AgentStateView, Error> {
-        let entry = self.platform_agent(id)?;
+    pub(crate) fn state(&self, operator: &Operator, id: &AgentId) -> Result<AgentStateView, Error> {
+        let entry = self.platform_agent(operator, id)?;
         Ok(match self.states.of(&entry.agent) {
             Some(row) => AgentStateView::new(row.agent, row.state, row.details, row.reported_at),
             None => AgentStateView::unknown(id.clone(), entry.agent.registered_at),
@@ -351,8 +382,13 @@ impl Lifecycle {
     }
 
     /// What it said, the newest first.
-    pub(crate) async fn state_history(&self, id: &AgentId, limit: usize) -> Result<Vec<AgentStateView>, Error> {
-        self.platform_agent(id)?;
+    pub(crate) async fn state_history(
+        &self,
+        operator: &Operator,
+        id: &AgentId,
+        limit: usize,
+    ) -> Result<Vec<AgentStateView>, Error> {
+        self.platform_agent(operator, id)?;
         let rows = self.store.states(id, limit).await?;
         Ok(rows
             .into_iter()
@@ -360,9 +396,11 @@ impl Lifecycle {
             .collect())
     }
 
-    fn platform_agent(&self, id: &AgentId) -> Result<Arc<Entry>, Error> {
+    fn platform_agent(&self, operator: &Operator, id: &AgentId) -> Result<Arc<Entry>, Error> {
         let is_shown = |entry: &Arc<Entry>| {
-            entry.agent.platform.is_some() && !matches!(entry.agent.standing, Standing::Deregistered { .. })
+            entry.agent.platform.is_some()
+                && entry.agent.tenant == operator.tenant
+                && !matches!(entry.agent.standing, Standing::Deregistered { .. })
         };
         self.directory.get(id).filter(is_shown).ok_or(Error::UnknownAgent)
     }
@@ -475,5 +513,6 @@ fn why(report: &StateReport) -> String {
         report.details.as_ref().and_then(|details| details.decode().ok()).unwrap_or_default();
     let said = ["error", "error_message", "message", "reason"];
     let said = said.iter().find_map(|name| details.get(*name)?.decode::<String>().ok());
-    said.unwrap_or_else(|| "the agent reported an error".to_owned())
+    let said = said.unwrap_or_else(|| "the agent reported an error".to_owned());
+    said.chars().take(4_096).collect()
 }

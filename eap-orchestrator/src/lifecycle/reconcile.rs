@@ -98,7 +98,7 @@ impl Lifecycle {
 /// The platform's list, and how many of its entries make no sense.
 async fn listed(outbound: &dyn OutboundCall, base: &str) -> Result<(Vec<PlatformAgent>, u32), Error> {
     let silent = |reason: String| Error::PlatformSilent { reason };
-    let url = crate::outbound::below(base, path::AGENTKIT_AGENTS).ok_or(Error::NoPlatform)?;
+    let url = crate::outbound::below(base, path::PLATFORM_AGENTS).ok_or(Error::NoPlatform)?;
     let request = Request::builder().method(Method::GET).uri(url).extension(Configured).body(Bytes::new());
     let request = request.map_err(|error| silent(error.to_string()))?;
     let limits = CallLimits::headers_within(PATIENCE).with_answer(LONGEST);

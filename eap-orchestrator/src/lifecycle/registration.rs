@@ -291,16 +291,19 @@ impl Lifecycle {
         change.events.push(agent_event(&agent, EventKind::AgentDeregistered, now));
         self.commit(change).await?;
         self.directory.put(agent.clone(), Revision(entry.revision.0 + 1), None);
-        let released = self.release_all(&agent.id).await?;
+        let released = self.release_all(&agent.id, agent.epoch).await?;
         info!(agent.id = %agent.id, agent.name = %agent.name, released, "agent deregistered");
         Ok(released)
     }
 
-    /// Gives back what a deregistered agent holds: no claim can follow, so the list is complete.
-    pub(super) async fn release_all(&self, agent: &AgentId) -> Result<u64, Error> {
+    /// Gives back what a deregistered agent holds of its registrations up to `epoch`, under which no claim can follow.
+    pub(super) async fn release_all(&self, agent: &AgentId, epoch: u64) -> Result<u64, Error> {
         let mut released = 0;
         for held in self.store.leases(agent).await? {
             let Some(lease) = held.record.lease() else { continue };
+            if held.record.newest_attempt().is_some_and(|attempt| attempt.epoch > epoch) {
+                continue;
+            }
             let event = TaskEvent::Release {
                 agent: agent.clone(),
                 quote: Quote::lease(lease.lease_id),

@@ -184,7 +184,9 @@ impl Lifecycle {
         quote: Quote,
         message: &str,
     ) -> Result<(), Error> {
-        let progress = Progress { seq: Some(1), fraction: None, message: Some(message.to_owned()) };
+        // Later notes count, and so does none that an agent numbers by itself: those of a platform send no progress.
+        let seq = u64::try_from(self.clock.now().as_micros()).ok();
+        let progress = Progress { seq, fraction: None, message: Some(message.to_owned()) };
         let event = TaskEvent::Progress { agent: agent.id.clone(), quote, progress, output: None };
         let this = Arc::clone(self);
         self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await.map(drop)

@@ -27,7 +27,14 @@ impl Lifecycle {
         if let Some(pulse) = self.store.pulse().await? {
             info!(seconds = self.clock.now().saturating_since(pulse).as_secs(), "the orchestrator was away");
         }
-        self.start_afresh().await
+        self.start_afresh().await?;
+        // A goodbye may have been cut off before it was carried out.
+        for (agent, epoch) in self.directory.gone() {
+            if self.leases.count(&agent) > 0 {
+                self.release_all(&agent, epoch).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Every running lease gets its length anew, everybody's silence counts from now.

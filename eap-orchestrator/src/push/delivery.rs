@@ -72,8 +72,13 @@ impl Delivery<'_> {
             biased;
             answer = exchange(self.shared, self.agent, self.task, &self.lease, &open, epoch, self.from_before) =>
                 End::Answered(answer),
-            // A platform answers after its agent's reports: what it is at is not broken off by them.
-            () = &mut ended, if !self.is_by_platform() => End::TaskOver,
+            () = async {
+                (&mut ended).await;
+                if self.is_by_platform() {
+                    // It answers after its agent's reports: what it is at is not broken off by them at once.
+                    tokio::time::sleep(CANCEL).await;
+                }
+            } => End::TaskOver,
             () = self.keep_lease() => End::LeaseLost,
         };
         match end {
@@ -141,7 +146,8 @@ impl Delivery<'_> {
     }
 
     fn pause(&self) -> Duration {
-        self.lease.length / 3
+        let left = self.lease.deadline.saturating_since(self.shared.lifecycle.clock.now());
+        self.lease.length.min(left.max(Duration::from_secs(1))) / 3
     }
 
     /// Writes down a result by the way of a reported one. A store in trouble is waited for, as long as the lease holds;
@@ -197,6 +203,9 @@ impl Delivery<'_> {
 
     /// Tells an agent that works on a task by itself when somebody cancels it. The lease is its own to renew.
     fn watch_over(&self, open: Exchange) {
+        if self.is_by_platform() {
+            return;
+        }
         let (shared, agent, id) = (Arc::clone(self.shared), self.agent.clone(), self.task.id());
         let (lease, pause) = (self.lease.clone(), self.pause());
         let stop = shared.lifecycle.stop.clone();

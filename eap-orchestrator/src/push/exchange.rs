@@ -7,7 +7,7 @@ use eap_core::{Lease, PushOutcome, PushStep, Task};
 use eap_types::{AgentId, CallFailure, PushStop, TaskResult, from_json};
 use http::{Response, StatusCode};
 use tokio::sync::SemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::Shared;
@@ -58,6 +58,10 @@ pub(super) async fn exchange(
     for tries in 1.. {
         // Looked up anew: it may have registered again meanwhile, at another endpoint.
         let Some(entry) = lifecycle.directory.get(agent) else { return Answer::Over };
+        if lifecycle.leases.find(agent, task.id()).is_none_or(|held| held.lease_id != lease.lease_id) {
+            return Answer::Over;
+        }
+        let is_by_platform = entry.agent.platform.is_some();
         *epoch = entry.agent.epoch;
         let Some(push) = &entry.agent.push else { return Answer::Over };
         if let Some(suspended) = push.suspended {
@@ -77,7 +81,9 @@ pub(super) async fn exchange(
         }
         let chance = draw_chance(&*lifecycle.entropy);
         match lifecycle.config.push.after(outcome, tries, deduplicates, chance) {
-            PushStep::Repeat { after } => tokio::time::sleep(after).await,
+            PushStep::Repeat { after } => sleep(after).await,
+            // Its agent may be at work with it, and nothing but the time limit would end what nobody has.
+            PushStep::Release { .. } if may_have && is_by_platform => sleep(lifecycle.config.push.backoff_cap).await,
             PushStep::Release { failure, .. } if may_have => return Answer::Unknown(failure),
             PushStep::Release { failure, retry_after } => {
                 return Answer::NotTaken { failure, why: told(outcome), retry_after };
@@ -96,7 +102,8 @@ pub(super) async fn exchange(
 /// another agent's if there is no place soon.
 async fn place<'a>(shared: &'a Shared, lease: &Lease, may_have: bool) -> Option<SemaphorePermit<'a>> {
     let place = shared.places.acquire();
-    let place = if may_have { place.await } else { timeout(lease.length / PATIENCE, place).await.ok()? };
+    let left = lease.deadline.saturating_since(shared.lifecycle.clock.now());
+    let place = if may_have { place.await } else { timeout(lease.length.min(left) / PATIENCE, place).await.ok()? };
     Some(place.expect("the semaphore is never closed"))
 }
 
@@ -119,7 +126,8 @@ async fn once(
         Err(stop) => return Ok(Answer::Never { stop, may_have: false }),
     };
     // One that may answer before its result answers a repeat with it all the same, as large as it is.
-    let longest = if may_be_async { lifecycle.config.push.answer_timeout } else { left };
+    // A platform may answer after the work.
+    let longest = if may_be_async && !reports_elsewhere { lifecycle.config.push.answer_timeout } else { left };
     let limits = CallLimits::headers_within(left.min(longest)).with_answer(lifecycle.config.capacity.result_bytes);
     if !open.send_to(entry.agent.epoch) {
         return Ok(Answer::Over);

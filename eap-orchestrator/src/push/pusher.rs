@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eap_core::{Agent, PushHealth, PushSuspension, Standing, Task};
+use eap_core::{Agent, EndOfLease, PushHealth, PushSuspension, Quote, Standing, Task};
 use eap_types::{AgentId, AgentState, PushStop, RequestId, Timestamp};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -74,7 +74,7 @@ impl Pusher {
     /// Works until `stop`, or until nothing is pushed to the agent any more.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let tick = self.shared.lifecycle.config.timing.sweep_interval;
-        let news = self.shared.lifecycle.states.news(&self.agent);
+        let listener = self.shared.lifecycle.states.listener(&self.agent);
         loop {
             let entry = self.shared.lifecycle.directory.get(&self.agent).filter(|entry| entry.agent.push.is_some());
             match &entry {
@@ -86,7 +86,7 @@ impl Pusher {
                 biased;
                 () = stop.cancelled() => break,
                 Some(done) = next(&mut self.work) => Some(done),
-                () = news.notified() => None,
+                () = listener.news.notified() => None,
                 () = tokio::time::sleep(tick) => None,
             };
             match done {
@@ -133,16 +133,16 @@ impl Pusher {
         }
         let now = self.shared.lifecycle.clock.now();
         self.probe_if_silent(entry, now);
-        if !self.is_free(&entry.agent) {
-            self.withdraw();
-        } else if self.asking.is_none() && self.may_ask(&entry.agent, entry.silent_since(), now) {
+        if self.asking.is_none() && self.is_free(&entry.agent) && self.may_ask(&entry.agent, entry.silent_since(), now)
+        {
             self.ask(entry);
         }
     }
 
     /// Whether the agent takes work by its own word, where it has one beside its heartbeats.
     fn is_free(&self, agent: &Agent) -> bool {
-        agent.platform.is_none() || self.shared.lifecycle.states.is_free(agent)
+        let lifecycle = &self.shared.lifecycle;
+        agent.platform.is_none() || lifecycle.reaches_platform() && lifecycle.states.is_free(agent)
     }
 
     fn may_ask(&self, agent: &Agent, silent_since: Timestamp, now: Timestamp) -> bool {
@@ -190,6 +190,20 @@ impl Pusher {
         });
     }
 
+    fn is_by_platform(&self) -> bool {
+        self.shared.lifecycle.directory.get(&self.agent).is_some_and(|entry| entry.agent.platform.is_some())
+    }
+
+    /// Gives back what came for an agent that has begun with something else meanwhile.
+    async fn hand_back(&self, task: &Task) {
+        let lifecycle = &self.shared.lifecycle;
+        let (Some(entry), Some(lease)) = (lifecycle.directory.get(&self.agent), task.lease()) else { return };
+        let quote = Quote::lease(lease.lease_id);
+        if let Err(error) = lifecycle.end_lease(&entry.agent, task.id(), quote, EndOfLease::NoPlace).await {
+            debug!(%error, task.id = %task.id(), "a task could not be handed back");
+        }
+    }
+
     /// An agent about to go offline is asked whether it is there, and so is one that is suspended.
     fn probe_if_silent(&mut self, entry: &Arc<Entry>, now: Timestamp) {
         let (timing, agent) = (&self.shared.lifecycle.config.timing, &entry.agent);
@@ -219,7 +233,14 @@ impl Pusher {
                 if self.asking.take_if(|asking| asking.epoch == epoch).is_some() {
                     self.request = None;
                 }
-                handover.accept().into_iter().for_each(|task| self.deliver(task, false));
+                let is_free = entry.is_none_or(|entry| self.is_free(&entry.agent));
+                for task in handover.accept() {
+                    if is_free {
+                        self.deliver(task, false);
+                    } else {
+                        self.hand_back(&task).await;
+                    }
+                }
             }
             Done::Asked { epoch, answer: Err(error) } => {
                 self.asking.take_if(|asking| asking.epoch == epoch);
@@ -263,6 +284,16 @@ impl Pusher {
                         self.withdraw();
                         Some(stop)
                     }
+                };
+                let stop = match stop {
+                    // No sign of life would end it: a platform that is down, or set up wrongly, is asked again more and more rarely.
+                    Some(stop) if self.is_by_platform() && stop != PushStop::Gone => {
+                        if matches!(delivered, Delivered::Never(_)) {
+                            self.health.fail(None, now, draw_chance(&*lifecycle.entropy), &lifecycle.config.push);
+                        }
+                        None
+                    }
+                    stop => stop,
                 };
                 if let Some(stop) = stop
                     && let Err(error) = lifecycle.suspend_push(&self.agent, self.epoch, stop).await

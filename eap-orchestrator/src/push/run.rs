@@ -16,7 +16,7 @@ impl Shared {
         let face = self.lifecycle.config.agentkit.as_ref().ok_or(PushStop::Gone)?;
         let url = match (&face.url, face.direct) {
             (_, true) => agent.endpoint_url.clone().ok_or(PushStop::Policy)?,
-            (Some(base), false) => below(base, &path::agentkit_run(&agent.id)).ok_or(PushStop::Policy)?,
+            (Some(base), false) => below(base, &path::platform_run(&agent.id)).ok_or(PushStop::Policy)?,
             (None, false) => return Err(PushStop::Gone),
         };
         let body = serde_json::to_vec(&message(task)).map_err(|_| PushStop::Policy)?;

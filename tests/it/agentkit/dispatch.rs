@@ -11,6 +11,8 @@ async fn world(setup: Setup, turns: impl IntoIterator<Item = Turn>) -> (Server, 
     let platform = Endpoint::start(turns).await;
     let server = reaching(setup, platform.url()).start().await;
     registered(&server, "a1").await;
+    // Past every time that a report of these tests names.
+    server.advance(3600);
     (server, platform)
 }
 
@@ -254,4 +256,105 @@ async fn work_goes_straight_to_an_agent_where_that_is_configured() {
     assert_eq!(received[0].path, "/agent/work");
     let message: Value = serde_json::from_slice(&received[0].received.body).unwrap();
     assert_eq!((&message["taskId"], &message["payload"]), (&json!(task), &json!({"a": 1})));
+}
+
+/// Each is understood with what those before it said, in whichever order they are taken in.
+#[tokio::test]
+async fn reports_at_once_complete_a_task() {
+    for setup in setups() {
+        let (server, platform) = world(setup, (0..10).map(|_| taken())).await;
+        for round in 0..10 {
+            let task = submit(&server, json!({})).await;
+            platform.until(round as usize + 1).await;
+            let (busy, idle) = tokio::join!(
+                say(&server, 2 * round, "BUSY", Value::Null),
+                say(&server, 2 * round + 1, "IDLE", Value::Null),
+            );
+            busy.expect(202);
+            idle.expect(202);
+            assert_eq!(server.operator().status(&task).await, "completed");
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_platform_does_not_have_is_not_done_by_other_work() {
+    for setup in setups() {
+        let (server, platform) = world(setup, [Turn::retry_after(503, 3600)]).await;
+        let task = submit(&server, json!({"max_attempts": 1})).await;
+        platform.until(1).await;
+        for (second, state) in [(1, "BUSY"), (2, "IDLE"), (3, "ERROR")] {
+            say(&server, second, state, Value::Null).await.expect(202);
+            let status = server.operator().status(&task).await;
+            assert!(status == "leased" || status == "queued", "{status}");
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_task_is_not_sent_again() {
+    for setup in setups() {
+        let (server, platform) = world(setup, [Turn::status(503), taken()]).await;
+        let task = submit(&server, json!({})).await;
+        platform.until(1).await;
+        server.operator().post(&format!("/api/v1/tasks/{task}/cancel")).send().await.expect(200);
+        let next = submit(&server, json!({})).await;
+        let received = eventually("the next one is sent", async || {
+            server.advance(1);
+            let received = platform.received();
+            (received.len() == 2).then_some(received)
+        })
+        .await;
+        let message: Value = serde_json::from_slice(&received[1].received.body).unwrap();
+        assert_eq!(message["taskId"], next);
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_agent_whose_clock_is_ahead_once_is_heard_afterwards() {
+    let (server, platform) = world(Setup::memory(), [taken()]).await;
+    let future = json!({"agentId": "a1", "timestamp": "2099-01-01T00:00:00Z", "state": "BUSY"});
+    server.operator().post("/v1/opscore/agent/a1/state").json(&future).send().await.expect(202);
+    let task = submit(&server, json!({})).await;
+    server.advance(10);
+    assert_eq!(platform.received().len(), 0);
+    say(&server, 10, "IDLE", Value::Null).await.expect(202);
+    platform.until(1).await;
+    assert_eq!(server.operator().status(&task).await, "leased");
+}
+
+/// What was begun before a stop between the goodbye and its effect is done at the next start.
+#[tokio::test]
+async fn tasks_of_an_agent_that_is_gone_are_given_back_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("eap.db");
+    let platform = Endpoint::start([taken()]).await;
+    let server = reaching(Setup::sqlite_at(&file), platform.url()).start().await;
+    registered(&server, "a1").await;
+    let task = submit(&server, json!({})).await;
+    platform.until(1).await;
+    eventually("the platform took it", async || {
+        (server.operator().task(&task).await["progress"]["message"] == "the platform took it").then_some(())
+    })
+    .await;
+    server.stop().await;
+    // The commit of a DEREGISTER alone.
+    let clock = std::sync::Arc::new(eap_orchestrator::SystemClock::new());
+    let store = eap_orchestrator::store::SqliteStore::open(&file, clock.clone(), Default::default()).unwrap();
+    {
+        use eap_orchestrator::Clock as _;
+        use eap_orchestrator::store::{AgentWrite, Change, Repository as _};
+        let (stored, _) = store.agents().await.unwrap().remove(0);
+        let mut agent = stored.record;
+        agent.standing = eap_core::Standing::Deregistered { at: clock.now() };
+        agent.push = None;
+        let write = AgentWrite::Update { agent, revision: stored.revision };
+        store.commit(Change { agents: vec![write], ..Change::default() }).await.unwrap();
+        store.close().await.unwrap();
+    }
+    let server = reaching(Setup::sqlite_at(&file), platform.url()).start().await;
+    assert_eq!(server.operator().status(&task).await, "queued");
 }

@@ -98,5 +98,6 @@ pub(super) fn detail(answer: Answer, status: u16) -> Value {
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let members: Vec<_> = answer.body.as_object().expect("an object").keys().collect();
     assert_eq!(members, ["detail"]);
-    answer.body["detail"].clone()
+    let mut body = answer.body;
+    body["detail"].take()
 }

@@ -34,6 +34,7 @@ async fn a_state_is_unknown_at_first_and_then_what_was_said() {
             "agentId": "a1", "state": "UNKNOWN", "details": null, "timestamp": "2027-01-15T08:00:00Z",
         });
         assert_eq!(shown(&server, "a1").await, first);
+        server.advance(60);
         let accepted = json!({"status": "success", "message": "State update accepted"});
         let details = json!({"current_task": "t", "n": [1.50, null]});
         let answer = say(&server, "a1", "2027-01-15T08:00:01.500Z", "BuSy", details.clone()).await;
@@ -50,6 +51,7 @@ async fn reports_are_ordered_by_their_own_time_and_all_are_kept() {
     for setup in setups() {
         let server = setup.start().await;
         registered(&server, "a1").await;
+        server.advance(60);
         for (second, state) in [("10", "busy"), ("30", "idle"), ("20", "error"), ("30", "finished")] {
             say(&server, "a1", &format!("2027-01-15T08:00:{second}Z"), state, Value::Null).await.expect(202);
         }
@@ -70,8 +72,11 @@ async fn a_timestamp_that_cannot_be_read_means_now() {
     server.advance(5);
     say(&server, "a1", "yesterday", "idle", Value::Null).await.expect(202);
     assert_eq!(shown(&server, "a1").await["timestamp"], "2027-01-15T08:00:05Z");
+    server.advance(5);
     say(&server, "a1", "2027-01-15T08:00:06.123456", "idle", Value::Null).await.expect(202);
     assert_eq!(shown(&server, "a1").await["timestamp"], "2027-01-15T08:00:06.123456Z", "as Python writes it: UTC");
+    say(&server, "a1", "2099-01-01T00:00:00Z", "busy", Value::Null).await.expect(202);
+    assert_eq!(shown(&server, "a1").await["timestamp"], "2027-01-15T08:00:10Z", "what is to come is now");
 }
 
 #[tokio::test]
@@ -156,4 +161,22 @@ async fn states_survive_a_restart_and_end_with_the_registration() {
     server.stop().await;
     let server = start().await;
     assert_eq!(shown(&server, "a1").await["state"], "IDLE");
+}
+
+#[tokio::test]
+async fn another_tenant_neither_sees_nor_reports_a_state() {
+    let tenant: eap_types::TenantId = "0198c0de-0000-7b00-8000-00000000000a".parse().unwrap();
+    let setup = with_face(Setup::memory(), &[SECRET]).manual_clock().config(|config| {
+        let mut other = eap_orchestrator::OperatorKey::new("canary-key-of-another-tenant");
+        other.tenant = tenant;
+        config.operator_keys.push(other);
+    });
+    let server = setup.start().await;
+    registered(&server, "a1").await;
+    let get = server.api.get(&path("a1")).bearer("canary-key-of-another-tenant").send().await;
+    assert_eq!(detail(get, 404), "No state found for agent a1");
+    let report = json!({"agentId": "a1", "timestamp": "2027-01-15T08:00:01Z", "state": "idle"});
+    let post = server.api.post(&path("a1")).bearer("canary-key-of-another-tenant").json(&report).send().await;
+    assert_eq!(detail(post, 404), "Agent a1 not found");
+    assert_eq!(shown(&server, "a1").await["state"], "UNKNOWN");
 }

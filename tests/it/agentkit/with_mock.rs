@@ -187,7 +187,9 @@ async fn work_that_goes_wrong_is_tried_again() {
                 world.server.operator().post("/v1/opscore/agent/a1/state").json(&well).send().await.expect(202);
             }
             world.server.operator().until(&task, "completed").await;
-            assert_eq!(world.history(&task).await, ends, "{name}");
+            // What reached an agent that had begun with something else was handed back, and is no attempt that counts.
+            let history = world.history(&task).await.into_iter().filter(|outcome| outcome != "released");
+            assert_eq!(history.collect::<Vec<_>>(), ends, "{name}");
             world.stop().await;
         }
     }

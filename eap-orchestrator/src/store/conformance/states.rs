@@ -66,7 +66,7 @@ pub(super) async fn what_an_agent_said_reads_back_in_order_of_its_own_time(h: Ha
     assert_eq!(words(&h, &agent).await[..2], ["of the next registration", "and again"]);
     assert_eq!(h.store.states(&agent, 2).await.expect("a read succeeds").len(), 2);
     let read = all(&h, &other).await;
-    assert_eq!(read, [awkward.clone()]);
+    assert_eq!(read, std::slice::from_ref(&awkward));
     assert_eq!(
         read[0].details.as_ref().map(|details| details.as_str()),
         awkward.details.as_ref().map(|details| details.as_str())
