@@ -255,6 +255,9 @@ pub struct Retention {
     /// Final tasks, with results and history. Default: 7 days.
     #[serde(with = "eap_core::seconds")]
     pub tasks: Duration,
+    /// Sessions that are over. The tasks of their steps go as every task does. Default: 30 days.
+    #[serde(with = "eap_core::seconds")]
+    pub sessions: Duration,
     /// Events. Default: 7 days.
     #[serde(with = "eap_core::seconds")]
     pub events: Duration,
@@ -280,6 +283,7 @@ impl Default for Retention {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         Self {
             tasks: DAY * 7,
+            sessions: DAY * 30,
             events: DAY * 7,
             late_results: DAY * 30,
             idempotency_keys: DAY,

@@ -217,6 +217,7 @@ mod tests {
             events: Timestamp::from_seconds(2),
             late_results: past,
             idempotency_keys: past,
+            sessions: past,
             webhooks: past,
             states: past,
             agents: past,

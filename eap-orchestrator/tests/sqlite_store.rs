@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use eap_core::{Agent, RoutingKey, Standing, Task, TaskEvent, TaskPolicy, TaskSpec, Vitals};
+use eap_core::{
+    Agent, CheckedWorkflow, NextTask, RoutingKey, Session, SessionSpec, Standing, Task, TaskEvent, TaskPolicy,
+    TaskSpec, Vitals,
+};
 use eap_orchestrator::store::{
     AgentWrite, Ask, Change, Claimed, Committed, Cutoffs, Decide, Demand, EventKind, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, IdempotentTarget, Insertion, NewEvent, Repository, ResultRow, SqliteOptions, SqliteStore,
-    StoreError, Stored, TaskFilter, TaskWrite,
+    IdempotencyScope, IdempotentTarget, Insertion, NewEvent, Repository, ResultRow, SessionWrite, SqliteOptions,
+    SqliteStore, StoreError, Stored, TaskFilter, TaskWrite, WorkflowRow,
 };
 use eap_orchestrator::{Clock, ManualClock};
 use eap_types::{
     AgentId, AgentType, Capabilities, Capability, JsonObject, Labels, LeaseId, Priority, SessionId, TaskId, TaskResult,
-    TaskType, TenantId, Timestamp,
+    TaskType, TenantId, Timestamp, WorkflowDefinition, WorkflowStep,
 };
 
 struct Bench {
@@ -185,6 +188,7 @@ fn all_before(at: Timestamp) -> Cutoffs {
         events: at,
         late_results: at,
         idempotency_keys: at,
+        sessions: at,
         webhooks: at,
         states: at,
         credentials: at,
@@ -335,6 +339,46 @@ async fn everything_is_there_after_reopening() {
     };
     let fresh = store.claim(Demand { asks: vec![ask] }, granting()).await.unwrap();
     assert_eq!(fresh.answers[0].tasks.iter().map(Task::id).collect::<Vec<_>>(), [waiting.id()]);
+}
+
+#[tokio::test]
+async fn a_session_is_there_after_reopening_with_the_task_of_its_step() {
+    let bench = Bench::new();
+    let (store, now) = (bench.open(), bench.clock.now());
+    let step = WorkflowStep::new("t1".parse().unwrap(), "summarize");
+    let workflow = WorkflowDefinition::new("wf".parse().unwrap(), "Summarize", "1.0", [step]);
+    let kept = WorkflowRow {
+        tenant: TenantId::default(),
+        workflow: CheckedWorkflow::check(workflow, None).unwrap(),
+        stored_at: now,
+    };
+    let spec = SessionSpec {
+        id: SessionId::v7(now, random(1)),
+        tenant: TenantId::default(),
+        workflow: kept.workflow.clone(),
+        agent_id: None,
+        started_by: "operator".to_owned(),
+        initial_payload: None,
+        created_at: now,
+        traceparent: None,
+    };
+    let next = NextTask { id: TaskId::v7(now, random(2)), timeout: Duration::from_secs(60), offered: None };
+    let (session, first) = Session::start(spec, &next);
+    let change = Change {
+        sessions: vec![SessionWrite::Insert(session.clone())],
+        workflows: vec![kept.clone()],
+        ..inserting(*first)
+    };
+    store.commit(change).await.unwrap();
+    let task = store.task(next.id).await.unwrap();
+    store.close().await.unwrap();
+
+    let store = bench.open();
+    let open = store.open_sessions(None, 9).await.unwrap();
+    assert_eq!(open.iter().map(|stored| &stored.record).collect::<Vec<_>>(), [&session]);
+    assert_eq!(store.session_of(next.id).await.unwrap(), open.first().cloned());
+    assert_eq!(store.task(next.id).await.unwrap(), task);
+    assert_eq!(store.workflow(kept.tenant, &kept.workflow.id, None).await.unwrap(), Some(kept));
 }
 
 #[tokio::test]

@@ -189,6 +189,7 @@ async fn what_is_gone_is_told_by_a_reset() {
             events,
             late_results: past,
             idempotency_keys: past,
+            sessions: past,
             webhooks: past,
             states: past,
             agents: past,

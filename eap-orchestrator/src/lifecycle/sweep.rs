@@ -139,6 +139,7 @@ impl Lifecycle {
             let kept = &this.config.retention;
             let cutoffs = Cutoffs {
                 tasks: now - kept.tasks,
+                sessions: now - kept.sessions,
                 events: now - kept.events,
                 late_results: now - kept.late_results,
                 idempotency_keys: now - kept.idempotency_keys,

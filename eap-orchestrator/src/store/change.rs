@@ -1,6 +1,6 @@
 //! What one commit writes.
 
-use eap_core::{Agent, Credential, DueCallback, Note, NoteKind, Task, Vitals};
+use eap_core::{Agent, CheckedWorkflow, Credential, DueCallback, Note, NoteKind, Session, Task, Vitals};
 use eap_types::{AgentId, CredentialId, JsonObject, TaskId, TaskResult, TenantId, Timestamp};
 
 use super::query::{EventSeq, Revision};
@@ -16,6 +16,10 @@ pub struct Change {
     pub results: Vec<ResultRow>,
     /// Late results; the first of an attempt is kept, a further one is dropped without error.
     pub late_results: Vec<LateResultRow>,
+    /// Sessions, each at most once.
+    pub sessions: Vec<SessionWrite>,
+    /// Workflows to keep, each version once and for ever.
+    pub workflows: Vec<WorkflowRow>,
     /// Callbacks, each at most once.
     pub callbacks: Vec<CallbackWrite>,
     /// A key and what it stands for from now on.
@@ -74,6 +78,30 @@ pub enum AgentWrite {
     },
 }
 
+/// A session to write.
+#[derive(Clone, Debug)]
+pub enum SessionWrite {
+    /// A new one; gets the next insertion number among sessions.
+    Insert(Session),
+    /// A new run for one that was read at `revision`; the spec is not written again.
+    Update {
+        /// The whole record. Its steps are those that were read, and what was begun since behind them.
+        session: Session,
+        /// What it was read at.
+        revision: Revision,
+    },
+}
+
+impl SessionWrite {
+    /// The record.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        match self {
+            Self::Insert(session) | Self::Update { session, .. } => session,
+        }
+    }
+}
+
 /// An operator key or registration secret to write.
 #[derive(Clone, Debug)]
 pub enum CredentialWrite {
@@ -128,6 +156,17 @@ impl CallbackWrite {
             Self::Remove { task, .. } => *task,
         }
     }
+}
+
+/// A workflow that is kept. (tenant, id, version) is unique, and what it names never changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkflowRow {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it consists of.
+    pub workflow: CheckedWorkflow,
+    /// When it was stored.
+    pub stored_at: Timestamp,
 }
 
 /// The result a task is recorded with.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use eap_types::{AgentId, CredentialId, TaskId};
+use eap_types::{AgentId, CredentialId, SessionId, TaskId, WorkflowId};
 
 /// An error of another crate, kept for the log.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -71,6 +71,17 @@ pub enum RecordRef {
     Webhook,
     /// The callback of a task.
     Callback(TaskId),
+    /// A session.
+    Session(SessionId),
+    /// The session's step that a task carries.
+    Step(TaskId),
+    /// One version of a workflow.
+    Workflow {
+        /// Its id.
+        id: WorkflowId,
+        /// Its version.
+        version: String,
+    },
 }
 
 impl fmt::Display for RecordRef {
@@ -80,6 +91,9 @@ impl fmt::Display for RecordRef {
             Self::Agent(id) => write!(f, "agent {id}"),
             Self::Credential(id) => write!(f, "credential {id}"),
             Self::Callback(task) => write!(f, "the callback of task {task}"),
+            Self::Session(id) => write!(f, "session {id}"),
+            Self::Step(task) => write!(f, "the step of task {task}"),
+            Self::Workflow { id, version } => write!(f, "version {version} of workflow {id}"),
             Self::IdempotencyKey => f.write_str("this idempotency key"),
             Self::Webhook => f.write_str("this webhook"),
         }

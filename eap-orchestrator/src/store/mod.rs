@@ -19,18 +19,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use eap_core::{Agent, Changed, DueCallback, Refusal, Task, Vitals};
-use eap_types::{AgentId, TaskId, Timestamp};
+use eap_core::{Agent, Changed, DueCallback, Refusal, Session, Task, Vitals};
+use eap_types::{AgentId, SessionId, TaskId, TenantId, Timestamp, WorkflowId};
 
 pub use change::{
     AgentWrite, CallbackWrite, Change, Committed, CredentialWrite, EventKind, IdempotencyKeyRow, IdempotencyScope,
-    IdempotentTarget, LateResultRow, NewEvent, ResultRow, StateRow, TaskWrite, WebhookRow, events_of,
+    IdempotentTarget, LateResultRow, NewEvent, ResultRow, SessionWrite, StateRow, TaskWrite, WebhookRow, WorkflowRow,
+    events_of,
 };
 pub use error::{BoxError, RecordRef, StoreError};
 pub use memory::MemoryStore;
 pub use query::{
     Ask, Claimed, Claims, CredentialRow, Cutoffs, Demand, Event, EventSeq, Insertion, MAX_CLAIM_BYTES, Purged,
-    Revision, Stored, TaskFilter,
+    Revision, SessionFilter, Stored, TaskFilter,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
@@ -41,7 +42,7 @@ pub use stats::{Depth, Depths, Distribution, ReadyDepth, StoreErrors, StoreStats
 /// Called inside the store's transaction, with the store's time; it must be quick and do nothing else.
 pub type Decide = dyn Fn(&Task, &Ask, Timestamp) -> Result<Changed, Refusal> + Send + Sync;
 
-/// Durable storage for tasks, agents, results and events.
+/// Durable storage for tasks, agents, results, workflows, sessions and events.
 ///
 /// # Contract
 ///
@@ -58,6 +59,11 @@ pub type Decide = dyn Fn(&Task, &Ask, Timestamp) -> Result<Changed, Refusal> + S
 /// - **A result belongs to a task.** A result or late result of a task that is neither stored nor inserted by
 ///   the same change fails with [`StoreError::Conflict`]: the task was purged since it was read.
 /// - **A callback belongs to a task**, like a result; and a task whose callback is not over is not purged.
+/// - **A session goes on in one commit** with the end of a step's task, its result and the task of the next step. Its spec
+///   is written once; its steps are only ever added to. A task is a step of one session at most: a session that begins a
+///   step with the task of another one, or of an earlier step, fails with [`StoreError::Duplicate`].
+/// - **A workflow that is kept stays as it is**: a version that was kept before fails with [`StoreError::Duplicate`],
+///   whatever its content, and no purge takes one.
 /// - **A webhook takes effect once**: a change with one that was written before, and is not purged, fails with
 ///   [`StoreError::Duplicate`], and nothing of it is written.
 /// - **Writes do not depend on their caller.** Once a write was handed over, dropping the future that
@@ -92,6 +98,36 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
 
     /// Reads tasks whose [`Task::due_at`] is at or before `until`, the longest due first.
     async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError>;
+
+    /// Reads one session, or `None` if it was never started or is purged.
+    async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError>;
+
+    /// Reads sessions, newest first, with the insertion number that continues the page.
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, Stored<Session>)>, StoreError>;
+
+    /// Reads every session that is not over after `after` in id order, at most `limit`: for the start.
+    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Stored<Session>>, StoreError>;
+
+    /// Reads the session that a task is a step of, an earlier step too; `None` if there is none. The task itself may be
+    /// purged.
+    async fn session_of(&self, task: TaskId) -> Result<Option<Stored<Session>>, StoreError>;
+
+    /// Reads one version of a workflow; without a version, the one that was kept last.
+    async fn workflow(
+        &self,
+        tenant: TenantId,
+        id: &WorkflowId,
+        version: Option<&str>,
+    ) -> Result<Option<WorkflowRow>, StoreError>;
+
+    /// Reads workflows by the version of each that was kept last, those that were kept last first, with the insertion
+    /// number that continues the page.
+    async fn workflows(
+        &self,
+        tenant: TenantId,
+        before: Option<Insertion>,
+        limit: usize,
+    ) -> Result<Vec<(Insertion, WorkflowRow)>, StoreError>;
 
     /// Reads every agent that is not purged, deregistered ones too.
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError>;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eap_core::{Agent, Credential, Task};
-use eap_types::{AgentId, CredentialId, JsonObject, RequestId, TaskId, TaskStatus, TaskType, TenantId, Timestamp};
+use eap_types::{
+    AgentId, CredentialId, JsonObject, RequestId, SessionState, TaskId, TaskStatus, TaskType, TenantId, Timestamp,
+    WorkflowId,
+};
 
 /// Counts the writes to a record; a write names the one it was decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,7 +18,9 @@ pub struct Revision(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventSeq(pub u64);
 
-/// The number of a task in order of arrival.
+/// The number of a task, a session or a workflow in order of arrival; each kind has its own.
+///
+/// The number of what was purged is not given again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Insertion(pub u64);
 
@@ -46,6 +51,23 @@ pub struct TaskFilter {
     pub task_type: Option<TaskType>,
     /// Only [dead letters](Task::is_dead_letter).
     pub dead_letters: bool,
+    /// Inserted before this one.
+    pub before: Option<Insertion>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which sessions to list.
+#[derive(Clone, Debug)]
+pub struct SessionFilter {
+    /// Of this tenant.
+    pub tenant: TenantId,
+    /// That stand here.
+    pub status: Option<SessionState>,
+    /// Of this workflow, whatever its version.
+    pub workflow_id: Option<WorkflowId>,
+    /// That were started for this agent.
+    pub agent_id: Option<AgentId>,
     /// Inserted before this one.
     pub before: Option<Insertion>,
     /// At most so many.
@@ -125,6 +147,8 @@ pub struct Event {
 pub struct Cutoffs {
     /// Final tasks last changed before this go, with their results, late results and events.
     pub tasks: Timestamp,
+    /// Sessions go that came to their end before this; the tasks of their steps go by their own age.
+    pub sessions: Timestamp,
     /// Events before this go.
     pub events: Timestamp,
     /// Late results before this go.

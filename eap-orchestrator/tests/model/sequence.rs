@@ -129,6 +129,7 @@ impl<'a> Sequence<'a> {
             events: before - Duration::from_secs(60),
             late_results: before,
             idempotency_keys: before,
+            sessions: before,
             webhooks: before,
             states: before,
             agents: before - Duration::from_secs(120),

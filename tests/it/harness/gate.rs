@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use eap_core::{Agent, DueCallback, Task, Vitals};
+use eap_core::{Agent, DueCallback, Session, Task, Vitals};
 use eap_orchestrator::store::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, StateRow, StoreError,
-    StoreStats, Stored, TaskFilter,
+    IdempotencyScope, Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, SessionFilter, StateRow,
+    StoreError, StoreStats, Stored, TaskFilter, WorkflowRow,
 };
 use eap_orchestrator::{Clock, SystemClock};
-use eap_types::{AgentId, TaskId, Timestamp};
+use eap_types::{AgentId, SessionId, TaskId, TenantId, Timestamp, WorkflowId};
 use tokio::sync::watch;
 
 use super::in_time;
@@ -178,6 +178,40 @@ impl Repository for GatedStore {
             let _ = self.may_sweep.subscribe().wait_for(|may| *may).await;
         }
         Ok(due)
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
+        self.inner.session(id).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, Stored<Session>)>, StoreError> {
+        self.inner.sessions(filter).await
+    }
+
+    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Stored<Session>>, StoreError> {
+        self.inner.open_sessions(after, limit).await
+    }
+
+    async fn session_of(&self, task: TaskId) -> Result<Option<Stored<Session>>, StoreError> {
+        self.inner.session_of(task).await
+    }
+
+    async fn workflow(
+        &self,
+        tenant: TenantId,
+        id: &WorkflowId,
+        version: Option<&str>,
+    ) -> Result<Option<WorkflowRow>, StoreError> {
+        self.inner.workflow(tenant, id, version).await
+    }
+
+    async fn workflows(
+        &self,
+        tenant: TenantId,
+        before: Option<Insertion>,
+        limit: usize,
+    ) -> Result<Vec<(Insertion, WorkflowRow)>, StoreError> {
+        self.inner.workflows(tenant, before, limit).await
     }
 
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {

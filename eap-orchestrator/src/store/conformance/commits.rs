@@ -4,37 +4,46 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use eap_core::{Agent, DueCallback, Phase, Progress, Standing, Task, TaskEvent, Vitals};
-use eap_types::{TaskId, Timestamp};
+use eap_core::{Agent, DueCallback, Phase, Progress, Session, Standing, Task, TaskEvent, Vitals};
+use eap_types::{SessionId, TaskId, TenantId, Timestamp};
 
 use super::harness::{Harness, assert_conflict, assert_duplicate, inserting};
 use super::samples;
 use crate::store::{
     AgentWrite, CallbackWrite, Change, CredentialWrite, Cutoffs, Demand, EventSeq, IdempotencyKeyRow, IdempotencyScope,
-    IdempotentTarget, ResultRow, StateRow, StoreError, Stored, TaskFilter, TaskWrite, WebhookRow,
+    IdempotentTarget, ResultRow, SessionFilter, SessionWrite, StateRow, StoreError, Stored, TaskFilter, TaskWrite,
+    WebhookRow, WorkflowRow,
 };
 
 /// A change that writes something of every kind, beside what it is written over.
-struct Crowd {
-    change: Change,
+pub(super) struct Crowd {
+    pub(super) change: Change,
     new_task: TaskId,
     task: Stored<Task>,
     new_agent: Agent,
     agent: (Stored<Agent>, Vitals),
+    new_session: SessionId,
+    session: Stored<Session>,
     head: EventSeq,
 }
 
 impl Crowd {
-    async fn new(h: &Harness) -> Self {
+    pub(super) async fn new(h: &Harness) -> Self {
         let id = h.submit("known").await;
         let known = h.register(&["known"]).await;
         let task = h.stored(id).await;
         let agent = h.known(&known.id).await.expect("the agent is stored");
+        let session = samples::session(SessionId::v7(h.now(), h.draw()), id, h.now());
+        h.commit(Change { sessions: vec![SessionWrite::Insert(session.clone())], ..Change::default() }).await;
+        let session = h.session(session.id()).await;
         let (new_task, new_agent, now) = (h.task("new", |_| ()), h.agent(&["new"]), h.now());
         let mut done = task.record.clone();
         done.state.phase = Phase::Completed { attempt: 1 };
         let drained = Agent { standing: Standing::Draining, ..known.clone() };
         let beaten = Vitals { seq: Some(9), ..agent.1.clone() };
+        let new_session = samples::session(SessionId::v7(now, h.draw()), TaskId::v7(now, h.draw()), now);
+        let mut went_on = session.record.clone();
+        went_on.run.steps.push(samples::step(1, new_task.id(), now));
         let change = Change {
             tasks: vec![TaskWrite::Insert(new_task.clone()), TaskWrite::Update { task: done, revision: task.revision }],
             agents: vec![
@@ -43,6 +52,15 @@ impl Crowd {
             ],
             results: vec![ResultRow { task: id, attempt: 1, recorded_at: now, result: samples::result(id) }],
             late_results: vec![samples::late(id, 1, "late", now)],
+            sessions: vec![
+                SessionWrite::Insert(new_session.clone()),
+                SessionWrite::Update { session: went_on, revision: session.revision },
+            ],
+            workflows: vec![WorkflowRow {
+                tenant: TenantId::default(),
+                workflow: samples::workflow("crowd", "1.0"),
+                stored_at: now,
+            }],
             callbacks: vec![CallbackWrite::Insert(DueCallback::new(id, "https://example.com:443".to_owned(), now))],
             idempotency: Some(samples::key("key", id, now)),
             webhook: Some(WebhookRow { digest: [1; 32], received_at: now }),
@@ -61,10 +79,11 @@ impl Crowd {
             events: samples::events(2, now).events,
         };
         let head = h.store.head().await.expect("a read succeeds");
-        Self { change, new_task: new_task.id(), task, new_agent, agent, head }
+        let (new_task, new_session) = (new_task.id(), new_session.id());
+        Self { change, new_task, task, new_agent, agent, new_session, session, head }
     }
 
-    async fn assert_none_of_it(&self, h: &Harness) {
+    pub(super) async fn assert_none_of_it(&self, h: &Harness) {
         let task = self.task.record.id();
         assert_eq!(h.store.task(self.new_task).await.expect("a read succeeds"), None);
         assert_eq!(h.stored(task).await, self.task);
@@ -73,12 +92,21 @@ impl Crowd {
         assert_eq!(h.store.result(task).await.expect("a read succeeds"), None);
         assert_eq!(h.store.late_results(task).await.expect("a read succeeds"), []);
         assert_eq!(h.store.callbacks(None, 9).await.expect("a read succeeds"), []);
+        assert_eq!(h.store.session(self.new_session).await.expect("a read succeeds"), None);
+        assert_eq!(h.session(self.session.record.id()).await, self.session);
+        assert_eq!(h.store.session_of(self.new_task).await.expect("a read succeeds"), None);
+        assert!(self.workflow(h).await.is_none());
         assert_eq!(h.store.idempotent(&samples::scope("key")).await.expect("a read succeeds"), None);
         assert_eq!(h.store.credentials().await.expect("a read succeeds"), []);
         assert_eq!(h.store.newest_states().await.expect("a read succeeds"), []);
         assert_eq!(h.store.pulse().await.expect("a read succeeds"), None);
         assert_eq!(h.store.head().await.expect("a read succeeds"), self.head);
         assert_eq!(h.store.events(self.head, None, 10).await.expect("a read succeeds"), []);
+    }
+
+    async fn workflow(&self, h: &Harness) -> Option<WorkflowRow> {
+        let kept = &self.change.workflows[0];
+        h.store.workflow(kept.tenant, &kept.workflow.id, None).await.expect("a read succeeds")
     }
 
     async fn assert_all_of_it(&self, h: &Harness) {
@@ -92,6 +120,10 @@ impl Crowd {
         assert_eq!(credentials.iter().map(|(_, used)| *used).collect::<Vec<_>>(), [Some(h.now())]);
         assert!(h.store.result(task).await.expect("a read succeeds").is_some());
         assert_eq!(h.store.late_results(task).await.expect("a read succeeds"), self.change.late_results);
+        assert_eq!(h.session(self.new_session).await.record, *self.change.sessions[0].session());
+        let went_on = h.store.session_of(self.new_task).await.expect("a read succeeds").expect("the session is stored");
+        assert_eq!(went_on.record, *self.change.sessions[1].session());
+        assert_eq!(self.workflow(h).await.as_ref(), self.change.workflows.first());
         let callbacks = h.store.callbacks(None, 9).await.expect("a read succeeds");
         assert_eq!(callbacks.iter().map(|stored| stored.record.task).collect::<Vec<_>>(), [task]);
         let key = h.store.idempotent(&samples::scope("key")).await.expect("a read succeeds");
@@ -342,10 +374,21 @@ pub(super) async fn a_closed_store_refuses_everything(h: Harness) {
         events: cutoff,
         late_results: cutoff,
         idempotency_keys: cutoff,
+        sessions: cutoff,
         webhooks: cutoff,
         states: cutoff,
         credentials: cutoff,
         agents: cutoff,
+    };
+    let session = SessionId::from_bytes([1; 16]);
+    let workflow = samples::workflow("wf", "1.0").id.clone();
+    let sessions = SessionFilter {
+        tenant: samples::tenant(0),
+        status: None,
+        workflow_id: None,
+        agent_id: None,
+        before: None,
+        limit: 1,
     };
     let demand = Demand { asks: vec![h.ask(&agent, 1)] };
     h.store.close().await.expect("an open store can be closed");
@@ -357,6 +400,12 @@ pub(super) async fn a_closed_store_refuses_everything(h: Harness) {
         h.store.leases(&agent.id).await.err(),
         h.store.leased(None, 1).await.err(),
         h.store.due(h.now(), 1).await.err(),
+        h.store.session(session).await.err(),
+        h.store.sessions(&sessions).await.err(),
+        h.store.open_sessions(None, 1).await.err(),
+        h.store.session_of(id).await.err(),
+        h.store.workflow(samples::tenant(0), &workflow, None).await.err(),
+        h.store.workflows(samples::tenant(0), None, 1).await.err(),
         h.store.agents().await.err(),
         h.store.credentials().await.err(),
         h.store.idempotent(&samples::scope("key")).await.err(),

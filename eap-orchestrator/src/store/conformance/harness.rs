@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use eap_core::{Agent, Chance, Quote, Report, Standing, Task, TaskEvent, TaskPolicy, TaskSpec, Vitals};
-use eap_types::{AgentId, LeaseId, TaskId, TaskResult, Timestamp};
+use eap_core::{Agent, Chance, Quote, Report, Session, Standing, Task, TaskEvent, TaskPolicy, TaskSpec, Vitals};
+use eap_types::{AgentId, LeaseId, SessionId, TaskId, TaskResult, Timestamp};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -90,6 +90,11 @@ impl Harness {
     /// Reads a task that must be there.
     pub(super) async fn stored(&self, id: TaskId) -> Stored<Task> {
         self.store.task(id).await.expect("a read succeeds").expect("the task is stored")
+    }
+
+    /// Reads a session that must be there.
+    pub(super) async fn session(&self, id: SessionId) -> Stored<Session> {
+        self.store.session(id).await.expect("a read succeeds").expect("the session is stored")
     }
 
     /// Reads an agent, if it is there.

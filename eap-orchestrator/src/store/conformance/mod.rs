@@ -28,7 +28,10 @@ mod records;
 mod requests;
 mod routing;
 mod samples;
+mod session_lists;
+mod sessions;
 mod states;
+mod workflows;
 
 use std::any::Any;
 use std::fmt;
@@ -220,6 +223,26 @@ macro_rules! __store_conformance {
             states::the_newest_of_every_agent_is_found,
             states::old_webhooks_and_states_go_and_the_newest_state_stays,
             states::what_an_agent_said_goes_with_it,
+            sessions::a_session_reads_back_as_it_was_written,
+            sessions::a_session_reads_back_in_every_phase,
+            sessions::an_update_moves_the_revision_of_a_session_and_keeps_its_spec,
+            sessions::a_stale_session_writes_nothing_of_its_change,
+            sessions::a_taken_session_id_is_a_duplicate,
+            sessions::a_task_is_a_step_of_one_session_at_most,
+            sessions::of_racing_updates_of_a_session_one_wins,
+            sessions::a_steps_end_its_session_and_the_next_task_are_one_commit,
+            sessions::a_steps_task_finds_its_session,
+            session_lists::sessions_page_newest_first,
+            session_lists::sessions_are_listed_by_tenant_status_workflow_and_agent,
+            session_lists::open_sessions_page_in_order_of_id,
+            session_lists::old_sessions_go_by_their_own_age,
+            session_lists::sessions_go_in_steps_and_their_numbers_with_them,
+            workflows::a_workflow_reads_back_as_it_was_written,
+            workflows::the_version_of_a_workflow_that_was_kept_last_is_the_newest,
+            workflows::a_version_of_a_workflow_that_is_kept_is_a_duplicate,
+            workflows::of_racing_definitions_of_a_version_one_is_kept,
+            workflows::workflows_page_by_their_newest_version,
+            workflows::no_purge_takes_a_workflow,
             callbacks::a_callback_reads_back_as_it_was_written,
             callbacks::callbacks_come_by_time_then_task_and_page_on,
             callbacks::a_stale_callback_writes_nothing_of_its_change,

@@ -15,6 +15,7 @@ pub(super) fn keeping_all() -> Cutoffs {
         events: never,
         late_results: never,
         idempotency_keys: never,
+        sessions: never,
         webhooks: never,
         states: never,
         credentials: never,

@@ -1,16 +1,18 @@
 //! Records to store: small ones, and ones with every field at its most awkward.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use eap_core::{
-    Agent, BreakerPolicy, Credential, DrainOrder, Grant, IntervalOrder, OnPlatform, Orders, PreviousToken, Push,
-    PushSuspension, RotationIntent, RoutingKey, Standing, TaskSpec, TrackRecord, Verdict, Vitals,
+    Agent, BreakerPolicy, CheckedWorkflow, Credential, DrainOrder, Grant, IntervalOrder, OnPlatform, Orders,
+    PreviousToken, Push, PushSuspension, RotationIntent, RoutingKey, Session, SessionPhase, SessionRun, SessionSpec,
+    Standing, StepPhase, StepRun, TaskSpec, TrackRecord, Verdict, Vitals,
 };
 use eap_types::{
     AgentId, AgentType, Artifact, Capabilities, CredentialId, DirectiveId, Feature, HealthStatus, JsonObject, Labels,
     LeaseId, Priority, PushStop, RawJson, RegistrationLimits, Scope, SessionId, TaskId, TaskResult, TenantId,
-    Timestamp,
+    Timestamp, WorkflowDefinition, WorkflowStep,
 };
 
 use crate::store::{Change, EventKind, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, LateResultRow, NewEvent};
@@ -83,6 +85,80 @@ pub(super) fn full_spec(id: TaskId, now: Timestamp) -> TaskSpec {
         callback_url: Some("https://hooks.example.com/done?key=%20".to_owned()),
         ..spec(id, "full.task", now)
     }
+}
+
+/// A workflow of two steps that asks for nothing special.
+pub(super) fn workflow(id: &str, version: &str) -> CheckedWorkflow {
+    let step = |id: &str| WorkflowStep::new(id.parse().expect("the sample is a step's id"), "step");
+    let second = step("second");
+    let first = step("first").with_next(second.task_id.clone());
+    let id = id.parse().expect("the sample is a workflow's id");
+    CheckedWorkflow::check(WorkflowDefinition::new(id, "sample", version, [first, second]), None)
+        .expect("the sample can run")
+}
+
+/// A workflow with every field set.
+pub(super) fn full_workflow() -> CheckedWorkflow {
+    let step = |id: &str| {
+        WorkflowStep::new(id.parse().expect("the sample is a step's id"), AWKWARD)
+            .with_capability("a.b-c_d".parse().expect("the sample is a capability"))
+            .with_parameters(json())
+    };
+    let second = step("zweiter Schritt: \"ü\"").with_max_retries(99);
+    let first = step("1.").with_next(second.task_id.clone()).with_max_retries(0);
+    let id = "wörkflow 'a' \"7\" ?1 🦀".parse().expect("the sample is a workflow's id");
+    let definition = WorkflowDefinition::new(id, AWKWARD, "1.0-β 'x'", [first, second]).with_description(AWKWARD);
+    CheckedWorkflow::check(definition, None).expect("the sample can run")
+}
+
+/// A session of nothing special whose first step is this task.
+pub(super) fn session(id: SessionId, task: TaskId, now: Timestamp) -> Session {
+    let spec = SessionSpec {
+        id,
+        tenant: TenantId::default(),
+        workflow: workflow("wf", "1.0"),
+        agent_id: None,
+        started_by: "operator".to_owned(),
+        initial_payload: None,
+        created_at: now,
+        traceparent: None,
+    };
+    let run = SessionRun { phase: SessionPhase::Started, steps: vec![step(0, task, now)], updated_at: now };
+    Session { spec: Arc::new(spec), run }
+}
+
+/// A step that was begun.
+pub(super) fn step(index: usize, task: TaskId, now: Timestamp) -> StepRun {
+    StepRun { index, task, agent: None, attempts: 0, started_at: now, phase: StepPhase::Open }
+}
+
+/// A session with every field set.
+pub(super) fn full_session(id: SessionId, tasks: [TaskId; 2], now: Timestamp) -> Session {
+    let spec = SessionSpec {
+        tenant: tenant(7),
+        workflow: full_workflow(),
+        agent_id: Some(agent_id("ägent \"7\" @ home")),
+        started_by: AWKWARD.to_owned(),
+        initial_payload: Some(json()),
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+        ..SessionSpec::clone(&session(id, tasks[0], now).spec)
+    };
+    let at = now + Duration::from_micros(1);
+    let first = StepRun {
+        agent: Some(agent_id("ägent \"7\" @ home")),
+        attempts: u32::MAX,
+        phase: StepPhase::Completed { at, result: json().into() },
+        ..step(0, tasks[0], now)
+    };
+    let second = StepRun {
+        agent: Some(agent_id("b")),
+        attempts: 1,
+        phase: StepPhase::Failed { at, reason: AWKWARD.to_owned() },
+        ..step(1, tasks[1], at)
+    };
+    let phase = SessionPhase::Failed { at, reason: AWKWARD.to_owned() };
+    let run = SessionRun { phase, steps: vec![first, second], updated_at: at };
+    Session { spec: Arc::new(spec), run }
 }
 
 /// An agent that is nothing special.

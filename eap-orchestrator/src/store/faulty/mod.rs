@@ -27,16 +27,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eap_core::{Agent, DueCallback, Task, Vitals};
-use eap_types::{AgentId, TaskId, Timestamp};
+use eap_core::{Agent, DueCallback, Session, Task, Vitals};
+use eap_types::{AgentId, SessionId, TaskId, TenantId, Timestamp, WorkflowId};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 pub use self::fault::{Fault, FaultCounts, FaultOdds, StoreCall};
 use super::{
     AgentWrite, BoxError, Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq,
-    IdempotencyKeyRow, IdempotencyScope, Insertion, LateResultRow, Purged, RecordRef, Repository, ResultRow, StateRow,
-    StoreError, StoreStats, Stored, TaskFilter, TaskWrite,
+    IdempotencyKeyRow, IdempotencyScope, Insertion, LateResultRow, Purged, RecordRef, Repository, ResultRow,
+    SessionFilter, SessionWrite, StateRow, StoreError, StoreStats, Stored, TaskFilter, TaskWrite, WorkflowRow,
 };
 use crate::clock::Entropy;
 
@@ -232,7 +232,11 @@ fn updated_by(change: &Change) -> Option<RecordRef> {
         TaskWrite::Update { task, .. } => Some(RecordRef::Task(task.id())),
         TaskWrite::Insert(_) => None,
     });
-    task.or_else(|| {
+    let session = change.sessions.iter().find_map(|write| match write {
+        SessionWrite::Update { session, .. } => Some(RecordRef::Session(session.id())),
+        SessionWrite::Insert(_) => None,
+    });
+    task.or(session).or_else(|| {
         change.agents.iter().find_map(|write| match write {
             AgentWrite::Update { agent, .. } => Some(RecordRef::Agent(agent.id.clone())),
             AgentWrite::Insert(..) => None,
@@ -268,6 +272,40 @@ impl Repository for FaultyStore {
 
     async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
         self.read(self.inner.due(until, limit)).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
+        self.read(self.inner.session(id)).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, Stored<Session>)>, StoreError> {
+        self.read(self.inner.sessions(filter)).await
+    }
+
+    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Stored<Session>>, StoreError> {
+        self.read(self.inner.open_sessions(after, limit)).await
+    }
+
+    async fn session_of(&self, task: TaskId) -> Result<Option<Stored<Session>>, StoreError> {
+        self.read(self.inner.session_of(task)).await
+    }
+
+    async fn workflow(
+        &self,
+        tenant: TenantId,
+        id: &WorkflowId,
+        version: Option<&str>,
+    ) -> Result<Option<WorkflowRow>, StoreError> {
+        self.read(self.inner.workflow(tenant, id, version)).await
+    }
+
+    async fn workflows(
+        &self,
+        tenant: TenantId,
+        before: Option<Insertion>,
+        limit: usize,
+    ) -> Result<Vec<(Insertion, WorkflowRow)>, StoreError> {
+        self.read(self.inner.workflows(tenant, before, limit)).await
     }
 
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {

@@ -13,6 +13,8 @@ impl Tables {
     /// Writes all of `change`, or says why none of it was.
     pub(super) fn commit(&mut self, change: Change) -> Result<Committed, StoreError> {
         self.check_tasks(&change)?;
+        self.sessions.check(&change.sessions)?;
+        self.workflows.check(&change.workflows)?;
         self.check_agents(&change)?;
         self.check_credentials(&change)?;
         self.check_results(&change)?;
@@ -116,6 +118,8 @@ impl Tables {
 
     fn write(&mut self, change: Change) {
         let Change { tasks, agents, results, late_results, callbacks, idempotency, vitals, pulse, events, .. } = change;
+        self.sessions.write(change.sessions);
+        self.workflows.keep(change.workflows);
         self.write_credentials(change.credentials, change.last_used);
         self.webhooks.extend(change.webhook.map(|row| (row.digest, row.received_at)));
         change.states.into_iter().for_each(|row| self.add_state(row));
@@ -181,6 +185,6 @@ pub(super) fn must_be_new(is_new: bool, record: RecordRef) -> Result<(), StoreEr
     if is_new { Ok(()) } else { Err(StoreError::Duplicate { record }) }
 }
 
-fn must_be_at(revision: Revision, stored: Option<Revision>, record: RecordRef) -> Result<(), StoreError> {
+pub(super) fn must_be_at(revision: Revision, stored: Option<Revision>, record: RecordRef) -> Result<(), StoreError> {
     if stored == Some(revision) { Ok(()) } else { Err(StoreError::Conflict { record }) }
 }

@@ -4,22 +4,24 @@ mod claim;
 mod commit;
 mod depths;
 mod purge;
+mod sessions;
 mod states;
 mod tables;
+mod workflows;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use eap_core::{Agent, DueCallback, Task, Vitals};
-use eap_types::{AgentId, TaskId, Timestamp};
+use eap_core::{Agent, DueCallback, Session, Task, Vitals};
+use eap_types::{AgentId, SessionId, TaskId, TenantId, Timestamp, WorkflowId};
 
 use self::tables::{Row, Tables};
 use super::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, StateRow, StoreError, StoreStats,
-    Stored, TaskFilter,
+    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, SessionFilter, StateRow, StoreError,
+    StoreStats, Stored, TaskFilter, WorkflowRow,
 };
 use crate::clock::Clock;
 use crate::metrics::{Counter, StoreErrorCounters};
@@ -125,6 +127,47 @@ impl Repository for MemoryStore {
     async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
         let (tables, now) = self.open()?;
         Ok(tables.due_until(until).take(limit).map(|row| row.stored(now)).collect())
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(tables.sessions.get(id).map(|row| row.stored(now)))
+    }
+
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, Stored<Session>)>, StoreError> {
+        let (tables, now) = self.open()?;
+        let rows = tables.sessions.newest_first(filter).take(filter.limit);
+        Ok(rows.map(|(number, row)| (number, row.stored(now))).collect())
+    }
+
+    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Stored<Session>>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(tables.sessions.open_after(after).take(limit).map(|row| row.stored(now)).collect())
+    }
+
+    async fn session_of(&self, task: TaskId) -> Result<Option<Stored<Session>>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(tables.sessions.of_step(task).map(|row| row.stored(now)))
+    }
+
+    async fn workflow(
+        &self,
+        tenant: TenantId,
+        id: &WorkflowId,
+        version: Option<&str>,
+    ) -> Result<Option<WorkflowRow>, StoreError> {
+        Ok(self.open()?.0.workflows.get(tenant, id, version).cloned())
+    }
+
+    async fn workflows(
+        &self,
+        tenant: TenantId,
+        before: Option<Insertion>,
+        limit: usize,
+    ) -> Result<Vec<(Insertion, WorkflowRow)>, StoreError> {
+        let (tables, _) = self.open()?;
+        let rows = tables.workflows.newest_first(tenant, before).take(limit);
+        Ok(rows.map(|(number, row)| (number, row.clone())).collect())
     }
 
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {

@@ -6,13 +6,15 @@ use super::tables::{KnownAgent, Tables};
 use crate::store::{Cutoffs, EventSeq, IdempotencyScope, Purged};
 
 impl Tables {
-    /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys, agents, credentials, webhooks and states each.
+    /// Deletes at most `limit` tasks (with all that is theirs), sessions, events, late results, keys, agents, credentials,
+    /// webhooks and states each.
     pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize) -> Purged {
         let mut rows = 0;
         let tasks: Vec<TaskId> = self.finished_before(cutoffs.tasks).take(limit).collect();
         for id in &tasks {
             rows += self.remove_task(*id);
         }
+        rows += self.sessions.purge(cutoffs.sessions, limit);
         let events: Vec<EventSeq> = self.events_before(cutoffs.events).take(limit).collect();
         for seq in events {
             self.remove_event(seq);

@@ -7,6 +7,8 @@ use std::ops::Bound;
 use eap_core::{Agent, Credential, DueCallback, RoutingKey, Task, Vitals};
 use eap_types::{AgentId, AgentName, CredentialId, InstanceId, Priority, TaskId, TenantId, Timestamp};
 
+use super::sessions::Sessions;
+use super::workflows::Workflows;
 use crate::store::{
     Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, Insertion, LateResultRow, NewEvent, ResultRow, Revision,
     StateRow,
@@ -71,6 +73,8 @@ pub(super) struct Tables {
     pub(super) webhooks: HashMap<[u8; 32], Timestamp>,
     /// By registration, time and arrival.
     pub(super) states: BTreeMap<AgentId, BTreeMap<(u64, Timestamp, u64), StateRow>>,
+    pub(super) sessions: Sessions,
+    pub(super) workflows: Workflows,
     callbacks: HashMap<TaskId, Row<DueCallback>>,
     callbacks_by_time: BTreeSet<(Timestamp, TaskId)>,
     events: BTreeMap<EventSeq, Event>,

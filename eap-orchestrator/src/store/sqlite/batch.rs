@@ -28,6 +28,8 @@ impl Ledger {
     pub(super) fn apply(&mut self, change: &Prepared) -> Result<Committed, Setback> {
         let tasks = self.check_tasks(change)?;
         let agents = self.check_agents(change)?;
+        let sessions = self.check_sessions(change)?;
+        self.check_workflows(change)?;
         self.check_credentials(change)?;
         self.check_webhook(change)?;
         self.check_results(change, &tasks)?;
@@ -38,6 +40,8 @@ impl Ledger {
             return Err(duplicate(RecordRef::IdempotencyKey));
         }
         self.write(change, &tasks, &agents)?;
+        self.write_sessions(change, &sessions)?;
+        self.write_workflows(change)?;
         Ok(Committed { head: self.head() })
     }
 

@@ -34,8 +34,10 @@ mod routes;
 mod rows;
 #[cfg(test)]
 mod sample;
+mod sessions;
 mod states;
 mod tally;
+mod workflows;
 mod writer;
 
 use std::convert::Infallible;
@@ -47,8 +49,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use async_trait::async_trait;
-use eap_core::{Agent, DueCallback, Task, Vitals};
-use eap_types::{AgentId, TaskId, Timestamp};
+use eap_core::{Agent, DueCallback, Session, Task, Vitals};
+use eap_types::{AgentId, SessionId, TaskId, TenantId, Timestamp, WorkflowId};
 use rusqlite::Connection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -65,8 +67,8 @@ use self::rows::Prepared;
 use self::writer::{Request, Shared, Writer};
 use super::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, StateRow, StoreError, StoreStats,
-    Stored, TaskFilter,
+    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, SessionFilter, StateRow, StoreError,
+    StoreStats, Stored, TaskFilter, WorkflowRow,
 };
 use crate::clock::Clock;
 
@@ -330,6 +332,42 @@ impl Repository for SqliteStore {
             return self.read_now(move |connection, now| read::due(connection, until, limit, now)).await;
         }
         self.read_all(Share::Everything, move |connection, now| read::due(connection, until, limit, now)).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
+        self.read_now(move |connection, now| sessions::session(connection, id, now)).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, Stored<Session>)>, StoreError> {
+        let filter = filter.clone();
+        self.read_now(move |connection, now| sessions::sessions(connection, &filter, now)).await
+    }
+
+    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Stored<Session>>, StoreError> {
+        self.read_now(move |connection, now| sessions::open(connection, after, limit, now)).await
+    }
+
+    async fn session_of(&self, task: TaskId) -> Result<Option<Stored<Session>>, StoreError> {
+        self.read_now(move |connection, now| sessions::of_step(connection, task, now)).await
+    }
+
+    async fn workflow(
+        &self,
+        tenant: TenantId,
+        id: &WorkflowId,
+        version: Option<&str>,
+    ) -> Result<Option<WorkflowRow>, StoreError> {
+        let (id, version) = (id.clone(), version.map(str::to_owned));
+        self.read(move |connection| workflows::workflow(connection, tenant, &id, version.as_deref())).await
+    }
+
+    async fn workflows(
+        &self,
+        tenant: TenantId,
+        before: Option<Insertion>,
+        limit: usize,
+    ) -> Result<Vec<(Insertion, WorkflowRow)>, StoreError> {
+        self.read(move |connection| workflows::workflows(connection, tenant, before, limit)).await
     }
 
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use eap_types::{AgentId, TaskStatus, TaskType, TenantId, Timestamp};
+use eap_types::{AgentId, SessionState, TaskStatus, TaskType, TenantId, Timestamp};
 use rusqlite::Connection;
 
 use super::ledger::{END_STATE, LEASE_STATE, RENEW_STATE, UPDATE_STATE};
 use super::open::Database;
 use super::read::Walk;
 use super::recent::Recent;
-use super::{SqliteOptions, callbacks, claim, depths, holders, purge, read, routes};
+use super::{SqliteOptions, callbacks, claim, depths, holders, purge, read, routes, sessions, workflows};
 use crate::clock::ManualClock;
-use crate::store::TaskFilter;
+use crate::store::{SessionFilter, TaskFilter};
 
 fn database() -> (tempfile::TempDir, Database) {
     let folder = tempfile::tempdir().unwrap();
@@ -148,6 +148,48 @@ fn dead_letters_are_searched_among_themselves() {
     // An index is visited by statements that set one of its columns: the ordinary way of a task sets neither.
     for sql in [LEASE_STATE, RENEW_STATE, END_STATE, UPDATE_STATE] {
         assert!(!sql.contains("letter") && !sql.contains("tenant"), "{sql}");
+    }
+}
+
+#[test]
+fn sessions_and_workflows_are_searched_by_what_is_asked_for() {
+    let (_folder, database) = database();
+    for (sql, index) in [
+        (sessions::OF_STEP, "SEARCH t USING PRIMARY KEY (task=?)"),
+        (sessions::OPEN, "session_open (id>?)"),
+        (sessions::ENDED, "session_ended (ended_at<?)"),
+        (workflows::VERSION, "workflow_version (tenant=? AND id=? AND version=?)"),
+        (workflows::NEWEST, "workflow_by_id (tenant=? AND id=?)"),
+        (workflows::NEWEST_FIRST, "workflow_of_tenant (tenant=? AND seq<?)"),
+    ] {
+        assert_searches(&database.writer, sql, index);
+    }
+    let later = plan(&database.writer, workflows::NEWEST_FIRST);
+    assert!(later.iter().any(|step| step.contains("workflow_by_id (tenant=? AND id=? AND seq>?)")), "{later:?}");
+    let (status, workflow_id) = (Some(SessionState::Running), Some("wf".parse().unwrap()));
+    let agent_id = Some(AgentId::v7(Timestamp::UNIX_EPOCH, [1; 10]));
+    let all = SessionFilter {
+        tenant: TenantId::default(),
+        status: None,
+        workflow_id: None,
+        agent_id: None,
+        before: None,
+        limit: 50,
+    };
+    for (filter, index) in [
+        (all.clone(), "session_of_tenant (tenant=? AND seq<?)"),
+        (SessionFilter { status, ..all.clone() }, "session_by_status (tenant=? AND status=? AND seq<?)"),
+        (
+            SessionFilter { status, workflow_id: workflow_id.clone(), ..all.clone() },
+            "session_by_workflow (tenant=? AND workflow=? AND seq<?)",
+        ),
+        (SessionFilter { status, workflow_id, agent_id, ..all }, "session_by_agent (tenant=? AND agent=? AND seq<?)"),
+    ] {
+        assert_searches(&database.writer, &sessions::sessions_sql(&filter), index);
+    }
+    // A session that stands where it stood visits no index.
+    for word in ["status", "ended_at", "tenant", "workflow", "agent"] {
+        assert!(!sessions::STEP_ON.contains(word), "{word}");
     }
 }
 

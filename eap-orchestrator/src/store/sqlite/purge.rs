@@ -31,8 +31,8 @@ const GONE_AGENTS: &str = "SELECT a.seq, a.id FROM agent a JOIN vitals v ON v.se
      WHERE ifnull(a.gone_at, v.last_seen) < ?1 AND NOT EXISTS (SELECT 1 FROM task WHERE holder = a.id) LIMIT ?2";
 
 impl Ledger {
-    /// Deletes at most `limit` tasks (with all that is theirs), events, late results, keys, agents, credentials and routes
-    /// each.
+    /// Deletes at most `limit` tasks (with all that is theirs), sessions, events, late results, keys, agents, credentials and
+    /// routes each.
     ///
     /// Where there is `no_room` for what is in the journal to move, only what is old makes some.
     pub(super) fn purge(&mut self, cutoffs: &Cutoffs, limit: usize, no_room: bool) -> Result<Purged, Fault> {
@@ -43,6 +43,7 @@ impl Ledger {
         }
         let mut purged = Purged::default();
         self.purge_tasks(cutoffs.tasks, limit, &mut purged)?;
+        purged.rows += self.purge_sessions(cutoffs.sessions, limit)?;
         let old = [
             (OLD_EVENTS, cutoffs.events),
             (OLD_LATE_RESULTS, cutoffs.late_results),

@@ -79,7 +79,7 @@ impl Drop for Moment<'_> {
     }
 }
 
-fn one<T, P: Params>(
+pub(super) fn one<T, P: Params>(
     connection: &Connection,
     sql: &str,
     params: P,

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use eap_core::{Agent, Task, Vitals};
+use eap_core::{Agent, Session, Task, Vitals};
 use eap_types::{AgentId, CredentialId, IdError, JsonObject, RequestId, TaskId, TenantId, Timestamp};
 use rusqlite::Row;
 
@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::recent::Kept;
 use crate::store::{
     AgentWrite, CallbackWrite, Change, CredentialWrite, Event, EventSeq, IdempotencyKeyRow, LateResultRow, NewEvent,
-    Revision, StateRow, Stored, TaskWrite, WebhookRow,
+    Revision, SessionWrite, StateRow, Stored, TaskWrite, WebhookRow, WorkflowRow,
 };
 
 /// A change with its records already in JSON, which is work for the caller's thread, not for the writer's.
@@ -21,6 +21,8 @@ pub(super) struct Prepared {
     pub(super) agents: Vec<PreparedAgent>,
     pub(super) results: Vec<PreparedResult>,
     pub(super) late_results: Vec<PreparedLateResult>,
+    pub(super) sessions: Vec<PreparedSession>,
+    pub(super) workflows: Vec<PreparedWorkflow>,
     pub(super) callbacks: Vec<CallbackWrite>,
     pub(super) idempotency: Option<IdempotencyKeyRow>,
     pub(super) webhook: Option<WebhookRow>,
@@ -58,6 +60,25 @@ pub(super) struct PreparedAgent {
 pub(super) enum PreparedAgentWrite {
     Insert(PreparedVitals),
     Update { revision: Revision },
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedSession {
+    pub(super) session: Session,
+    pub(super) write: PreparedSessionWrite,
+    pub(super) run: String,
+}
+
+#[derive(Debug)]
+pub(super) enum PreparedSessionWrite {
+    Insert { spec: String },
+    Update { revision: Revision },
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedWorkflow {
+    pub(super) row: WorkflowRow,
+    pub(super) record: String,
 }
 
 #[derive(Debug)]
@@ -138,6 +159,7 @@ impl Prepared {
         let Change { tasks, agents, results, late_results, callbacks, idempotency, vitals, pulse, events, .. } = change;
         let (credentials, last_used) = (change.credentials, change.last_used);
         let (webhook, states) = (change.webhook, change.states);
+        let (sessions, workflows) = (change.sessions, change.workflows);
         let result = |task, attempt, recorded_at: Timestamp, result| -> Result<_, Fault> {
             let text = serde_json::to_string(&result)?;
             let kept = Kept { attempt, recorded_at: recorded_at.as_micros(), text };
@@ -156,6 +178,8 @@ impl Prepared {
                 .map(|row| result(row.task, row.attempt, row.recorded_at, row.result))
                 .collect::<Result<_, _>>()?,
             late_results: late_results.into_iter().map(late).collect::<Result<_, _>>()?,
+            sessions: sessions.into_iter().map(PreparedSession::of).collect::<Result<_, _>>()?,
+            workflows: workflows.into_iter().map(PreparedWorkflow::of).collect::<Result<_, _>>()?,
             callbacks,
             idempotency,
             webhook,
@@ -185,6 +209,14 @@ impl Prepared {
         let agents = self.agents.iter().map(|agent| agent.record.len());
         let results = self.results.iter().map(|row| row.kept.text.len());
         let late = self.late_results.iter().map(|row| row.text.len());
+        let sessions = self.sessions.iter().map(|session| {
+            let spec = match &session.write {
+                PreparedSessionWrite::Insert { spec } => spec.len(),
+                PreparedSessionWrite::Update { .. } => 0,
+            };
+            spec + session.run.len()
+        });
+        let workflows = self.workflows.iter().map(|workflow| workflow.record.len());
         let vitals = self.vitals.iter().map(|(_, vitals)| vitals.text.len());
         let credentials = self.credentials.iter().map(|credential| credential.record.len());
         let details = |row: &StateRow| row.details.as_ref().map_or(0, |details| details.as_str().len());
@@ -194,6 +226,8 @@ impl Prepared {
             .chain(agents)
             .chain(results)
             .chain(late)
+            .chain(sessions)
+            .chain(workflows)
             .chain(vitals)
             .chain(credentials)
             .chain(states)
@@ -213,6 +247,26 @@ impl PreparedTask {
             TaskWrite::Update { task, revision } => (task, PreparedTaskWrite::Update { revision }),
         };
         Ok(Self { task: Arc::new(task), write, state })
+    }
+}
+
+impl PreparedSession {
+    fn of(write: SessionWrite) -> Result<Self, Fault> {
+        let run = serde_json::to_string(&write.session().run)?;
+        let (session, write) = match write {
+            SessionWrite::Insert(session) => {
+                let spec = serde_json::to_string(&*session.spec)?;
+                (session, PreparedSessionWrite::Insert { spec })
+            }
+            SessionWrite::Update { session, revision } => (session, PreparedSessionWrite::Update { revision }),
+        };
+        Ok(Self { session, write, run })
+    }
+}
+
+impl PreparedWorkflow {
+    fn of(row: WorkflowRow) -> Result<Self, Fault> {
+        Ok(Self { record: serde_json::to_string(&row.workflow)?, row })
     }
 }
 

@@ -262,6 +262,7 @@ fn all_that_is_over() -> Cutoffs {
         events: never,
         late_results: never,
         idempotency_keys: never,
+        sessions: never,
         webhooks: never,
         states: never,
         credentials: never,
