@@ -133,6 +133,8 @@ fn named(report: &Said, in_flight: &[InFlight]) -> Option<TaskId> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     fn id(number: u8) -> TaskId {
@@ -183,25 +185,29 @@ mod tests {
         let busy = said(10, StateWord::Active, None);
         for word in [StateWord::Idle, StateWord::Finished] {
             assert_eq!(meaning(&said(11, word, None), &held, &[]), Meaning::Nothing, "it was idle before it began");
-            assert_eq!(meaning(&said(11, word, None), &held, &[busy.clone()]), Meaning::Completes(id(1)));
-            assert_eq!(meaning(&said(10, word, None), &held, &[busy.clone()]), Meaning::Completes(id(1)));
-            assert_eq!(meaning(&said(9, word, None), &held, &[busy.clone()]), Meaning::Nothing, "an older one");
-            assert_eq!(meaning(&said(11, word, Some("t9")), &held, &[busy.clone()]), Meaning::Completes(id(1)));
+            assert_eq!(meaning(&said(11, word, None), &held, slice::from_ref(&busy)), Meaning::Completes(id(1)));
+            assert_eq!(meaning(&said(10, word, None), &held, slice::from_ref(&busy)), Meaning::Completes(id(1)));
+            assert_eq!(meaning(&said(9, word, None), &held, slice::from_ref(&busy)), Meaning::Nothing, "an older one");
+            assert_eq!(meaning(&said(11, word, Some("t9")), &held, slice::from_ref(&busy)), Meaning::Completes(id(1)));
             // The other way round.
             let end = said(11, word, None);
-            assert_eq!(meaning(&busy, &held, &[end.clone()]), Meaning::Completes(id(1)));
+            assert_eq!(meaning(&busy, &held, slice::from_ref(&end)), Meaning::Completes(id(1)));
             let named = said(10, StateWord::Active, Some("t1"));
-            assert_eq!(meaning(&named, &held, &[end.clone()]), Meaning::Completes(id(1)));
+            assert_eq!(meaning(&named, &held, slice::from_ref(&end)), Meaning::Completes(id(1)));
             assert_eq!(meaning(&named, &[task(1, "t1"), task(2, "t2")], &[end]), Meaning::Works(id(1)));
             assert_eq!(meaning(&busy, &held, &[said(9, word, None)]), Meaning::Works(id(1)));
         }
         assert_eq!(meaning(&said(11, StateWord::Error, None), &held, &[]), Meaning::Fails(id(1)));
-        assert_eq!(meaning(&said(9, StateWord::Error, None), &held, &[busy.clone()]), Meaning::Nothing, "from before");
+        assert_eq!(
+            meaning(&said(9, StateWord::Error, None), &held, slice::from_ref(&busy)),
+            Meaning::Nothing,
+            "from before"
+        );
         let idle = said(10, StateWord::Idle, None);
         assert_eq!(meaning(&busy, &held, &[idle]), Meaning::Works(id(1)), "of one time, as they come");
         assert_eq!(meaning(&busy, &held, &[]), Meaning::Works(id(1)));
         for word in [StateWord::Unknown, StateWord::Initializing, StateWord::Other] {
-            assert_eq!(meaning(&said(11, word, None), &held, &[busy.clone()]), Meaning::Nothing);
+            assert_eq!(meaning(&said(11, word, None), &held, slice::from_ref(&busy)), Meaning::Nothing);
         }
     }
 
@@ -210,7 +216,7 @@ mod tests {
         let held = [InFlight { is_given: false, ..task(1, "t1") }];
         let busy = said(10, StateWord::Active, None);
         for word in WORDS {
-            assert_eq!(meaning(&said(11, word, None), &held, &[busy.clone()]), Meaning::Nothing, "{word:?}");
+            assert_eq!(meaning(&said(11, word, None), &held, slice::from_ref(&busy)), Meaning::Nothing, "{word:?}");
         }
         assert_eq!(meaning(&said(11, StateWord::Idle, Some("t1")), &held, &[]), Meaning::Completes(id(1)));
     }
@@ -220,8 +226,8 @@ mod tests {
         let held = [task(1, "t1"), task(2, "t2")];
         let busy = said(10, StateWord::Active, None);
         for word in WORDS {
-            assert_eq!(meaning(&said(11, word, None), &held, &[busy.clone()]), Meaning::Nothing);
-            assert_eq!(meaning(&said(11, word, None), &[], &[busy.clone()]), Meaning::Nothing);
+            assert_eq!(meaning(&said(11, word, None), &held, slice::from_ref(&busy)), Meaning::Nothing);
+            assert_eq!(meaning(&said(11, word, None), &[], slice::from_ref(&busy)), Meaning::Nothing);
         }
     }
 

@@ -71,7 +71,7 @@ impl AgentKitArgs {
                 Some((count, Ok(()))) => info!(count, "the secrets of the agent platform are replaced"),
                 Some((_, Err(problems))) => warn!(%problems, "the secrets of the agent platform stay as they were"),
                 None => {
-                    warn!(file = %file.display(), "no secrets of the agent platform can be read: they stay as they were")
+                    warn!(file = %file.display(), "no secrets of the agent platform can be read: they stay as they were");
                 }
             }
             known = now;

@@ -82,7 +82,7 @@ impl Lifecycle {
                 None | Some(Ok(_) | Err(Error::NoPlatform)) => return,
                 Some(Err(error @ Error::PlatformUnlisted)) => return info!(%error, "a webhook that is lost stays lost"),
                 Some(Err(error)) => {
-                    warn!(%error, "the agents of the platform are those of its webhooks, until it can be asked")
+                    warn!(%error, "the agents of the platform are those of its webhooks, until it can be asked");
                 }
             }
             // Half of it at least: a platform that is down is not asked at once again.
