@@ -94,7 +94,7 @@ fn scope_of(method: &Method, path: &str) -> Scope {
         ["api", "v1", "events"] => Scope::TasksRead,
         ["api", "v1", "keys" | "registration-secrets", ..] => Scope::KeysAdmin,
         ["api", "v1", "agents", ..] if reads => Scope::AgentsRead,
-        ["api", "v1", "agents", ..] => Scope::AgentsAdmin,
+        ["api", "v1", "agents" | "agentkit", ..] => Scope::AgentsAdmin,
         ["api", "v1", "tasks", _, "artifacts", ..] => Scope::ResultsRead,
         ["api", "v1", "tasks", _, "cancel"] => Scope::TasksCancel,
         // Whoever may submit may know what is taken.

@@ -124,9 +124,7 @@ impl Metrics {
             .value(&[], lifecycle.writes_under_way());
         page.counter("eap_writes_refused_total", "Calls refused because too many writes were under way.")
             .value(&[], self.writes_refused.get());
-        if lifecycle.config.agentkit.is_some() {
-            self.webhooks.tell(page);
-        }
+        self.webhooks.tell(page);
     }
 
     async fn tell_about_the_sweeper(&self, page: &mut Page, lifecycle: &Lifecycle, now: Timestamp) {

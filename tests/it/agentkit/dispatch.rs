@@ -321,7 +321,8 @@ async fn an_agent_whose_clock_is_ahead_once_is_heard_afterwards() {
     let task = submit(&server, json!({})).await;
     server.advance(10);
     assert_eq!(platform.received().len(), 0);
-    say(&server, 10, "IDLE", Value::Null).await.expect(202);
+    let now = json!({"agentId": "a1", "timestamp": "2027-01-15T09:00:05Z", "state": "IDLE"});
+    server.operator().post("/v1/opscore/agent/a1/state").json(&now).send().await.expect(202);
     platform.until(1).await;
     assert_eq!(server.operator().status(&task).await, "leased");
 }
