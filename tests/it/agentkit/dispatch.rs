@@ -150,7 +150,7 @@ async fn an_error_fails_the_attempt_and_the_task_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_refused_counts_as_an_attempt_and_one_without_answer_as_none() {
+async fn a_run_that_is_refused_counts_as_an_attempt_and_one_for_which_there_is_no_room_as_none() {
     for setup in setups() {
         let (server, platform) = world(setup, [Turn::status(404), Turn::status(503), taken()]).await;
         let task = submit(&server, json!({})).await;
