@@ -1,0 +1,220 @@
+//! How agents of a platform are, by their own word, and what that means for their tasks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use eap_core::{Agent, InFlight, Meaning, Quote, Said, Standing, Task, is_free, meaning};
+use eap_types::agentkit::{AgentStateView, StateReport, StateWord};
+use eap_types::{AgentId, FailureCode, JsonObject, RawJson, StepContext, TaskId, TaskResult};
+use tokio::sync::Notify;
+use tracing::debug;
+
+use super::super::{Lifecycle, Share};
+use crate::announce::lock;
+use crate::auth::Operator;
+use crate::directory::Entry;
+use crate::error::Error;
+use crate::store::{Change, StateRow};
+
+/// How many of an agent's newest reports are looked at, to tell what one means that names no task.
+const LOOKED_AT: usize = 50;
+
+/// The newest state of each agent of a platform, as the store has it.
+#[derive(Debug, Default)]
+pub(crate) struct States {
+    rows: Mutex<BTreeMap<AgentId, StateRow>>,
+    agents: Mutex<BTreeMap<AgentId, Arc<Listener>>>,
+}
+
+/// What one agent is listened to with.
+#[derive(Debug, Default)]
+pub(crate) struct Listener {
+    /// Who brings tasks to the agent waits here for it to say something.
+    pub(crate) news: Notify,
+    /// Its reports are understood one after the other: each sees what those before it said.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl States {
+    fn load(&self, rows: Vec<StateRow>) {
+        *lock(&self.rows) = rows.into_iter().map(|row| (row.agent.clone(), row)).collect();
+    }
+
+    /// Takes in what was written, unless what is known is newer.
+    fn put(&self, row: StateRow) {
+        let mut states = lock(&self.rows);
+        let is_newer = |known: &StateRow| (row.epoch, row.reported_at) >= (known.epoch, known.reported_at);
+        if states.get(&row.agent).is_none_or(is_newer) {
+            states.insert(row.agent.clone(), row);
+        }
+    }
+
+    /// What an agent last said under its registration.
+    fn of(&self, agent: &Agent) -> Option<StateRow> {
+        lock(&self.rows).get(&agent.id).filter(|row| row.epoch == agent.epoch).cloned()
+    }
+
+    /// Forgets agents that were purged.
+    pub(crate) fn forget(&self, agents: &[AgentId]) {
+        let (mut states, mut listeners) = (lock(&self.rows), lock(&self.agents));
+        for agent in agents {
+            states.remove(agent);
+            listeners.remove(agent);
+        }
+    }
+
+    pub(crate) fn listener(&self, agent: &AgentId) -> Arc<Listener> {
+        Arc::clone(lock(&self.agents).entry(agent.clone()).or_default())
+    }
+
+    /// Whether an agent of a platform may be given work, by its own word.
+    pub(crate) fn is_free(&self, agent: &Agent) -> bool {
+        self.of(agent).is_none_or(|row| is_free(StateWord::of(&row.state)))
+    }
+}
+
+impl Lifecycle {
+    pub(in crate::lifecycle) async fn load_states(&self) -> Result<(), Error> {
+        self.states.load(self.store.newest_states().await?);
+        Ok(())
+    }
+
+    /// Takes in how an agent of a platform says it is, and what that means for its tasks. Once this returns, both are kept.
+    pub(crate) async fn report_state(
+        self: &Arc<Self>,
+        operator: &Operator,
+        id: &AgentId,
+        report: StateReport,
+    ) -> Result<(), Error> {
+        let listener = self.states.listener(&self.platform_agent(operator, id)?.agent.id);
+        let _turn = listener.turn.lock().await;
+        let entry = self.platform_agent(operator, id)?;
+        let now = self.clock.now();
+        let row = StateRow {
+            agent: id.clone(),
+            epoch: entry.agent.epoch,
+            // A clock that is ahead once would make everything old that comes after it was set.
+            reported_at: report.timestamp.map_or(now, |said| said.min(now)),
+            received_at: now,
+            state: report.state.clone(),
+            details: report.details.clone(),
+        };
+        entry.hear(|vitals| vitals.last_seen = vitals.last_seen.max(now));
+        // The task first: who repeats a report whose answer was lost finds it done.
+        self.understand(&entry, &report, &row).await?;
+        let this = Arc::clone(self);
+        self.detached(Share::Running, async move {
+            this.commit(Change { states: vec![row.clone()], ..Change::default() }).await?;
+            this.states.put(row);
+            Ok(())
+        })
+        .await?;
+        listener.news.notify_one();
+        Ok(())
+    }
+
+    /// Does what a report means for a task that its agent holds.
+    async fn understand(self: &Arc<Self>, entry: &Entry, report: &StateReport, row: &StateRow) -> Result<(), Error> {
+        let agent = &entry.agent;
+        let leases = self.leases.of(&agent.id);
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let mut in_flight = Vec::with_capacity(leases.len());
+        for (id, lease) in &leases {
+            let Some(stored) = self.store.task(*id).await? else { continue };
+            let is_given = self.exchanges.is_sent(lease.lease_id) || stored.record.state.progress.is_some();
+            in_flight.push(InFlight { id: *id, step: step_of(&stored.record), is_given });
+        }
+        let said = Said { at: row.reported_at, word: report.word(), task: report.task_id() };
+        let before = match leases.as_slice() {
+            [(id, lease)] => self.said_since(agent, *id, lease.attempt).await?,
+            _ => Vec::new(),
+        };
+        let (task, result) = match meaning(&said, &in_flight, &before) {
+            Meaning::Nothing => return Ok(()),
+            Meaning::Works(task) => {
+                let held = leases.iter().find(|(id, _)| *id == task);
+                if let Some((_, lease)) = held
+                    && let Err(error) = self.note(agent, task, Quote::lease(lease.lease_id), &report.state).await
+                {
+                    debug!(task.id = %task, %error, "that an agent works could not be noted");
+                }
+                return Ok(());
+            }
+            Meaning::Completes(task) => (task, TaskResult::completed(task, JsonObject::default())),
+            Meaning::Fails(task) => (task, TaskResult::failed(task, FailureCode::Internal, why(report))),
+        };
+        let Some((_, lease)) = leases.into_iter().find(|(id, _)| *id == task) else { return Ok(()) };
+        let result = result.with_output_data(report.details.clone().unwrap_or_default());
+        match self.record(agent, task, result.with_lease(lease.lease_id, lease.attempt)).await {
+            Err(
+                error @ (Error::Store(_) | Error::Artifacts(_) | Error::Busy { .. } | Error::Broken | Error::Draining),
+            ) => Err(error),
+            Err(refused) => {
+                debug!(task.id = %task, agent.id = %agent.id, %refused, "a report of state came too late for its task");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// What an agent said since it was given a task.
+    async fn said_since(&self, agent: &Agent, task: TaskId, attempt: u32) -> Result<Vec<Said>, Error> {
+        let Some(stored) = self.store.task(task).await? else { return Ok(Vec::new()) };
+        let Some(since) = stored.record.attempt(attempt).map(|attempt| attempt.started_at) else {
+            return Ok(Vec::new());
+        };
+        let rows = self.store.states(&agent.id, LOOKED_AT).await?;
+        let rows = rows.into_iter().filter(|row| row.epoch == agent.epoch && row.received_at >= since);
+        Ok(rows.map(|row| Said { at: row.reported_at, word: StateWord::of(&row.state), task: None }).collect())
+    }
+
+    /// How an agent of a platform is.
+    pub(crate) fn state(&self, operator: &Operator, id: &AgentId) -> Result<AgentStateView, Error> {
+        let entry = self.platform_agent(operator, id)?;
+        Ok(match self.states.of(&entry.agent) {
+            Some(row) => AgentStateView::new(row.agent, row.state, row.details, row.reported_at),
+            None => AgentStateView::unknown(id.clone(), entry.agent.registered_at),
+        })
+    }
+
+    /// What it said, the newest first.
+    pub(crate) async fn state_history(
+        &self,
+        operator: &Operator,
+        id: &AgentId,
+        limit: usize,
+    ) -> Result<Vec<AgentStateView>, Error> {
+        self.platform_agent(operator, id)?;
+        let rows = self.store.states(id, limit).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| AgentStateView::new(row.agent, row.state, row.details, row.reported_at))
+            .collect())
+    }
+
+    fn platform_agent(&self, operator: &Operator, id: &AgentId) -> Result<Arc<Entry>, Error> {
+        let is_shown = |entry: &Arc<Entry>| {
+            entry.agent.platform.is_some()
+                && entry.agent.tenant == operator.tenant
+                && !matches!(entry.agent.standing, Standing::Deregistered { .. })
+        };
+        self.directory.get(id).filter(is_shown).ok_or(Error::UnknownAgent)
+    }
+}
+
+/// What the workflow of a task calls it.
+fn step_of(task: &Task) -> Option<String> {
+    task.spec.context.decode::<StepContext>().ok().map(|context| context.task_id.to_string())
+}
+
+/// Why a task failed, as far as the report says.
+fn why(report: &StateReport) -> String {
+    let details: BTreeMap<String, RawJson> =
+        report.details.as_ref().and_then(|details| details.decode().ok()).unwrap_or_default();
+    let said = ["error", "error_message", "message", "reason"];
+    let said = said.iter().find_map(|name| details.get(*name)?.decode::<String>().ok());
+    let said = said.unwrap_or_else(|| "the agent reported an error".to_owned());
+    said.chars().take(4_096).collect()
+}
