@@ -133,7 +133,12 @@ impl Pusher {
         }
         let now = self.shared.lifecycle.clock.now();
         self.probe_if_silent(entry, now);
-        if self.asking.is_none() && self.is_free(&entry.agent) && self.may_ask(&entry.agent, entry.silent_since(), now)
+        if self.is_offline(&entry.agent, entry.silent_since(), now) {
+            // What it asked for while it was heard would go where nobody is.
+            self.withdraw();
+        } else if self.asking.is_none()
+            && self.is_free(&entry.agent)
+            && self.may_ask(&entry.agent, entry.silent_since(), now)
         {
             self.ask(entry);
         }
@@ -145,12 +150,16 @@ impl Pusher {
         agent.platform.is_none() || lifecycle.reaches_platform() && lifecycle.states.is_free(agent)
     }
 
-    fn may_ask(&self, agent: &Agent, silent_since: Timestamp, now: Timestamp) -> bool {
+    fn is_offline(&self, agent: &Agent, silent_since: Timestamp, now: Timestamp) -> bool {
         let liveness = self.shared.lifecycle.config.timing.liveness();
+        agent.state(now.saturating_since(silent_since), &liveness) == AgentState::Offline
+    }
+
+    fn may_ask(&self, agent: &Agent, silent_since: Timestamp, now: Timestamp) -> bool {
         let is_open = agent.push.as_ref().is_some_and(|push| push.suspended.is_none());
         is_open
             && agent.takes_work()
-            && agent.state(now.saturating_since(silent_since), &liveness) != AgentState::Offline
+            && !self.is_offline(agent, silent_since, now)
             && self.health.admits(self.deliveries, now)
             && self.shared.places.available_permits() > 0
     }
