@@ -12,7 +12,7 @@ from rfc3339_validator import validate_rfc3339
 
 # What the type refuses and the schema language cannot say, or not plainly: (end of the place, change, why).
 EXCEPTIONS = [
-    (r"(/(agent_id|agentId|name|(preferred_)?agents/\d+)|/(workflow|workflowDefinition|task|nextTask)Id|/workflow_id"
+    (r"(/(agent_id|agentId|name|(preferred_)?agents/\d+|(added|changed|removed)/\d+)|/(workflow|workflowDefinition|task|nextTask)Id|/workflow_id"
      r"|(^|/workflowDefinition|/workflows/\d+)/id)", r'" " (first|last)', "white space at an end, which each language names otherwise"),
     (r"(_at|/timestamp)", r'".*|an? .*text', "a time is read in several forms, and no format says which"),
     (r"/(input|input_data)", "null", "there are two spellings, and one of them has to be there"),
