@@ -129,6 +129,7 @@ impl Decode for HasId {
 /// The details of an agent that left.
 #[derive(Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "GonePlatformAgent")]
 struct Gone {
     agent_id: AgentId,
 }
@@ -192,7 +193,7 @@ impl JsonSchema for AgentNotification {
                 "required": ["event_type", "agent_details"],
             })
         };
-        let (came, left) = (generator.subschema_for::<PlatformAgent>(), Gone::json_schema(generator));
+        let (came, left) = (generator.subschema_for::<PlatformAgent>(), generator.subschema_for::<Gone>());
         json_schema!({
             "description": "What a platform tells of an agent: the body of `POST /v1/opscore/internal/agent/notify`.",
             "oneOf": [
