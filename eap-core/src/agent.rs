@@ -214,6 +214,12 @@ impl Agent {
         self.standing == Standing::Active && self.orders.drain.is_none()
     }
 
+    /// Whether it is one of those that are there: it may drain, but it has not left, and no other took its place.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        matches!(self.standing, Standing::Active | Standing::Draining)
+    }
+
     /// Whether it finishes what it holds: by its own word, or because an operator asked for it.
     #[must_use]
     pub fn drains(&self) -> bool {

@@ -45,6 +45,10 @@ pub enum ErrorCode {
     ResultConflict,
     /// The task has reached a final state and does not leave it.
     TaskFinal,
+    /// The session is over, and is neither paused, resumed nor cancelled.
+    SessionFinal,
+    /// This version of the workflow is kept already, and reads otherwise.
+    WorkflowExists,
     /// The idempotency key was used with another body.
     IdempotencyConflict,
     /// The task did neither fail for good nor die, or its dead letter was discarded.
@@ -75,7 +79,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of the protocol.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::ValidationError,
         Self::MalformedJson,
         Self::UnsupportedVersion,
@@ -92,6 +96,8 @@ impl ErrorCode {
         Self::LeaseLost,
         Self::ResultConflict,
         Self::TaskFinal,
+        Self::SessionFinal,
+        Self::WorkflowExists,
         Self::IdempotencyConflict,
         Self::NotADeadLetter,
         Self::UploadOffset,
@@ -159,6 +165,8 @@ impl ErrorCode {
             Self::LeaseLost => ("LEASE_LOST", 409, "Lease lost"),
             Self::ResultConflict => ("RESULT_CONFLICT", 409, "Result conflict"),
             Self::TaskFinal => ("TASK_FINAL", 409, "Task is final"),
+            Self::SessionFinal => ("SESSION_FINAL", 409, "Session is final"),
+            Self::WorkflowExists => ("WORKFLOW_EXISTS", 409, "Workflow exists"),
             Self::IdempotencyConflict => ("IDEMPOTENCY_CONFLICT", 409, "Idempotency conflict"),
             Self::NotADeadLetter => ("NOT_A_DEAD_LETTER", 409, "Not a dead letter"),
             Self::UploadOffset => ("UPLOAD_OFFSET", 409, "Upload goes on elsewhere"),

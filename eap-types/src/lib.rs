@@ -184,7 +184,7 @@ pub use traceparent::Traceparent;
 pub use well_known::{KnownCall, WellKnown};
 pub use work::{LeaseReply, LeaseRequest, NextRequest, ReleaseRequest, Released};
 pub use workflow::{
-    RunWorkflow, SessionPage, SessionQuery, SessionState, SessionView, StepContext, StepId, StepState, StepView,
-    TriggerWorkflow, WorkflowChoice, WorkflowDefinition, WorkflowId, WorkflowPage, WorkflowStarted, WorkflowStep,
-    WorkflowSummary,
+    CancelSession, RunWorkflow, SessionPage, SessionQuery, SessionState, SessionView, StepContext, StepId, StepState,
+    StepView, TriggerWorkflow, WorkflowChoice, WorkflowDefinition, WorkflowId, WorkflowPage, WorkflowQuery,
+    WorkflowStarted, WorkflowStep, WorkflowSummary,
 };

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::{AgentId, ArtifactPath, CredentialId, TaskId, TaskType};
+use crate::{AgentId, ArtifactPath, CredentialId, SessionId, TaskId, TaskType, WorkflowId};
 
 /// Where the agents' side is mounted unless the host says otherwise.
 pub const AGENTS_BASE: &str = "/api/v1/agents/external";
@@ -80,6 +80,22 @@ pub const AGENT_RESUME: &str = "/api/v1/agents/{agent_id}/resume";
 pub const AGENT_INTERVAL: &str = "/api/v1/agents/{agent_id}/interval";
 /// `GET`: one agent with its liveness, load and leases.
 pub const AGENT_DETAIL: &str = "/api/v1/agents/{agent_id}";
+/// `POST` keeps a workflow, `GET` lists them.
+pub const WORKFLOWS: &str = "/api/v1/workflows";
+/// `GET`: one workflow as it was kept.
+pub const WORKFLOW: &str = "/api/v1/workflows/{workflow_id}";
+/// `POST`: starts a workflow.
+pub const WORKFLOW_RUNS: &str = "/api/v1/workflows/{workflow_id}/runs";
+/// `GET`: lists the sessions that run workflows.
+pub const SESSIONS: &str = "/api/v1/sessions";
+/// `GET`: one session, once it is over if the caller waits.
+pub const SESSION: &str = "/api/v1/sessions/{session_id}";
+/// `POST`: ends a session, and the task of the step that runs.
+pub const SESSION_CANCEL: &str = "/api/v1/sessions/{session_id}/cancel";
+/// `POST`: lets no further step of a session begin.
+pub const SESSION_PAUSE: &str = "/api/v1/sessions/{session_id}/pause";
+/// `POST`: lets a paused session go on.
+pub const SESSION_RESUME: &str = "/api/v1/sessions/{session_id}/resume";
 /// `POST` creates an operator key, `GET` lists them.
 pub const KEYS: &str = "/api/v1/keys";
 /// `DELETE`: revokes an operator key.
@@ -103,6 +119,12 @@ pub const WELL_KNOWN: &str = "/.well-known/eap";
 pub const AGENTKIT_NOTIFY: &str = "/v1/opscore/internal/agent/notify";
 /// `POST`: an agent of a platform says how it is doing, `GET`: what it said last.
 pub const AGENTKIT_STATE: &str = "/v1/opscore/agent/{agent_id}/state";
+/// `POST`: starts a workflow for an agent.
+pub const AGENTKIT_WORKFLOW: &str = "/v1/opscore/agent/{agent_id}/workflow";
+/// `GET`: lists the sessions, as Ops-Core would name them.
+pub const AGENTKIT_SESSIONS: &str = "/v1/opscore/session";
+/// `GET`: one session.
+pub const AGENTKIT_SESSION: &str = "/v1/opscore/session/{session_id}";
 /// Has the agents of the platform compared with those that are known (POST).
 pub const AGENTKIT_RECONCILE: &str = "/api/v1/agentkit/reconcile";
 /// What an agent of a platform said of itself (GET).
@@ -234,6 +256,42 @@ pub fn task_type(task_type: &TaskType) -> String {
     TASK_TYPE.replace("{task_type}", task_type.as_str())
 }
 
+/// Fills [`WORKFLOW`].
+#[must_use]
+pub fn workflow(workflow: &WorkflowId) -> String {
+    of_workflow(workflow, "")
+}
+
+/// Fills [`WORKFLOW_RUNS`].
+#[must_use]
+pub fn workflow_runs(workflow: &WorkflowId) -> String {
+    of_workflow(workflow, "/runs")
+}
+
+/// Fills [`SESSION`].
+#[must_use]
+pub fn session(session: &SessionId) -> String {
+    format!("{SESSIONS}/{session}")
+}
+
+/// Fills [`SESSION_CANCEL`].
+#[must_use]
+pub fn session_cancel(session: &SessionId) -> String {
+    format!("{SESSIONS}/{session}/cancel")
+}
+
+/// Fills [`SESSION_PAUSE`].
+#[must_use]
+pub fn session_pause(session: &SessionId) -> String {
+    format!("{SESSIONS}/{session}/pause")
+}
+
+/// Fills [`SESSION_RESUME`].
+#[must_use]
+pub fn session_resume(session: &SessionId) -> String {
+    format!("{SESSIONS}/{session}/resume")
+}
+
 /// Fills [`DEAD_LETTER_REQUEUE`].
 #[must_use]
 pub fn dead_letter_requeue(task: &TaskId) -> String {
@@ -300,6 +358,18 @@ pub fn agentkit_state(agent: &AgentId) -> String {
     format!("/v1/opscore/agent{}", of_agent(agent, "/state"))
 }
 
+/// Fills [`AGENTKIT_WORKFLOW`].
+#[must_use]
+pub fn agentkit_workflow(agent: &AgentId) -> String {
+    format!("/v1/opscore/agent{}", of_agent(agent, "/workflow"))
+}
+
+/// Fills [`AGENTKIT_SESSION`].
+#[must_use]
+pub fn agentkit_session(session: &SessionId) -> String {
+    format!("{AGENTKIT_SESSIONS}/{session}")
+}
+
 /// Fills [`PLATFORM_AGENT`].
 #[must_use]
 pub fn platform_agent(agent: &AgentId) -> String {
@@ -310,6 +380,13 @@ pub fn platform_agent(agent: &AgentId) -> String {
 #[must_use]
 pub fn platform_run(agent: &AgentId) -> String {
     format!("{PLATFORM_AGENTS}{}", of_agent(agent, "/run"))
+}
+
+fn of_workflow(workflow: &WorkflowId, rest: &str) -> String {
+    let mut path = WORKFLOWS.to_owned();
+    push_part(&mut path, workflow.as_str());
+    path.push_str(rest);
+    path
 }
 
 fn of_agent(agent: &AgentId, rest: &str) -> String {
@@ -367,6 +444,7 @@ mod tests {
             (TOKEN_ROTATE, token_rotate(&id)),
             (AGENTKIT_STATE, agentkit_state(&id)),
             (AGENTKIT_STATE_HISTORY, agentkit_state_history(&id)),
+            (AGENTKIT_WORKFLOW, agentkit_workflow(&id)),
             (PLATFORM_AGENT, platform_agent(&id)),
             (PLATFORM_RUN, platform_run(&id)),
         ];
@@ -380,6 +458,23 @@ mod tests {
         let id = CredentialId::from_bytes([7; 16]);
         assert_eq!(key(&id), KEY.replace("{key_id}", &id.to_string()));
         assert_eq!(registration_secret(&id), REGISTRATION_SECRET.replace("{secret_id}", &id.to_string()));
+    }
+
+    #[test]
+    fn workflows_and_sessions_have_ids_of_their_own_in_the_path() {
+        let id = SessionId::from_bytes([7; 16]);
+        for (template, path) in [
+            (SESSION, session(&id)),
+            (SESSION_CANCEL, session_cancel(&id)),
+            (SESSION_PAUSE, session_pause(&id)),
+            (SESSION_RESUME, session_resume(&id)),
+            (AGENTKIT_SESSION, agentkit_session(&id)),
+        ] {
+            assert_eq!(path, template.replace("{session_id}", &id.to_string()));
+        }
+        let id: WorkflowId = "a b?".parse().unwrap();
+        assert_eq!(workflow(&id), WORKFLOW.replace("{workflow_id}", "a%20b%3F"));
+        assert_eq!(workflow_runs(&id), WORKFLOW_RUNS.replace("{workflow_id}", "a%20b%3F"));
     }
 
     #[test]

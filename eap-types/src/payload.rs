@@ -75,6 +75,7 @@ payloads! {
     Query ArtifactQuery: "artifact.query";
     Request Assignment: "assignment.request", "adr001_assignment.request", "adr001_assignment.request.written";
     Request Callback: "callback.request";
+    Request CancelSession: "cancel_session.request";
     Request CancelTask: "cancel.request";
     Request CreateKey: "create_key.request";
     Request CreateRegistrationSecret: "create_registration_secret.request";
@@ -138,5 +139,7 @@ payloads! {
     Reply WellKnown: "well_known.reply";
     Request WorkflowDefinition: "workflow.request";
     Reply WorkflowPage: "workflow_page.reply";
+    Query WorkflowQuery: "workflow.query";
     Reply WorkflowStarted: "workflow_started.reply";
+    Reply WorkflowSummary: "workflow_kept.reply";
 }

@@ -40,6 +40,34 @@ fn read_skill(text: &str) -> Result<Cow<'_, str>, &'static str> {
     }
 }
 
+impl Capability {
+    /// The words of a platform as a capability: in lower case, with `_` for whatever else a capability has not, at most 64
+    /// characters of them. What is a capability as it stands stays as it is.
+    ///
+    /// ```
+    /// use eap_types::Capability;
+    ///
+    /// assert_eq!(Capability::of_words("Text Summarization")?.as_str(), "text_summarization");
+    /// assert_eq!(Capability::of_words("text.translate")?.as_str(), "text.translate");
+    /// assert!(Capability::of_words("…").is_err());
+    /// # Ok::<(), eap_types::IdError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If nothing is left of the words.
+    pub fn of_words(words: &str) -> Result<Self, IdError> {
+        words.parse().or_else(|_| folded(words).parse())
+    }
+}
+
+fn folded(words: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+    let mut folded: String = words.chars().map(|c| if fits(c) { c.to_ascii_lowercase() } else { '_' }).collect();
+    folded.truncate(64);
+    folded.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}
+
 impl From<TaskType> for Capability {
     fn from(task_type: TaskType) -> Self {
         Self(task_type.0)

@@ -4,10 +4,12 @@
 
 mod definition;
 mod id;
+mod orders;
 mod session;
 mod start;
 
 pub use self::definition::{WorkflowDefinition, WorkflowPage, WorkflowStep, WorkflowSummary};
 pub use self::id::{StepId, WorkflowId};
+pub use self::orders::{CancelSession, WorkflowQuery};
 pub use self::session::{SessionPage, SessionQuery, SessionState, SessionView, StepContext, StepState, StepView};
 pub use self::start::{RunWorkflow, TriggerWorkflow, WorkflowChoice, WorkflowStarted};

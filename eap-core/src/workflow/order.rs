@@ -24,7 +24,7 @@ const WORKFLOW_TASK: &str = "workflow_task";
 pub struct NextTask<'a> {
     /// The id of its task, fresh.
     pub id: TaskId,
-    /// How long one attempt of it may take.
+    /// How long one attempt of it may take where the step does not say.
     pub timeout: Duration,
     /// What the agent that the session was started for can do now; `None` if it is gone, or if there is none.
     pub offered: Option<&'a Capabilities>,
@@ -70,7 +70,7 @@ pub(super) fn task_for(
         preferred_agents: BTreeSet::new(),
         requirements: Vec::new(),
         priority: Priority::default(),
-        timeout: next.timeout,
+        timeout: step.timeout_seconds.map_or(next.timeout, Duration::from_secs),
         inactivity: None,
         max_attempts: attempts_for(step.max_retries),
         run_at: None,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{StepId, WorkflowId};
 use crate::checked::has_chars;
-use crate::limits::{DEFAULT_STEP_RETRIES, MAX_STEP_RETRIES, MAX_WORKFLOW_STEPS};
+use crate::limits::{DEFAULT_STEP_RETRIES, MAX_STEP_RETRIES, MAX_TASK_TIMEOUT, MAX_WORKFLOW_STEPS};
 use crate::macros::decode_via_fields;
 use crate::{Capability, Decode, Fields, JsonObject, Timestamp};
 
@@ -77,6 +77,10 @@ pub struct WorkflowStep {
     #[serde(default = "default_retries")]
     #[schemars(range(min = 0, max = 99))]
     pub max_retries: u32,
+    /// How long one attempt may take, in seconds, 1 to 604,800. Default: an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub timeout_seconds: Option<u64>,
 }
 
 impl WorkflowDefinition {
@@ -115,6 +119,7 @@ impl WorkflowStep {
             parameters: JsonObject::default(),
             next_task_id: None,
             max_retries: DEFAULT_STEP_RETRIES,
+            timeout_seconds: None,
         }
     }
 
@@ -145,6 +150,13 @@ impl WorkflowStep {
         self.max_retries = retries;
         self
     }
+
+    /// Sets how many seconds one attempt may take.
+    #[must_use]
+    pub fn with_timeout_seconds(mut self, seconds: u64) -> Self {
+        self.timeout_seconds = Some(seconds);
+        self
+    }
 }
 
 impl Decode for WorkflowDefinition {
@@ -169,12 +181,13 @@ impl Decode for WorkflowStep {
     fn decode(fields: &mut Fields<'_>) -> Option<Self> {
         let task_id = fields.required("taskId");
         let name = required_text(fields, "name", MAX_NAME_CHARS);
-        let agent_capability = fields.optional("agentCapability");
+        let agent_capability = platform_word(fields, "agentCapability");
         let parameters = fields.json_object("parameters").unwrap_or_default();
         let next_task_id = fields.optional("nextTaskId");
         let max_retries = fields
             .range("maxRetries", 0..=MAX_STEP_RETRIES.into(), Some(DEFAULT_STEP_RETRIES.into()))
             .and_then(|retries| u32::try_from(retries).ok());
+        let timeout_seconds = fields.range("timeoutSeconds", 1..=MAX_TASK_TIMEOUT.as_secs(), None);
         Some(Self {
             task_id: task_id?,
             name: name?,
@@ -182,6 +195,7 @@ impl Decode for WorkflowStep {
             parameters,
             next_task_id,
             max_retries: max_retries?,
+            timeout_seconds,
         })
     }
 }
@@ -196,6 +210,16 @@ fn required_text(fields: &mut Fields<'_>, name: &str, most: usize) -> Option<Str
     }
     fields.problem(name, "value_error", format!("must have 1 to {most} characters"));
     None
+}
+
+/// Reads a capability as platforms write them, in words of their own.
+fn platform_word(fields: &mut Fields<'_>, name: &str) -> Option<Capability> {
+    let text: String = fields.optional(name)?;
+    let capability = Capability::of_words(&text);
+    if let Err(why) = &capability {
+        fields.problem(name, "value_error", why.to_string());
+    }
+    capability.ok()
 }
 
 fn default_retries() -> u32 {
