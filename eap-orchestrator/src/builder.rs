@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use eap_types::WorkflowDefinition;
 use eap_types::webhook::SigningSecret;
 
 use crate::artifacts::{ArtifactStore, MemoryArtifacts, Shelf};
@@ -89,6 +90,13 @@ impl Builder {
     #[must_use]
     pub fn agentkit(mut self, agentkit: AgentKit) -> Self {
         self.config.agentkit = Some(agentkit);
+        self
+    }
+
+    /// Keeps a workflow from the start on.
+    #[must_use]
+    pub fn workflow(mut self, workflow: WorkflowDefinition) -> Self {
+        self.config.workflows.push(workflow);
         self
     }
 

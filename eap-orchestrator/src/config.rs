@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use eap_core::{BreakerPolicy, CallbackPolicy, LivenessPolicy, PushPolicy, TaskPolicy};
+use eap_core::{BreakerPolicy, CallbackPolicy, CheckedWorkflow, LivenessPolicy, PushPolicy, TaskPolicy};
 use eap_types::agentkit::{AgentKitSecret, TOLERANCE};
 use eap_types::webhook::SigningSecret;
-use eap_types::{NamePolicy, Secret, TenantId, Timestamp, limits};
+use eap_types::{NamePolicy, Secret, TenantId, Timestamp, WorkflowDefinition, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Origin;
@@ -56,6 +56,9 @@ pub struct Config {
     pub sealing_key: Option<Secret>,
     /// The face that an agent platform (AgentKit) talks to. Default: none, and its paths are not there.
     pub agentkit: Option<AgentKit>,
+    /// Workflows that are kept from the start on, of the default tenant. One that is kept already in this version, with the
+    /// same content, stays as it is; with another content the start fails.
+    pub workflows: Vec<WorkflowDefinition>,
     /// Which endpoints the server calls.
     pub endpoints: EndpointPolicy,
     /// How `serve` protects its connections.
@@ -516,6 +519,12 @@ impl Config {
                 (second..=second * 900).contains(&agentkit.tolerance),
                 "agentkit.tolerance is not between 1 s and 15 minutes",
             );
+        }
+        for (index, workflow) in self.workflows.iter().enumerate() {
+            for problem in CheckedWorkflow::check(workflow.clone(), None).err().into_iter().flatten() {
+                let told = problem.to_field(&format!("workflows[{index}]"));
+                expect(false, &format!("{}: {}", told.field, told.message));
+            }
         }
         let callbacks = &self.callbacks;
         expect(callbacks.secrets.len() <= 8, "callbacks.secrets has more than 8");

@@ -1,7 +1,7 @@
 //! Why a call was not done, by what its caller can do next.
 
-use eap_core::{Refusal, Stop, Task};
-use eap_types::{DecodeError, FieldProblem, Scope, TaskStatus};
+use eap_core::{Refusal, SessionRefusal, Stop, Task};
+use eap_types::{DecodeError, FieldProblem, Scope, SessionState, TaskStatus, WorkflowId};
 
 use crate::store::{BoxError, StoreError};
 
@@ -101,6 +101,28 @@ pub enum Error {
         /// Why, in a few words.
         reason: String,
     },
+    /// There is no such workflow, or no such version of it, or not for this caller.
+    #[error("there is no such workflow")]
+    UnknownWorkflow,
+    /// There is no such session, or not for this caller.
+    #[error("there is no such session")]
+    UnknownSession,
+    /// This version of the workflow is kept already, and reads otherwise: a changed workflow needs a version of its own.
+    #[error(
+        "version {version} of workflow {id} is kept already, and reads otherwise: give the changed one another version"
+    )]
+    WorkflowExists {
+        /// The workflow.
+        id: WorkflowId,
+        /// Its version.
+        version: String,
+    },
+    /// The session is over.
+    #[error("the session is already {status}")]
+    SessionFinal {
+        /// How it ended.
+        status: SessionState,
+    },
     /// The attempt no longer counts: drop it.
     #[error("the lease is lost: a newer attempt was claimed, or the server ended this one")]
     LeaseLost {
@@ -184,6 +206,15 @@ impl Error {
     }
 }
 
+impl From<SessionRefusal> for Error {
+    fn from(refusal: SessionRefusal) -> Self {
+        match refusal {
+            SessionRefusal::Final { status } => Self::SessionFinal { status },
+            _ => Self::Broken,
+        }
+    }
+}
+
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::Artifacts(error)
@@ -236,6 +267,12 @@ pub enum StartError {
     /// It was started before.
     #[error("the orchestrator is running already")]
     Running,
+    /// A workflow of the configuration cannot be kept.
+    #[error("config.workflows: {reason}")]
+    Workflows {
+        /// Why, in one sentence.
+        reason: String,
+    },
     /// It had to stop because its store failed.
     #[error("stopped because the store failed: {reason}")]
     StoreFailed {

@@ -74,6 +74,7 @@ mod sweeper;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
+mod workflows;
 
 pub use auth::Operator;
 pub use builder::Builder;
@@ -85,6 +86,6 @@ pub use config::{
 pub use error::{Error, StartError};
 pub use events::Events;
 pub use guard::{AddressRange, EndpointPolicy, EndpointProfile, RangeError};
-pub use lifecycle::ListTasks;
+pub use lifecycle::{ListSessions, ListTasks};
 pub use orchestrator::{Orchestrator, Running, ShutdownReport};
 pub use outbound::{CallLimits, Configured, OutboundCall, OutboundError};

@@ -21,7 +21,7 @@ use crate::announce::lock;
 use crate::auth::Operator;
 use crate::builder::Builder;
 use crate::config::Config;
-use crate::error::{Error, StartError};
+use crate::error::{Error, StartError, causes};
 use crate::events::{EventFilter, Events};
 use crate::lifecycle::{Lifecycle, ListTasks, page_limit};
 use crate::matchmaker::{Matching, Matchmaker};
@@ -169,9 +169,14 @@ impl Orchestrator {
             Error::Store(store) => StartError::Store(store),
             other => StartError::StoreFailed { reason: other.to_string() },
         })?;
+        lifecycle.keep_configured().await.map_err(|error| match error {
+            Error::Store(store) => StartError::Store(store),
+            other => StartError::Workflows { reason: causes(&other) },
+        })?;
         let Some(matching) = lock(&self.shared.idle).take() else { return Err(StartError::Running) };
         self.keep_running("matchmaker", matching.run(lifecycle.stop.clone()));
         self.keep_running("sweeper", crate::sweeper::run(Arc::clone(lifecycle), lifecycle.stop.clone()));
+        self.keep_running("workflows", Arc::clone(lifecycle).follow_taken_steps());
         self.begin_pushes();
         if lifecycle.config.agentkit.as_ref().is_some_and(|face| face.url.is_some()) && lifecycle.outbound.is_some() {
             self.keep_running("reconcile", Arc::clone(lifecycle).reconcile_at_start());

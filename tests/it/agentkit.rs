@@ -6,3 +6,4 @@ mod reconcile;
 mod states;
 mod webhooks;
 mod with_mock;
+mod workflows;

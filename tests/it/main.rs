@@ -57,4 +57,5 @@ mod task_schemas;
 mod tasks;
 mod traces;
 mod uploads;
+mod workflows;
 mod ws;

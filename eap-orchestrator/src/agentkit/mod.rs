@@ -6,15 +6,17 @@
 mod notify;
 mod secrets;
 mod state;
+mod workflow;
 
 use axum::extract::Request;
 use axum::response::Response;
-use eap_types::{AgentId, DecodeError, Scope};
+use eap_types::{AgentId, DecodeError, Scope, WorkflowId};
 use http::request::Parts;
 
 pub(crate) use self::notify::notify;
 pub(crate) use self::secrets::{Distrust, PlatformSecrets};
 pub(crate) use self::state::{history, report, show};
+pub(crate) use self::workflow::{session, sessions, trigger};
 use crate::auth::Operator;
 use crate::error::Error;
 use crate::http::{ApiError, be_ready, bearer_text, origin, same_tenant};
@@ -45,6 +47,10 @@ pub(crate) enum Refused {
     NoAgent { agent: String },
     #[error("No state found for agent {agent}")]
     NoState { agent: String },
+    #[error("Workflow definition {workflow} not found")]
+    NoWorkflow { workflow: WorkflowId },
+    #[error("Session {session} not found")]
+    NoSession { session: String },
     /// The body is wrong; this face has a list of its own for that.
     #[error(transparent)]
     Unreadable(DecodeError),
@@ -91,13 +97,18 @@ fn operator(
 
 /// The agent in the path, as it is written there where it is no id.
 async fn agent_in(parts: &mut Parts) -> Result<AgentId, String> {
-    use axum::extract::FromRequestParts as _;
-    let params = axum::extract::RawPathParams::from_request_parts(parts, &()).await;
-    let text = params
-        .ok()
-        .and_then(|params| params.iter().find(|(name, _)| *name == "agent_id").map(|(_, value)| value.to_owned()));
-    let text = text.unwrap_or_default();
+    let text = param(parts, "agent_id").await;
     text.parse().map_err(|_| text)
+}
+
+/// A part of the path, as it is written there.
+async fn param(parts: &mut Parts, wanted: &str) -> String {
+    use axum::extract::FromRequestParts as _;
+    let params = axum::extract::RawPathParams::from_request_parts(parts, &()).await.ok();
+    let find = |params: axum::extract::RawPathParams| {
+        params.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
+    };
+    params.and_then(find).unwrap_or_default()
 }
 
 /// Carries a call of this face out; its refusals get the body that it has for them.

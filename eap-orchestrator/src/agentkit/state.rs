@@ -15,7 +15,9 @@ use crate::orchestrator::Orchestrator;
 /// Takes in how an agent says it is.
 pub(crate) async fn report(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
     let (operator, mut parts, body) = operator(&orchestrator, request, Scope::AgentsReport)?;
-    let body = collect(&orchestrator, &parts.headers, body, limits::MAX_SMALL_BYTES).await?;
+    // What it says may be the result of its work.
+    let limit = orchestrator.config().capacity.result_bytes;
+    let body = collect(&orchestrator, &parts.headers, body, limit).await?;
     let report: StateReport = from_json(&body).map_err(Refused::Unreadable)?;
     let agent = agent_in(&mut parts).await;
     let id = agent.as_ref().ok().filter(|id| **id == report.agent_id).ok_or(Refused::OtherAgent)?;

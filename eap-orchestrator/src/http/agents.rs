@@ -16,8 +16,7 @@ use crate::orchestrator::Orchestrator;
 /// A page of agents.
 pub(super) async fn list(orchestrator: Orchestrator, call: OperatorCall) -> Result<Response, ApiError> {
     let mut query = Query::of(&call.parts.uri);
-    let cursor: Option<String> = query.get("cursor", "This is the next_cursor of an earlier page.");
-    let limit = query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok());
+    let (cursor, limit) = query.page();
     query.finish()?;
     json(StatusCode::OK, &orchestrator.agents(&call.operator, cursor.as_deref(), limit)?)
 }

@@ -6,8 +6,8 @@ use axum::extract::{FromRequestParts as _, RawPathParams, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use eap_types::{
-    AgentId, ArtifactPath, CredentialId, Decode, DecodeError, Fields, Scope, Secret, TaskId, TaskType, from_json,
-    header,
+    AgentId, ArtifactPath, CredentialId, Decode, DecodeError, Fields, Scope, Secret, SessionId, TaskId, TaskType,
+    WorkflowId, from_json, header,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -195,6 +195,16 @@ impl OperatorCall {
         PathIds::of(&mut self.parts).await.task_type.ok_or(ApiError::NoRoute)
     }
 
+    /// The workflow in the path; one that cannot be an id is as unknown as an absent one.
+    pub(crate) async fn workflow(&mut self) -> Result<WorkflowId, ApiError> {
+        PathIds::of(&mut self.parts).await.workflow.ok_or(ApiError::Core(Error::UnknownWorkflow))
+    }
+
+    /// The session in the path.
+    pub(crate) async fn session(&mut self) -> Result<SessionId, ApiError> {
+        PathIds::of(&mut self.parts).await.session.ok_or(ApiError::Core(Error::UnknownSession))
+    }
+
     /// The operator key or registration secret in the path; `None` for a malformed id.
     pub(crate) async fn credential(&mut self) -> Option<CredentialId> {
         PathIds::of(&mut self.parts).await.credential
@@ -209,6 +219,8 @@ pub(crate) struct PathIds {
     credential: Option<CredentialId>,
     task_type: Option<TaskType>,
     artifact: Option<ArtifactPath>,
+    workflow: Option<WorkflowId>,
+    session: Option<SessionId>,
 }
 
 impl PathIds {
@@ -223,6 +235,8 @@ impl PathIds {
                 "agent_id" => ids.agent = value.parse().ok(),
                 "path" => ids.artifact = value.parse().ok(),
                 "task_type" => ids.task_type = value.parse().ok(),
+                "workflow_id" => ids.workflow = value.parse().ok(),
+                "session_id" => ids.session = value.parse().ok(),
                 "key_id" | "secret_id" => ids.credential = value.parse().ok(),
                 "task_id" => ids.task = Some(value.parse().map_err(|_| ())),
                 _ => {}

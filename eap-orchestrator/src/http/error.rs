@@ -68,6 +68,8 @@ impl ApiError {
             Error::UnknownCredential
             | Error::UnknownArtifact
             | Error::NoUploads
+            | Error::UnknownWorkflow
+            | Error::UnknownSession
             | Error::NoPlatform
             | Error::PlatformUnlisted => Code::NotFound,
             Error::UnknownAgent => Code::AgentNotFound,
@@ -75,6 +77,8 @@ impl ApiError {
             Error::LeaseLost { .. } => Code::LeaseLost,
             Error::ResultConflict { .. } => Code::ResultConflict,
             Error::TaskFinal { .. } => Code::TaskFinal,
+            Error::SessionFinal { .. } => Code::SessionFinal,
+            Error::WorkflowExists { .. } => Code::WorkflowExists,
             Error::OutputFull { .. } | Error::UploadsFull { .. } => Code::PayloadTooLarge,
             Error::UploadOffset { .. } => Code::UploadOffset,
             Error::DigestMismatch { .. } | Error::UploadLength => Code::DigestMismatch,
@@ -144,7 +148,11 @@ pub(crate) fn response(refusal: &ApiError, request_id: &str) -> Response {
 pub(crate) fn detail(refusal: &Refused) -> Response {
     let status = match refusal {
         Refused::Api(refusal) => refusal.code().status(),
-        Refused::NotServed | Refused::NoAgent { .. } | Refused::NoState { .. } => 404,
+        Refused::NotServed
+        | Refused::NoAgent { .. }
+        | Refused::NoState { .. }
+        | Refused::NoWorkflow { .. }
+        | Refused::NoSession { .. } => 404,
         Refused::Distrusted(_) | Refused::NoKey | Refused::WrongKey => 401,
         Refused::UnknownEvent { .. } | Refused::MissingId { .. } | Refused::OtherAgent => 400,
         Refused::Unreadable(_) => 422,

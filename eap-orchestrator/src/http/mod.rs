@@ -23,6 +23,7 @@ mod service;
 mod tasks;
 mod uploads;
 mod work;
+mod workflows;
 
 use std::time::Instant;
 
@@ -33,14 +34,18 @@ use eap_types::{header, path};
 use http::HeaderMap;
 
 pub(crate) use self::call::{
-    PathIds, be_ready, bearer, bearer_text, collect, is_own_path, json, origin, same_tenant, token_text,
+    PathIds, be_ready, bearer, bearer_text, checked_header, collect, is_own_path, json, origin, same_tenant, token_text,
 };
 pub(crate) use self::error::{ApiError, bad_target, detail};
 pub(crate) use self::query::Query;
 use self::route::Caller;
 pub(crate) use self::service::well_known_router;
+use crate::agentkit::Refused;
 use crate::clock::draw;
 use crate::orchestrator::Orchestrator;
+
+/// What the face of an agent platform stands under; its refusals have a body of their own.
+const FACE: &str = "/v1/opscore";
 
 /// Every row of the table of calls but `/metrics`, served.
 pub(crate) fn router(orchestrator: Orchestrator) -> Router {
@@ -57,8 +62,10 @@ pub(crate) fn router(orchestrator: Orchestrator) -> Router {
     }
     // The fallbacks stand on the API's own subtree, so that the router merges into a host's beside its fallback.
     let rest = Router::new().fallback(no_route);
+    let rest_of_the_face = Router::new().fallback(no_route_of_the_face);
     api.nest(path::AGENTS_BASE, external)
         .nest("/api/v1", rest)
+        .nest(FACE, rest_of_the_face)
         .method_not_allowed_fallback(no_method)
         .with_state(orchestrator)
 }
@@ -109,13 +116,28 @@ pub(crate) async fn no_route(State(orchestrator): State<Orchestrator>, request: 
     astray(&orchestrator, &ApiError::NoRoute, &request)
 }
 
+async fn no_route_of_the_face(State(orchestrator): State<Orchestrator>) -> Response {
+    astray_on_the_face(&orchestrator, ApiError::NoRoute)
+}
+
 async fn no_method(State(orchestrator): State<Orchestrator>, request: Request) -> Response {
+    if request.uri().path().starts_with(FACE) {
+        return astray_on_the_face(&orchestrator, ApiError::Method);
+    }
     astray(&orchestrator, &ApiError::Method, &request)
 }
 
 fn astray(orchestrator: &Orchestrator, refusal: &ApiError, request: &Request) -> Response {
     let began = Instant::now();
     let response = error::response(refusal, &request_id(orchestrator, request.headers()));
+    orchestrator.lifecycle().metrics.http.went_astray(response.status(), began);
+    response
+}
+
+fn astray_on_the_face(orchestrator: &Orchestrator, refusal: ApiError) -> Response {
+    let began = Instant::now();
+    let is_served = orchestrator.config().agentkit.is_some();
+    let response = detail(&if is_served { Refused::Api(refusal) } else { Refused::NotServed });
     orchestrator.lifecycle().metrics.http.went_astray(response.status(), began);
     response
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
-use eap_types::FieldProblem;
+use eap_types::{FieldProblem, limits};
 use http::Uri;
 
 use crate::error::Error;
@@ -38,6 +38,13 @@ impl Query {
             self.problems.push(FieldProblem::new(format!("query.{name}"), "value_error", expected));
         }
         Some(number)
+    }
+
+    /// Which page of a list: where it goes on, and how much it holds.
+    pub(crate) fn page(&mut self) -> (Option<String>, Option<usize>) {
+        let cursor = self.get("cursor", "This is the next_cursor of an earlier page.");
+        let limit = self.number("limit", 1..=limits::MAX_PAGE as u64);
+        (cursor, limit.and_then(|limit| usize::try_from(limit).ok()))
     }
 
     /// All problems that were found.

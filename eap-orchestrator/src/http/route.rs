@@ -69,6 +69,8 @@ pub(crate) enum Tag {
     /// What agents call.
     AgentSide,
     Tasks,
+    /// Chains of tasks, and the sessions that run them.
+    Workflows,
     Agents,
     /// What an agent platform calls, in the shapes of Ops-Core.
     AgentKit,
@@ -80,13 +82,14 @@ pub(crate) enum Tag {
 
 impl Tag {
     /// Every chapter, in order.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::AgentSide, Self::Tasks, Self::Agents, Self::AgentKit, Self::Keys, Self::Service];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::AgentSide, Self::Tasks, Self::Workflows, Self::Agents, Self::AgentKit, Self::Keys, Self::Service];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::AgentSide => "agent side",
             Self::Tasks => "tasks",
+            Self::Workflows => "workflows",
             Self::Agents => "agents",
             Self::AgentKit => "agentkit",
             Self::Keys => "keys",
@@ -98,6 +101,7 @@ impl Tag {
         match self {
             Self::AgentSide => "What agents call: join, live, get work, report, leave.",
             Self::Tasks => "What operators and hosts do with tasks.",
+            Self::Workflows => "Chains of tasks, and the sessions that run them.",
             Self::Agents => "What operators see of agents.",
             Self::AgentKit => "What an agent platform calls, in the shapes of Ops-Core and AgentKit.",
             Self::Keys => "Operator keys and registration secrets.",

@@ -5,20 +5,21 @@ use eap_types::agentkit::{
     StateReport,
 };
 use eap_types::{
-    AgentDetail, AgentPage, ArtifactQuery, Assignment, CancelTask, CreateKey, CreateRegistrationSecret, CreatedKey,
-    CreatedRegistrationSecret, Deregister, Deregistered, DrainAgent, ErrorCode, EventQuery, Health, Heartbeat,
-    HeartbeatReply, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply, ProgressReport,
-    Readiness, Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch,
-    ResultsReply, RotatedToken, RotationAsked, Scope, SetInterval, StoredArtifact, SubmitBatch, SubmitBatchReply,
-    SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskTypeView, TaskView, WaitQuery,
-    WellKnown, header, path,
+    AgentDetail, AgentPage, ArtifactQuery, Assignment, CancelSession, CancelTask, CreateKey, CreateRegistrationSecret,
+    CreatedKey, CreatedRegistrationSecret, Deregister, Deregistered, DrainAgent, ErrorCode, EventQuery, Health,
+    Heartbeat, HeartbeatReply, KeyPage, LeaseReply, LeaseRequest, NextRequest, PageQuery, ProgressReply,
+    ProgressReport, Readiness, Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released,
+    ResultAccepted, ResultBatch, ResultsReply, RotatedToken, RotationAsked, RunWorkflow, Scope, SessionPage,
+    SessionQuery, SessionView, SetInterval, StoredArtifact, SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation,
+    TaskHistory, TaskPage, TaskQuery, TaskResult, TaskTypeView, TaskView, TriggerWorkflow, WaitQuery, WellKnown,
+    WorkflowDefinition, WorkflowPage, WorkflowQuery, WorkflowStarted, WorkflowSummary, header, path,
 };
 use http::{Method, StatusCode};
 
 use super::route::{Caller, RequestHeader, Route, Tag, describe};
 use super::{
     agents, artifacts, dead_letters, events, health, heartbeat, keys, metrics, register, reports, service, tasks,
-    uploads, work,
+    uploads, work, workflows,
 };
 use crate::agentkit;
 use crate::metrics::CONTENT_TYPE;
@@ -26,10 +27,19 @@ use crate::socket;
 
 /// Every call of this version.
 pub(crate) fn routes() -> Vec<Route> {
-    [agent_side(), of_tasks(), of_letters_and_events(), of_agents(), of_agentkit(), of_keys(), of_the_service()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        agent_side(),
+        of_tasks(),
+        of_letters_and_events(),
+        of_workflows(),
+        of_agents(),
+        of_agentkit(),
+        of_keys(),
+        of_the_service(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn agent_side() -> Vec<Route> {
@@ -207,6 +217,60 @@ fn of_letters_and_events() -> Vec<Route> {
     ]
 }
 
+fn of_workflows() -> Vec<Route> {
+    let of_a_session = [ErrorCode::NotFound, ErrorCode::SessionFinal];
+    vec![
+        describe(
+            "keep_workflow",
+            Tag::Workflows,
+            "Keeps a version of a workflow, for ever; the same again is no error.",
+        )
+        .operator(Method::POST, path::WORKFLOWS, Scope::TasksSubmit, workflows::keep)
+        .takes::<WorkflowDefinition>()
+        .gives::<WorkflowSummary>(StatusCode::CREATED)
+        .gives::<WorkflowSummary>(StatusCode::OK)
+        .refuses(&[ErrorCode::WorkflowExists]),
+        describe("list_workflows", Tag::Workflows, "A page of workflows, those that were kept last first.")
+            .operator(Method::GET, path::WORKFLOWS, Scope::TasksRead, workflows::list)
+            .asks::<PageQuery>()
+            .gives::<WorkflowPage>(StatusCode::OK),
+        describe("get_workflow", Tag::Workflows, "One workflow with its steps, in the version that was kept last.")
+            .operator(Method::GET, path::WORKFLOW, Scope::TasksRead, workflows::get)
+            .asks::<WorkflowQuery>()
+            .gives::<WorkflowDefinition>(StatusCode::OK)
+            .refuses(&[ErrorCode::NotFound]),
+        describe("run_workflow", Tag::Workflows, "Starts a workflow; once it answers, the session is kept.")
+            .operator(Method::POST, path::WORKFLOW_RUNS, Scope::TasksSubmit, workflows::run)
+            .hears(RequestHeader::IdempotencyKey)
+            .hears(RequestHeader::Traceparent)
+            .may_take::<RunWorkflow>()
+            .gives::<WorkflowStarted>(StatusCode::ACCEPTED)
+            .refuses(&[ErrorCode::NotFound, ErrorCode::AgentNotFound, ErrorCode::IdempotencyConflict]),
+        describe("list_sessions", Tag::Workflows, "A page of sessions, newest first, without results and steps.")
+            .operator(Method::GET, path::SESSIONS, Scope::TasksRead, workflows::sessions)
+            .asks::<SessionQuery>()
+            .gives::<SessionPage>(StatusCode::OK),
+        describe("get_session", Tag::Workflows, "One session as it stands, or once it is over if the caller waits.")
+            .operator(Method::GET, path::SESSION, Scope::TasksRead, workflows::session)
+            .asks::<WaitQuery>()
+            .gives::<SessionView>(StatusCode::OK)
+            .refuses(&[ErrorCode::NotFound]),
+        describe("pause_session", Tag::Workflows, "No further step begins; the one that runs goes on to its end.")
+            .operator(Method::POST, path::SESSION_PAUSE, Scope::TasksSubmit, workflows::pause)
+            .gives::<SessionView>(StatusCode::OK)
+            .refuses(&of_a_session),
+        describe("resume_session", Tag::Workflows, "A paused session goes on where it was.")
+            .operator(Method::POST, path::SESSION_RESUME, Scope::TasksSubmit, workflows::resume)
+            .gives::<SessionView>(StatusCode::OK)
+            .refuses(&of_a_session),
+        describe("cancel_session", Tag::Workflows, "Ends a session, and the task of the step that runs.")
+            .operator(Method::POST, path::SESSION_CANCEL, Scope::TasksCancel, workflows::cancel)
+            .may_take::<CancelSession>()
+            .gives::<SessionView>(StatusCode::OK)
+            .refuses(&of_a_session),
+    ]
+}
+
 fn of_agents() -> Vec<Route> {
     vec![
         describe("list_agents", Tag::Agents, "A page of agents, newest first.")
@@ -240,7 +304,7 @@ fn of_agents() -> Vec<Route> {
 
 /// The face of an agent platform, which has its own kind of refusal.
 fn of_agentkit() -> Vec<Route> {
-    use agentkit::{history, notify, report, show};
+    use agentkit::{history, notify, report, session, sessions, show, trigger};
     vec![
         describe("agentkit_notify", Tag::AgentKit, "An agent platform says that an agent came or went.")
             .agentkit(Method::POST, path::AGENTKIT_NOTIFY, Caller::Platform, notify)
@@ -261,6 +325,22 @@ fn of_agentkit() -> Vec<Route> {
             .agentkit(Method::GET, path::AGENTKIT_STATE_HISTORY, Caller::Reporter(Scope::AgentsRead), history)
             .asks::<StateHistoryQuery>()
             .gives::<AgentStateHistory>(StatusCode::OK)
+            .refuses_in_detail(&[401, 403, 404, 422, 503]),
+        describe("agentkit_trigger_workflow", Tag::AgentKit, "Starts a workflow for an agent.")
+            .agentkit(Method::POST, path::AGENTKIT_WORKFLOW, Caller::Reporter(Scope::TasksSubmit), trigger)
+            .hears(RequestHeader::IdempotencyKey)
+            .hears(RequestHeader::Traceparent)
+            .takes::<TriggerWorkflow>()
+            .gives::<WorkflowStarted>(StatusCode::ACCEPTED)
+            .refuses_in_detail(&[400, 401, 403, 404, 409, 413, 415, 422, 503]),
+        describe("agentkit_get_session", Tag::AgentKit, "How far a workflow is.")
+            .agentkit(Method::GET, path::AGENTKIT_SESSION, Caller::Reporter(Scope::TasksRead), session)
+            .gives::<SessionView>(StatusCode::OK)
+            .refuses_in_detail(&[401, 403, 404, 503]),
+        describe("agentkit_list_sessions", Tag::AgentKit, "A page of workflows that were started, newest first.")
+            .agentkit(Method::GET, path::AGENTKIT_SESSIONS, Caller::Reporter(Scope::TasksRead), sessions)
+            .asks::<SessionQuery>()
+            .gives::<SessionPage>(StatusCode::OK)
             .refuses_in_detail(&[401, 403, 404, 422, 503]),
         describe(
             "reconcile_agentkit",

@@ -101,6 +101,9 @@ fn scope_of(method: &Method, path: &str) -> Scope {
         ["api", "v1", "task-types", _] => Scope::TasksSubmit,
         ["api", "v1", "tasks" | "dead-letters", ..] if reads => Scope::TasksRead,
         ["api", "v1", "tasks" | "dead-letters", ..] => Scope::TasksSubmit,
+        ["api", "v1", "sessions", _, "cancel"] => Scope::TasksCancel,
+        ["api", "v1", "workflows" | "sessions", ..] if reads => Scope::TasksRead,
+        ["api", "v1", "workflows" | "sessions", ..] => Scope::TasksSubmit,
         _ => panic!("which scope does {method} {path} need?"),
     }
 }

@@ -70,12 +70,13 @@ pub(super) async fn get(orchestrator: Orchestrator, mut call: OperatorCall) -> R
 impl ListTasks {
     /// What a query string says of it.
     pub(super) fn read(query: &mut Query) -> Self {
+        let (cursor, limit) = query.page();
         Self {
             status: query.get("status", "This is queued, leased, completed, failed, cancelled or dead."),
             agent_id: query.get("agent_id", "This is an agent's id."),
             task_type: query.get("task_type", "This is a task type."),
-            cursor: query.get("cursor", "This is the next_cursor of an earlier page."),
-            limit: query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok()),
+            cursor,
+            limit,
         }
     }
 }

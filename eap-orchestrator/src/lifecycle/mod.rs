@@ -24,6 +24,7 @@ mod submit;
 mod sweep;
 mod views;
 mod work;
+mod workflow;
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,11 +42,15 @@ pub(crate) use platform::{Noticed, Notified};
 pub(crate) use pushes::has_agreed;
 pub(crate) use registration::{Registering, Welcome};
 pub use submit::ListTasks;
+use submit::cursor;
 pub(crate) use submit::{invalid, page_limit};
 pub(crate) use views::event_view;
+pub use workflow::ListSessions;
+pub(crate) use workflow::Start;
 
 use self::exchanges::Exchanges;
 use self::platform::States;
+use self::workflow::TakenSteps;
 use crate::agentkit::PlatformSecrets;
 use crate::announce::Announcements;
 use crate::artifacts::Shelf;
@@ -93,6 +98,8 @@ pub(crate) struct Lifecycle {
     pub(crate) announcements: Announcements,
     /// How agents of a platform are.
     pub(crate) states: States,
+    /// Steps of workflows that agents have taken.
+    taken_steps: TakenSteps,
     pub(crate) metrics: Metrics,
     /// Writes under way, so that stopping can wait for them.
     pub(crate) under_way: TaskTracker,
@@ -165,6 +172,7 @@ impl Lifecycle {
             metrics,
             exchanges: Exchanges::default(),
             states: States::default(),
+            taken_steps: TakenSteps::default(),
             under_way: TaskTracker::new(),
             guard,
             artifacts,
@@ -234,7 +242,8 @@ impl Lifecycle {
                     self.check_uploads(&task, result).await?;
                 }
                 let ended = Conclusion::of(&task, &changed.state);
-                let (task, change) = written(&task, revision, *changed, now, reported);
+                let (task, mut change) = written(&task, revision, *changed, now, reported);
+                let next = self.carry_on(&task, reported, &mut change).await?;
                 let has_callback = !change.callbacks.is_empty();
                 self.commit(change).await?;
                 if has_callback {
@@ -242,6 +251,9 @@ impl Lifecycle {
                 }
                 debug!(task.id = %task.id(), event = name, status = %task.status(), "task changed");
                 self.tell(&task, ended.as_ref(), now);
+                if let Some(next) = next {
+                    self.announce(&next);
+                }
                 Ok(Applied { task, duplicate: false })
             }
             Ok(Step::Duplicate) => Ok(Applied { task, duplicate: true }),

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use tracing::{Instrument as _, debug, debug_span, field};
 
 use super::views::millis;
+use super::workflow::is_step;
 use super::{Applied, Lifecycle, MAX_CONFLICTS, Share, written};
 use crate::error::Error;
 use crate::metrics::Reported;
@@ -114,18 +115,20 @@ impl Lifecycle {
         recorded
     }
 
-    /// What those of `results` that change their tasks come to, the first of each task.
+    /// What those of `results` that change their tasks come to, the first of each task. Steps of workflows are not among them:
+    /// with each, its session goes on.
     async fn decide_together(&self, agent: &Agent, results: &[TaskResult]) -> Together {
         let mut together = Together::default();
         for (index, result) in results.iter().enumerate() {
             if !together.tasks.contains_key(&result.task_id)
                 && let Ok(Some(Stored { record, revision, now })) = self.store.task(result.task_id).await
+                && !is_step(&record)
                 && let Ok(Step::Changed(changed)) = record.apply(self.report(agent, result), now, &self.config.tasks)
                 && self.check_uploads(&record, result).await.is_ok()
             {
                 let ended = Conclusion::of(&record, &changed.state);
                 let (task, change) = written(&record, revision, *changed, now, Some(result));
-                together.add(change);
+                together.change.add(change);
                 together.tasks.insert(task.id(), (index, task, ended, now));
             }
         }
@@ -235,13 +238,4 @@ struct Together {
     change: Change,
     /// Where the result stands, the task as it will be, the attempt that ends, and when.
     tasks: HashMap<TaskId, (usize, Task, Option<Conclusion>, Timestamp)>,
-}
-
-impl Together {
-    fn add(&mut self, Change { tasks, results, callbacks, events, .. }: Change) {
-        self.change.tasks.extend(tasks);
-        self.change.results.extend(results);
-        self.change.callbacks.extend(callbacks);
-        self.change.events.extend(events);
-    }
 }

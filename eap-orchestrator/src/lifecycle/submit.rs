@@ -205,18 +205,13 @@ impl Lifecycle {
         dead_letters: bool,
     ) -> Result<TaskPage, Error> {
         let limit = page_limit(list.limit)?;
-        let before = match list.cursor.as_deref().map(str::parse) {
-            None => None,
-            Some(Ok(number)) => Some(Insertion(number)),
-            Some(Err(_)) => return Err(invalid("query.cursor", "This is no cursor of an earlier page.")),
-        };
         let filter = TaskFilter {
             tenant: operator.tenant,
             status: list.status,
             agent: list.agent_id,
             task_type: list.task_type,
             dead_letters,
-            before,
+            before: cursor(list.cursor.as_deref())?,
             // One more than shown tells whether there is a next page.
             limit: limit + 1,
         };
@@ -273,6 +268,13 @@ pub(crate) fn page_limit(given: Option<usize>) -> Result<usize, Error> {
     } else {
         Err(invalid("query.limit", "The limit is a number from 1 to 500."))
     }
+}
+
+/// Where a page goes on.
+pub(super) fn cursor(given: Option<&str>) -> Result<Option<Insertion>, Error> {
+    let number = given.map(str::parse).transpose();
+    let number = number.map_err(|_| invalid("query.cursor", "This is no cursor of an earlier page."))?;
+    Ok(number.map(Insertion))
 }
 
 /// One problem, as an error.

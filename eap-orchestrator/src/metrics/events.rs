@@ -8,7 +8,7 @@ use super::Counter;
 use crate::store::{EventKind, NewEvent};
 
 /// The kinds that are no task's; those that are have their places behind them.
-const OTHERS: [EventKind; 19] = [
+const OTHERS: [EventKind; 25] = [
     EventKind::AgentRegistered,
     EventKind::AgentDraining,
     EventKind::AgentResumed,
@@ -28,6 +28,12 @@ const OTHERS: [EventKind; 19] = [
     EventKind::AgentDrainAsked,
     EventKind::AgentResumeAsked,
     EventKind::AgentIntervalAsked,
+    EventKind::WorkflowStarted,
+    EventKind::WorkflowRunning,
+    EventKind::WorkflowPaused,
+    EventKind::WorkflowCompleted,
+    EventKind::WorkflowFailed,
+    EventKind::WorkflowCancelled,
 ];
 
 const KINDS: usize = OTHERS.len() + NoteKind::ALL.len();
@@ -104,6 +110,12 @@ const fn place(kind: EventKind) -> usize {
         EventKind::AgentDrainAsked => 16,
         EventKind::AgentResumeAsked => 17,
         EventKind::AgentIntervalAsked => 18,
+        EventKind::WorkflowStarted => 19,
+        EventKind::WorkflowRunning => 20,
+        EventKind::WorkflowPaused => 21,
+        EventKind::WorkflowCompleted => 22,
+        EventKind::WorkflowFailed => 23,
+        EventKind::WorkflowCancelled => 24,
         EventKind::Task(kind) => OTHERS.len() + kind as usize,
     }
 }

@@ -133,13 +133,10 @@ impl Pusher {
         }
         let now = self.shared.lifecycle.clock.now();
         self.probe_if_silent(entry, now);
-        if self.is_offline(&entry.agent, entry.silent_since(), now) {
-            // What it asked for while it was heard would go where nobody is.
+        if self.is_offline(&entry.agent, entry.silent_since(), now) || !self.is_free(&entry.agent) {
+            // What was asked for before would go where nobody is, or where something else is done.
             self.withdraw();
-        } else if self.asking.is_none()
-            && self.is_free(&entry.agent)
-            && self.may_ask(&entry.agent, entry.silent_since(), now)
-        {
+        } else if self.asking.is_none() && self.may_ask(&entry.agent, entry.silent_since(), now) {
             self.ask(entry);
         }
     }

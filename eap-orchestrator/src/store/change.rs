@@ -40,6 +40,17 @@ pub struct Change {
     pub events: Vec<NewEvent>,
 }
 
+impl Change {
+    /// Writes along what another change does to tasks; what it does to anything else is not for this.
+    pub(crate) fn add(&mut self, of_a_task: Self) {
+        let Self { tasks, results, callbacks, events, .. } = of_a_task;
+        self.tasks.extend(tasks);
+        self.results.extend(results);
+        self.callbacks.extend(callbacks);
+        self.events.extend(events);
+    }
+}
+
 /// A task to write.
 #[derive(Clone, Debug)]
 pub enum TaskWrite {
@@ -303,6 +314,18 @@ pub enum EventKind {
     CallbackFailed,
     /// The receiver of a task's callback did not take it, and will not be called again.
     CallbackGivenUp,
+    /// A workflow was started.
+    WorkflowStarted,
+    /// An agent began with a workflow, or a paused one goes on.
+    WorkflowRunning,
+    /// No further step of a workflow begins until it is resumed.
+    WorkflowPaused,
+    /// Every step of a workflow is done.
+    WorkflowCompleted,
+    /// A step of a workflow failed for good, and nothing more of it is done.
+    WorkflowFailed,
+    /// A workflow was stopped on request.
+    WorkflowCancelled,
 }
 
 impl EventKind {
@@ -330,6 +353,12 @@ impl EventKind {
             Self::CallbackDelivered => "callback.delivered",
             Self::CallbackFailed => "callback.failed",
             Self::CallbackGivenUp => "callback.given_up",
+            Self::WorkflowStarted => "workflow.started",
+            Self::WorkflowRunning => "workflow.running",
+            Self::WorkflowPaused => "workflow.paused",
+            Self::WorkflowCompleted => "workflow.completed",
+            Self::WorkflowFailed => "workflow.failed",
+            Self::WorkflowCancelled => "workflow.cancelled",
         }
     }
 }

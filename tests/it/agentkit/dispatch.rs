@@ -359,3 +359,20 @@ async fn tasks_of_an_agent_that_is_gone_are_given_back_at_the_start() {
     let server = reaching(Setup::sqlite_at(&file), platform.url()).start().await;
     assert_eq!(server.operator().status(&task).await, "queued");
 }
+
+/// What an agent says when it is done is its result, which may be long; the state is kept without it then.
+#[tokio::test]
+async fn long_details_are_the_result_and_not_kept_twice() {
+    for setup in setups() {
+        let (server, platform) = world(setup, [taken()]).await;
+        let task = submit(&server, json!({})).await;
+        platform.until(1).await;
+        let details = json!({"task_id": task, "text": "x".repeat(200_000)});
+        say(&server, 1, "BUSY", Value::Null).await.expect(202);
+        say(&server, 2, "IDLE", details.clone()).await.expect(202);
+        assert_eq!(server.operator().task(&task).await["result"]["output_data"], details);
+        let state = server.operator().get("/v1/opscore/agent/a1/state").send().await.expect(200);
+        assert_eq!((&state["state"], &state["details"]), (&json!("IDLE"), &Value::Null));
+        server.stop().await;
+    }
+}

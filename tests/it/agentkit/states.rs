@@ -180,3 +180,25 @@ async fn another_tenant_neither_sees_nor_reports_a_state() {
     assert_eq!(detail(post, 404), "Agent a1 not found");
     assert_eq!(shown(&server, "a1").await["state"], "UNKNOWN");
 }
+
+/// Whatever is asked under the face is refused in its own form.
+#[tokio::test]
+async fn what_is_not_there_under_the_face_is_refused_in_its_form() {
+    for setup in setups() {
+        let server = setup.start().await;
+        for (method, place, status) in [
+            (http::Method::DELETE, "/v1/opscore/agent/a1/state", 405),
+            (http::Method::GET, "/v1/opscore/internal/agent/notify", 405),
+            (http::Method::GET, "/v1/opscore/agent/a1/foo", 404),
+            (http::Method::GET, "/v1/opscore/session/", 404),
+        ] {
+            let answer = server.api.call(method, place).send().await;
+            assert_eq!(answer.header("content-type"), Some("application/json"), "{place}");
+            assert!(answer.expect(status)["detail"].is_string(), "{place}");
+        }
+        server.stop().await;
+    }
+    let without = Setup::memory().start().await;
+    let answer = without.api.call(http::Method::DELETE, "/v1/opscore/agent/a1/state").send().await;
+    assert_eq!(answer.expect(404), json!({"detail": "Not Found"}));
+}

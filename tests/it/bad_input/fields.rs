@@ -68,7 +68,15 @@ pub(super) fn wrong(route: &str) -> Vec<Wrong> {
         "deregister" | "remove" => vec![("reason", "reason", texts(4096, &[])), ("graceful", "graceful", flags())],
         "submit" => submit(),
         "interval" => vec![("heartbeat_interval_seconds", "heartbeat_interval_seconds", whole(1, 3600))],
-        "cancel" | "drain" => vec![("reason", "reason", texts(4096, &[]))],
+        "keep workflow" => vec![
+            ("id", "id", texts(128, &["", ".", "a/b", " padded"])),
+            ("name", "name", texts(256, &[""])),
+            ("description", "description", texts(4096, &[])),
+            ("version", "version", texts(64, &[""])),
+            ("tasks", "tasks", vec![json!([]), json!({}), json!("x"), json!(1)]),
+        ],
+        "run" => vec![("initial_payload", "initial_payload", objects())],
+        "cancel" | "cancel session" | "drain" => vec![("reason", "reason", texts(4096, &[]))],
         other => panic!("{other} takes no body"),
     }
 }

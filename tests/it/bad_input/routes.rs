@@ -91,6 +91,15 @@ impl Route {
             route("resume", Caller::Operator, Method::POST, path::AGENT_RESUME, 0, true),
             route("interval", Caller::Operator, Method::PUT, path::AGENT_INTERVAL, small, false),
             route("agent", Caller::Operator, Method::GET, path::AGENT_DETAIL, 0, true),
+            route("keep workflow", Caller::Operator, Method::POST, path::WORKFLOWS, limits::MAX_WORKFLOW_BYTES, false),
+            route("workflows", Caller::Operator, Method::GET, path::WORKFLOWS, 0, true),
+            route("workflow", Caller::Operator, Method::GET, path::WORKFLOW, 0, true),
+            route("run", Caller::Operator, Method::POST, path::WORKFLOW_RUNS, limits::MAX_SUBMIT_BYTES, true),
+            route("sessions", Caller::Operator, Method::GET, path::SESSIONS, 0, true),
+            route("session", Caller::Operator, Method::GET, path::SESSION, 0, true),
+            route("pause", Caller::Operator, Method::POST, path::SESSION_PAUSE, 0, true),
+            route("resume session", Caller::Operator, Method::POST, path::SESSION_RESUME, 0, true),
+            route("cancel session", Caller::Operator, Method::POST, path::SESSION_CANCEL, small, true),
             route("reconcile", Caller::Operator, Method::POST, path::AGENTKIT_RECONCILE, 0, true),
         ]
     }
@@ -133,6 +142,7 @@ impl Route {
             "batch" => json!({"tasks": [{"task_type": "work", "input": "input"}]}),
             "submit" => json!({"task_type": "work", "input": "input"}),
             "interval" => json!({"heartbeat_interval_seconds": 30}),
+            "keep workflow" => workflow("wf-2"),
             _ => json!({}),
         }
     }
@@ -140,7 +150,8 @@ impl Route {
     /// A body with something wrong in it.
     pub(super) fn wrong_body(&self) -> Value {
         match self.name {
-            "release" | "deregister" | "remove" | "cancel" | "drain" => json!({"reason": 5}),
+            "release" | "deregister" | "remove" | "cancel" | "drain" | "cancel session" => json!({"reason": 5}),
+            "run" => json!({"initial_payload": 5}),
             "next" => json!({"wait_seconds": "soon"}),
             _ => json!({}),
         }
@@ -159,6 +170,7 @@ impl Route {
     pub(super) fn call_with(&self, world: &World, ids: &Ids, secret: Option<&str>) -> Call {
         let base = if self.caller == Caller::Operator { "" } else { path::AGENTS_BASE };
         let path = format!("{base}{}", self.path).replace("{task_id}", &ids.task);
+        let path = path.replace("{workflow_id}", "wf-1").replace("{session_id}", &world.session);
         let path = ["{agent_id}", "{key_id}", "{secret_id}"].iter().fold(path, |path, id| path.replace(id, &ids.agent));
         let call = world.server.api.call(self.method.clone(), &path);
         match secret {
@@ -193,6 +205,11 @@ impl Route {
     }
 }
 
+fn workflow(id: &str) -> Value {
+    let step = json!({"taskId": "t1", "name": "first", "agentCapability": "work"});
+    json!({"id": id, "name": "A chain", "version": "1.0", "tasks": [step]})
+}
+
 /// A server with something of everything in it, whose time stands.
 #[derive(Debug)]
 pub(super) struct World {
@@ -203,6 +220,8 @@ pub(super) struct World {
     pub(super) task: String,
     /// Held by `other`.
     pub(super) foreign: String,
+    /// Of the workflow `wf-1`.
+    session: String,
     before: Vec<Value>,
 }
 
@@ -220,7 +239,10 @@ impl World {
         let foreign = operator.submit(json!({})).await;
         other.take().await;
         operator.submit(json!({})).await;
-        let mut world = Self { server, agent, other, task, foreign, before: Vec::new() };
+        operator.post(path::WORKFLOWS).json(&workflow("wf-1")).send().await.expect(201);
+        let started = operator.post("/api/v1/workflows/wf-1/runs").send().await.expect(202);
+        let session = started["sessionId"].as_str().expect("it has an id").to_owned();
+        let mut world = Self { server, agent, other, task, foreign, session, before: Vec::new() };
         world.before = world.snapshot().await;
         world
     }
@@ -238,7 +260,8 @@ impl World {
             all.push(operator.task(&id_of(task)).await);
             all.push(operator.history(&id_of(task)).await);
         }
-        for path in [path::KEYS, path::REGISTRATION_SECRETS] {
+        let session = format!("{}/{}", path::SESSIONS, self.session);
+        for path in [path::KEYS, path::REGISTRATION_SECRETS, path::WORKFLOWS, path::SESSIONS, &session] {
             all.push(operator.get(path).send().await.expect(200));
         }
         for agent in operator.agents().await {

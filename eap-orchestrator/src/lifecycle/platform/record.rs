@@ -46,13 +46,12 @@ pub(super) fn tombstone(id: &AgentId, sent_at: Timestamp, now: Timestamp) -> Age
     }
 }
 
-/// The words of a platform as capabilities: in lower case, with `_` for whatever else a capability has not. One of which
-/// nothing is left is a problem.
+/// The words of a platform as capabilities; one of which nothing is left is a problem.
 pub(super) fn capabilities(words: &[String]) -> Result<Capabilities, Error> {
     let mut problems = Vec::new();
     let mut offered = BTreeSet::new();
     for (place, word) in words.iter().enumerate() {
-        match word.parse().or_else(|_| folded(word).parse::<Capability>()) {
+        match Capability::of_words(word) {
             Ok(capability) => {
                 offered.insert(capability);
             }
@@ -66,13 +65,6 @@ pub(super) fn capabilities(words: &[String]) -> Result<Capabilities, Error> {
         return Err(Error::Invalid { problems });
     }
     Ok(if offered.is_empty() { nameless() } else { Capabilities::new(offered).unwrap_or_else(|_| nameless()) })
-}
-
-fn folded(word: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
-    let mut folded: String = word.chars().map(|c| if fits(c) { c.to_ascii_lowercase() } else { '_' }).collect();
-    folded.truncate(64);
-    folded.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 fn nameless() -> Capabilities {

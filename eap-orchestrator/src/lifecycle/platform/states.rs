@@ -16,6 +16,8 @@ use crate::directory::Entry;
 use crate::error::Error;
 use crate::store::{Change, StateRow};
 
+/// Longer details, in bytes, are not kept beside the state: those of a task's result are kept with that.
+const KEPT_DETAILS: usize = 64 * 1024;
 /// How many of an agent's newest reports are looked at, to tell what one means that names no task.
 const LOOKED_AT: usize = 50;
 
@@ -97,7 +99,7 @@ impl Lifecycle {
             reported_at: report.timestamp.map_or(now, |said| said.min(now)),
             received_at: now,
             state: report.state.clone(),
-            details: report.details.clone(),
+            details: report.details.clone().filter(|details| details.as_str().len() <= KEPT_DETAILS),
         };
         entry.hear(|vitals| vitals.last_seen = vitals.last_seen.max(now));
         // The task first: who repeats a report whose answer was lost finds it done.

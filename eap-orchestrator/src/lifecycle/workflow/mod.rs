@@ -1,0 +1,14 @@
+//! Workflows: kept, started, and carried on from step to step.
+//!
+//! What a session does next is decided by the core; here it is read, decided and written together with the task that the
+//! decision is about.
+
+mod definitions;
+mod onward;
+mod sessions;
+mod start;
+
+pub(crate) use self::onward::TakenSteps;
+pub(super) use self::onward::is_step;
+pub use self::sessions::ListSessions;
+pub(crate) use self::start::Start;

@@ -1,0 +1,7 @@
+//! Workflows and their sessions (docs/protocol.md, section 6), over agents of our own.
+
+mod definitions;
+mod directing;
+mod flow;
+mod running;
+mod starting;
