@@ -18,6 +18,7 @@ mod serve;
 mod server;
 mod stop;
 mod task;
+mod workflow;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,9 @@ enum Command {
     /// Submit tasks, follow them, cancel them.
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Keep workflows, run them, and follow the sessions that do.
+    #[command(subcommand)]
+    Workflow(workflow::WorkflowCommand),
     Explain(explain::ExplainArgs),
     Events(events::EventsArgs),
     /// Look at tasks that failed for good or died, do them again, or let them be.
@@ -91,6 +95,10 @@ async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Task(command) => {
             logging::start(logging::LogFormat::Text, "warn")?;
             task::run(command).await
+        }
+        Command::Workflow(command) => {
+            logging::start(logging::LogFormat::Text, "warn")?;
+            workflow::run(command).await
         }
         Command::Explain(args) => {
             logging::start(logging::LogFormat::Text, "warn")?;

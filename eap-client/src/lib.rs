@@ -17,6 +17,7 @@ mod sse;
 mod upload;
 mod watch;
 mod wire;
+mod workflows;
 
 pub use agent::{AgentClient, AgentSession, Credentials};
 pub use artifact::ArtifactStream;

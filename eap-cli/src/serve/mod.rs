@@ -71,6 +71,10 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     agentkit: AgentKitArgs,
 
+    /// Folder with workflows that are kept from the start on, each a .json file as `eap schema WorkflowDefinition` has it.
+    #[arg(long, value_name = "FOLDER")]
+    workflows: Option<PathBuf>,
+
     /// PEM file with the certificate chain: serve HTTPS.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -182,7 +186,7 @@ async fn resolve(listen: &str) -> Result<SocketAddr, Failure> {
 
 fn failed(error: &StartError) -> Failure {
     match error {
-        StartError::Exposed { .. } | StartError::Tls(_) => Failure::usage(chain(error)),
+        StartError::Exposed { .. } | StartError::Tls(_) | StartError::Workflows { .. } => Failure::usage(chain(error)),
         _ => Failure::new(Exit::Failed, format!("{}; nothing acknowledged is lost: start again", chain(error))),
     }
 }

@@ -33,6 +33,9 @@ pub(super) fn config_for(args: &ServeArgs, address: SocketAddr) -> Result<Config
         config.sealing_key = Some(key);
     }
     args.agentkit.add_to(&mut config.agentkit)?;
+    if let Some(folder) = &args.workflows {
+        config.workflows.extend(crate::workflow::definitions_in(folder)?);
+    }
     if let Some(tls) = chosen_tls(args) {
         config.tls = tls;
     }

@@ -1,0 +1,123 @@
+//! `eap workflow add`, `list` and `show`: what can be run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use eap_types::{DecodeError, PageQuery, WorkflowDefinition, WorkflowId, WorkflowPage, from_json};
+
+use super::show;
+use crate::exit::{Exit, Failure};
+use crate::output::{print, print_json};
+use crate::paging::Paging;
+use crate::server::ServerArgs;
+
+/// Keep workflows, each from a JSON file.
+///
+/// A version is kept once and for ever: the same again changes nothing, and a changed workflow needs a version of its own.
+#[derive(Args, Debug)]
+pub(crate) struct AddArgs {
+    /// Files as `eap schema WorkflowDefinition` has them.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// List workflows, those that were kept last first.
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    paging: Paging,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the answer as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Print a workflow as it was kept: a JSON document that `eap workflow add` reads.
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    /// The workflow.
+    workflow_id: WorkflowId,
+
+    /// Its version [default: the one that was kept last].
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Keeps workflows.
+pub(super) async fn add(args: AddArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let read: Result<Vec<_>, _> = args.files.iter().map(|file| definition_in(file)).collect();
+    for workflow in read? {
+        let kept = args.server.repeat(|| client.keep_workflow(&workflow)).await?;
+        print(&format!("{} {}\n", kept.id, kept.version))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Lists workflows.
+pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let mut query = PageQuery::default();
+    query.limit = args.paging.limit();
+    query.cursor = args.paging.cursor;
+    let mut page = WorkflowPage::default();
+    loop {
+        let next = client.workflows(&query).await.map_err(|error| args.server.failed(&error))?;
+        page.workflows.extend(next.workflows);
+        page.next_cursor = next.next_cursor;
+        query.cursor.clone_from(&page.next_cursor);
+        if !args.paging.all || query.cursor.is_none() {
+            break;
+        }
+    }
+    if args.json { print_json(&page) } else { print(&show::workflows(&page)) }?;
+    Ok(Exit::Done)
+}
+
+/// Prints a workflow.
+pub(super) async fn show(args: ShowArgs) -> Result<Exit, Failure> {
+    let client = args.server.client()?;
+    let workflow = client.workflow(&args.workflow_id, args.version.as_deref()).await;
+    print_json(&workflow.map_err(|error| args.server.failed(&error))?)?;
+    Ok(Exit::Done)
+}
+
+/// The workflow that a file holds.
+pub(super) fn definition_in(file: &Path) -> Result<WorkflowDefinition, Failure> {
+    let name = file.display();
+    let text =
+        fs::read(file).map_err(|error| Failure::usage(format!("cannot read the workflow in {name}: {error}")))?;
+    from_json(&text).map_err(|error| {
+        let told = match error {
+            DecodeError::Invalid { problems } => {
+                let told = problems.iter().map(|problem| {
+                    let field = problem.field.strip_prefix("body.").unwrap_or(&problem.field);
+                    format!("{field} {}", problem.message)
+                });
+                told.collect::<Vec<_>>().join("; ")
+            }
+            other => other.to_string(),
+        };
+        Failure::usage(format!("{name} holds no workflow: {told}"))
+    })
+}
+
+/// The workflows in the `.json` files of a folder, in the order of their names.
+pub(crate) fn definitions_in(folder: &Path) -> Result<Vec<WorkflowDefinition>, Failure> {
+    let unreadable = |error| Failure::usage(format!("cannot read the folder {}: {error}", folder.display()));
+    let entries: Result<Vec<_>, _> = fs::read_dir(folder).map_err(unreadable)?.collect();
+    let mut files: Vec<PathBuf> = entries.map_err(unreadable)?.into_iter().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+    files.sort();
+    files.iter().map(|file| definition_in(file)).collect()
+}
