@@ -85,9 +85,9 @@ def scene(play, *arguments):
         expect(f"{play.__module__} to its end", "no exception", traceback.format_exc())
 
 
-def all_held():
+def all_held(of):
     """Whether there is nothing to complain about, told in one line."""
     with _lock:
         wrong = f", {_failed} did not" if _failed else ""
-        print(f"agentkit: {_held} expectations held{wrong}", flush=True)
+        print(f"{of}: {_held} expectations held{wrong}", flush=True)
         return not _failed

@@ -49,7 +49,7 @@ def main():
     finally:
         for server in servers:
             server.end()
-    held = all_held()
+    held = all_held("agentkit")
     if not held:
         print("the server's last words:", *servers[-1].log[-20:], sep="\n", file=sys.stderr)
     sys.exit(0 if held else 1)
