@@ -54,7 +54,8 @@ def expect(asked, expected, got):
     with _lock:
         _held, _failed = _held + holds, _failed + (not holds)
         if not holds:
-            print(f"NOT AS EXPECTED: {asked}\n  expected {expected!r}\n  got      {got!r}", file=sys.stderr, flush=True)
+            told = f"NOT AS EXPECTED: {asked}", f"expected {expected!r}", f"got      {got!r}"
+            print("\n  ".join(part[:2000] for part in told), file=sys.stderr, flush=True)
     return holds
 
 

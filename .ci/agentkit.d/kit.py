@@ -152,9 +152,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-        self.wfile.flush()
+        try:
+            self.end_headers()
+            self.wfile.write(text)
+            self.wfile.flush()
+        except ConnectionError:
+            # The server that asked was killed.
+            self.close_connection = True
 
     def log_message(self, *_):
         pass

@@ -7,6 +7,7 @@ import restart
 import states
 import webhooks
 import work
+import workflows
 from expect import all_held, expect, scene
 from kit import Platform
 from opscore import OpsCore
@@ -33,10 +34,14 @@ def main():
         platform.notices(server.url, OpsCore(server.url, made.body["key"]))
         return opscore, server
 
+    def start_again():
+        servers[-1].end(signal.SIGKILL)
+        at[:] = start()
+        return at
+
     def kill_and_start():
         forgotten = restart.before(platform, *at)
-        at[:] = start()
-        restart.after(platform, *at, forgotten)
+        restart.after(platform, *start_again(), forgotten)
 
     try:
         at = list(start())
@@ -44,6 +49,7 @@ def main():
         scene(states.play, platform, *at)
         scene(work.play, platform, *at)
         scene(kill_and_start)
+        scene(workflows.play, platform, *at, start_again)
         expect("calls of the server that AgentKit does not serve", [], platform.wrong_calls)
         expect("exit code of the server after SIGTERM", 0, servers[-1].end())
     finally:
