@@ -13,6 +13,8 @@ use crate::{Capability, Decode, Fields, JsonObject, Timestamp};
 const MAX_NAME_CHARS: usize = 256;
 /// Characters of what a workflow says of itself.
 const MAX_DESCRIPTION_CHARS: usize = 4096;
+/// Characters of what a platform calls a capability.
+const MAX_PLATFORM_WORD_CHARS: usize = 128;
 /// Characters of a workflow's version.
 const MAX_VERSION_CHARS: usize = 64;
 
@@ -63,8 +65,10 @@ pub struct WorkflowStep {
     /// Name shown to people and told to the agent, 1 to 256 characters.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
-    /// What its agent must be able to do; absent: the agent that the workflow was started for does it.
+    /// What its agent must be able to do, 1 to 128 characters, which are read as [`Capability::of_words`] does; absent: the
+    /// agent that the workflow was started for does it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", length(min = 1, max = 128))]
     pub agent_capability: Option<Capability>,
     /// What the agent is given; every step after the first gets the result of the one before as the member `previous`
     /// beside it. Default `{}`.
@@ -215,6 +219,10 @@ fn required_text(fields: &mut Fields<'_>, name: &str, most: usize) -> Option<Str
 /// Reads a capability as platforms write them, in words of their own.
 fn platform_word(fields: &mut Fields<'_>, name: &str) -> Option<Capability> {
     let text: String = fields.optional(name)?;
+    if !has_chars(&text, 1, MAX_PLATFORM_WORD_CHARS) {
+        fields.problem(name, "value_error", format!("must have 1 to {MAX_PLATFORM_WORD_CHARS} characters"));
+        return None;
+    }
     let capability = Capability::of_words(&text);
     if let Err(why) = &capability {
         fields.problem(name, "value_error", why.to_string());
