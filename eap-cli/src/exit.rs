@@ -154,7 +154,7 @@ fn advice(code: Option<ErrorCode>) -> &'static str {
         Some(ErrorCode::PayloadTooLarge) => {
             "; send less, or raise capacity.submit_bytes in the --config of `eap serve`"
         }
-        Some(ErrorCode::NotFound) => "; check the name, and --url or EAP_URL",
+        Some(ErrorCode::NotFound) => "; check --url or EAP_URL, and the name",
         Some(ErrorCode::WorkflowExists) => "; `eap workflow show` prints the one that is kept",
         Some(ErrorCode::IdempotencyConflict) => "; use another --idempotency-key for another task",
         Some(ErrorCode::RateLimited | ErrorCode::Unavailable | ErrorCode::Draining) => "; try again later",

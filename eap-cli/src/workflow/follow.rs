@@ -6,7 +6,7 @@ use clap::Args;
 use eap_client::OperatorClient;
 use eap_types::limits::MAX_WAIT;
 use eap_types::{SessionId, SessionState, SessionView};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use crate::exit::{Exit, Failure};
 use crate::output::tell;
@@ -41,45 +41,60 @@ impl Wait {
         self.wait.is_some()
     }
 
-    /// Follows a session until it is over or the wait is, by its length or by a signal, and gives it as it then is.
+    /// Follows a session until it is over or the wait is, by its length or by a signal, and gives it as it was last seen;
+    /// `None` if no server answered meanwhile.
     pub(super) async fn follow(
         &self,
         client: &OperatorClient,
         server: &ServerArgs,
         id: SessionId,
-    ) -> Result<SessionView, Failure> {
+    ) -> Result<Option<SessionView>, Failure> {
         let stop = stop::on_signals(|| {})?;
         let started = Instant::now();
-        let (mut failures, mut answered) = (0, started);
-        let mut session = server.repeat(|| client.session(id, None)).await?;
-        while finished(&session).is_none() && !stop.is_cancelled() {
-            let left =
-                self.wait.flatten().map(|seconds| Duration::from_secs(seconds).saturating_sub(started.elapsed()));
-            if left.is_some_and(|left| left.is_zero()) {
+        let deadline = self.wait.flatten().map(|seconds| started + Duration::from_secs(seconds));
+        let (mut seen, mut failures, mut answered) = (None, 0, started);
+        while seen.as_ref().and_then(finished).is_none() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if seen.is_some() && left.is_some_and(|left| left.is_zero()) {
                 break;
             }
-            // Whole seconds, the last of which may be cut short.
+            // Whole seconds, the last of which may be cut short by the deadline below; the first look waits for nothing.
             let step = Duration::from_secs(left.unwrap_or(MAX_WAIT).min(MAX_WAIT).as_secs().max(1));
-            let asked = stop.run_until_cancelled(tokio::time::timeout(
-                left.unwrap_or(Duration::from_secs(u64::MAX / 4)),
-                client.session(id, Some(step)),
-            ));
-            match asked.await {
-                None | Some(Err(_)) => break,
-                Some(Ok(Ok(view))) => (session, failures, answered) = (view, 0, Instant::now()),
-                Some(Ok(Err(error))) if may_pass(&error) && answered.elapsed() < LONGEST_OUTAGE => {
+            let answer = tokio::select! {
+                answer = client.session(id, seen.is_some().then_some(step)) => answer,
+                () = until(deadline), if seen.is_some() || failures > 0 => break,
+                () = stop.cancelled() => break,
+            };
+            match answer {
+                Ok(view) => (seen, failures, answered) = (Some(view), 0, Instant::now()),
+                Err(error) if may_pass(&error) && answered.elapsed() < LONGEST_OUTAGE => {
                     failures += 1;
-                    let pause = pause(failures, &error).min(left.unwrap_or(Duration::MAX));
-                    stop.run_until_cancelled(sleep(pause)).await;
+                    let next = Instant::now() + pause(failures, &error);
+                    tokio::select! {
+                        () = sleep_until(next) => {}
+                        () = until(deadline) => break,
+                        () = stop.cancelled() => break,
+                    }
                 }
-                Some(Ok(Err(error))) => {
+                Err(error) if may_pass(&error) => {
                     return Err(server.failed(&error).and(&format!("`eap workflow get {id} --wait` goes on")));
                 }
+                Err(error) => return Err(server.failed(&error)),
             }
         }
-        if finished(&session).is_none() {
-            tell(&format!("eap: the wait is over and the session is not; `eap workflow get {id} --wait` goes on\n"));
+        if seen.as_ref().and_then(finished).is_none() {
+            let outage = if failures == 0 { "" } else { " as far as is known: the server does not answer now" };
+            tell(&format!(
+                "eap: the wait is over and the session is not{outage}; `eap workflow get {id} --wait` goes on\n"
+            ));
         }
-        Ok(session)
+        Ok(seen)
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }

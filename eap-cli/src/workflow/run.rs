@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json, tell};
 use crate::server::{ServerArgs, new_id};
 
-/// Run a workflow, in the version that was kept last.
+/// Run a workflow, in the version that was kept last unless another is named.
 ///
 /// Prints the id of the session that runs it; with --wait, the session once it is over. An answer that was lost is asked for
 /// again: the workflow runs once, however often the call is made.
@@ -25,9 +25,13 @@ pub(crate) struct RunArgs {
     /// The workflow, as `eap workflow list` shows it.
     workflow_id: Option<WorkflowId>,
 
-    /// File with the workflow: it is kept first, as by `eap workflow add`, and is then the version kept last.
+    /// File with the workflow: it is kept first, as by `eap workflow add`, and run in its version.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+
+    /// Its version [default: the one that was kept last].
+    #[arg(long, value_name = "VERSION", conflicts_with = "file")]
+    version: Option<String>,
 
     /// What the first step is given in place of its parameters: a JSON object.
     #[arg(long, value_name = "JSON", value_parser = |text: &str| JsonObject::parse(text))]
@@ -59,17 +63,19 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         None => new_id().parse().map_err(|error| Failure::usage(format!("no idempotency key: {error}")))?,
     };
     let client = args.server.client()?;
-    let id = match (&args.workflow_id, &args.file) {
-        (Some(id), _) => id.clone(),
+    let (id, version) = match (args.workflow_id, &args.file) {
+        (Some(id), _) => (id, args.version),
         (None, Some(file)) => {
             let workflow = definition_in(file)?;
-            args.server.repeat(|| client.keep_workflow(&workflow)).await?.id
+            let kept = args.server.repeat(|| client.keep_workflow(&workflow)).await?;
+            (kept.id, Some(kept.version))
         }
         (None, None) => return Err(Failure::usage("nothing says what to run: name a workflow, or use --file")),
     };
     let mut run = RunWorkflow::new();
     run.initial_payload = args.payload;
     run.agent_id = args.agent;
+    run.version = version;
     let started = args.server.repeat(|| client.run_workflow(&id, &run, Some(&key))).await?;
     if !args.wait.is_wanted() {
         if args.json { print_json(&started) } else { print(&format!("{}\n", started.session_id)) }?;
@@ -77,6 +83,11 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     }
     tell(&format!("eap: session {}\n", started.session_id));
     let session = args.wait.follow(&client, &args.server, started.session_id).await?;
-    if args.json { print_json(&session) } else { print(&show::session(&session)) }?;
-    Ok(finished(&session).unwrap_or(Exit::WaitOver))
+    Ok(match session {
+        None => Exit::WaitOver,
+        Some(session) => {
+            if args.json { print_json(&session) } else { print(&show::session(&session)) }?;
+            finished(&session).unwrap_or(Exit::WaitOver)
+        }
+    })
 }

@@ -129,8 +129,9 @@ pub(super) async fn get(args: GetArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
     let session = match args.wait.is_wanted() {
         true => args.wait.follow(&client, &args.server, args.session_id).await?,
-        false => args.server.repeat(|| client.session(args.session_id, None)).await?,
+        false => Some(args.server.repeat(|| client.session(args.session_id, None)).await?),
     };
+    let Some(session) = session else { return Ok(Exit::WaitOver) };
     if args.json { print_json(&session) } else { print(&show::session(&session)) }?;
     let unfinished = if args.wait.is_wanted() { Exit::WaitOver } else { Exit::Done };
     Ok(finished(&session).unwrap_or(unfinished))

@@ -76,6 +76,9 @@ pub(super) fn session(session: &SessionView) -> String {
 }
 
 fn note(step: &StepView) -> String {
+    if step.no_capable_agent {
+        return "no agent that takes work can do it".to_owned();
+    }
     let result = step.result.as_ref().map(RawJson::as_str);
     beginning(step.error.as_deref().or(result).unwrap_or_default(), 60)
 }
