@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eap_core::{RoutingKey, Task, TaskSpec};
-use eap_types::{AgentId, TaskId};
+use eap_types::{AgentId, SessionId, TaskId};
 use tokio::sync::{Notify, watch};
 
 use crate::error::Error;
@@ -22,7 +22,7 @@ pub(crate) struct Announcements {
     supplied: Notify,
     callback_due: Notify,
     pushed: Notify,
-    readers: Mutex<HashMap<TaskId, Readers>>,
+    readers: Mutex<HashMap<Awaited, Readers>>,
     takers: Mutex<Option<Arc<dyn Takers>>>,
 }
 
@@ -41,7 +41,14 @@ pub(crate) trait Taker: fmt::Debug + Send {
     fn take(self: Box<Self>, claimed: Result<Vec<Claimed>, Error>);
 }
 
-/// Who waits for the end of one task.
+/// Whose end is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Awaited {
+    Task(TaskId),
+    Session(SessionId),
+}
+
+/// Who waits for the end of one of them.
 #[derive(Debug, Default)]
 struct Readers {
     count: usize,
@@ -128,9 +135,14 @@ impl Announcements {
             lock(&self.supply).ready.entry(task.spec.routing.clone()).or_default().add(&task.spec);
             self.supplied.notify_one();
         }
-        if task.status().is_final()
-            && let Some(readers) = lock(&self.readers).remove(&task.id())
-        {
+        if task.status().is_final() {
+            self.ended(Awaited::Task(task.id()));
+        }
+    }
+
+    /// A task or a session is over.
+    pub(crate) fn ended(&self, what: Awaited) {
+        if let Some(readers) = lock(&self.readers).remove(&what) {
             readers.end.notify_waiters();
         }
     }
@@ -187,18 +199,23 @@ impl Announcements {
 
     /// Is told when this task becomes final. Ask before reading the task, or the end may be missed.
     pub(crate) fn reader(&self, task: TaskId) -> Reader<'_> {
+        self.reader_of(Awaited::Task(task))
+    }
+
+    /// The same, for a session too.
+    pub(crate) fn reader_of(&self, what: Awaited) -> Reader<'_> {
         let mut readers = lock(&self.readers);
-        let readers = readers.entry(task).or_default();
+        let readers = readers.entry(what).or_default();
         readers.count += 1;
-        Reader { announcements: self, task, end: Arc::clone(&readers.end) }
+        Reader { announcements: self, what, end: Arc::clone(&readers.end) }
     }
 }
 
-/// Waits for the end of one task.
+/// Waits for the end of one task or session.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     announcements: &'a Announcements,
-    task: TaskId,
+    what: Awaited,
     end: Arc<Notify>,
 }
 
@@ -213,12 +230,12 @@ impl Drop for Reader<'_> {
     fn drop(&mut self) {
         let mut all = lock(&self.announcements.readers);
         // The end takes the entry out; one that stands there then is of later readers.
-        let Some(readers) = all.get_mut(&self.task).filter(|readers| Arc::ptr_eq(&readers.end, &self.end)) else {
+        let Some(readers) = all.get_mut(&self.what).filter(|readers| Arc::ptr_eq(&readers.end, &self.end)) else {
             return;
         };
         readers.count -= 1;
         if readers.count == 0 {
-            all.remove(&self.task);
+            all.remove(&self.what);
         }
     }
 }

@@ -155,6 +155,7 @@ mod tests {
             created_at: NOW,
             traceparent: None,
             requeued_from: None,
+            is_step: false,
             callback_url: None,
         })
     }

@@ -176,7 +176,7 @@ impl Orchestrator {
         let Some(matching) = lock(&self.shared.idle).take() else { return Err(StartError::Running) };
         self.keep_running("matchmaker", matching.run(lifecycle.stop.clone()));
         self.keep_running("sweeper", crate::sweeper::run(Arc::clone(lifecycle), lifecycle.stop.clone()));
-        self.keep_running("workflows", Arc::clone(lifecycle).follow_taken_steps());
+        self.keep_running("workflows", Arc::clone(lifecycle).follow_beginnings());
         self.begin_pushes();
         if lifecycle.config.agentkit.as_ref().is_some_and(|face| face.url.is_some()) && lifecycle.outbound.is_some() {
             self.keep_running("reconcile", Arc::clone(lifecycle).reconcile_at_start());

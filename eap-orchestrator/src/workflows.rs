@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use eap_core::SessionEvent;
 use eap_types::{
-    IdempotencyKey, RunWorkflow, SessionId, SessionPage, SessionView, WorkflowChoice, WorkflowDefinition, WorkflowId,
-    WorkflowPage, WorkflowStarted, WorkflowSummary,
+    IdempotencyKey, RunWorkflow, SessionId, SessionPage, SessionView, WorkflowDefinition, WorkflowId, WorkflowPage,
+    WorkflowStarted, WorkflowSummary,
 };
 
 use crate::auth::Operator;
@@ -56,7 +56,7 @@ impl Orchestrator {
         self.lifecycle().workflows(operator, cursor, limit).await
     }
 
-    /// Starts a workflow in the version that was kept last; when this returns, the session and the task of its first step
+    /// Starts a workflow, in the version that was kept last unless the run names another; when this returns, the session and the task of its first step
     /// are kept.
     ///
     /// With a key, repeating the call gives the session that the first one started.
@@ -72,9 +72,7 @@ impl Orchestrator {
         run: RunWorkflow,
         key: Option<IdempotencyKey>,
     ) -> Result<WorkflowStarted, Error> {
-        let start =
-            Start { workflow: WorkflowChoice::Stored(id), agent: run.agent_id, initial_payload: run.initial_payload };
-        self.lifecycle().start_workflow(operator, start, key, None).await
+        self.lifecycle().start_workflow(operator, Start::of(id, run), key, None).await
     }
 
     /// A session as it stands, with the results of its steps.

@@ -3,5 +3,7 @@
 mod definitions;
 mod directing;
 mod flow;
+mod others;
+mod restarts;
 mod running;
 mod starting;

@@ -70,6 +70,8 @@ impl Task {
                     expires_at: self.spec.expires_at.filter(|at| *at > now),
                     created_at: now,
                     requeued_from: Some(self.spec.id),
+                    // Its session is over, and stays so.
+                    is_step: false,
                     ..TaskSpec::clone(&self.spec)
                 };
                 Ok(Requeue::Anew { letter, task: Box::new(Self::submitted(spec)) })

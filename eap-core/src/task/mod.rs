@@ -66,6 +66,9 @@ pub struct TaskSpec {
     /// The dead letter that it does again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requeued_from: Option<TaskId>,
+    /// Whether it was made for a step of its session, which goes on when it ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_step: bool,
     /// Who is told once it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback_url: Option<String>,
@@ -91,6 +94,7 @@ impl fmt::Debug for TaskSpec {
             .field("created_at", &self.created_at)
             .field("traceparent", &self.traceparent)
             .field("requeued_from", &self.requeued_from)
+            .field("is_step", &self.is_step)
             // Its path or query may be the receiver's secret.
             .field("has_callback", &self.callback_url.is_some())
             .finish()

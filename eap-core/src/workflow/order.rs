@@ -78,6 +78,7 @@ pub(super) fn task_for(
         created_at: now,
         traceparent: spec.traceparent.clone(),
         requeued_from: None,
+        is_step: true,
         callback_url: None,
     }))
 }

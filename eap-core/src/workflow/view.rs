@@ -11,16 +11,23 @@ impl Session {
     /// better whether it runs or waits for another attempt.
     #[must_use]
     pub fn view(&self) -> SessionView {
+        let mut view = self.view_in_list();
+        view.result = self.result().cloned();
+        let begun = self.run.steps.iter().map(|step| self.step_view(step));
+        let to_come = self.spec.workflow.chain().skip(self.run.steps.len()).map(|index| self.blank(index));
+        view.steps = begun.chain(to_come).collect();
+        view
+    }
+
+    /// The session as lists show it: without its result and without its steps.
+    #[must_use]
+    pub fn view_in_list(&self) -> SessionView {
         let spec = &self.spec;
         let mut view = SessionView::new(spec.id, spec.workflow.id.clone(), spec.created_at);
         view.agent_id = spec.agent_id.clone();
         view.status = self.status();
         view.end_time = self.run.phase.ended_at();
-        view.result = self.result().cloned();
         view.error = self.run.phase.reason().map(str::to_owned);
-        let begun = self.run.steps.iter().map(|step| self.step_view(step));
-        let to_come = spec.workflow.chain().skip(self.run.steps.len()).map(|index| self.blank(index));
-        view.steps = begun.chain(to_come).collect();
         view
     }
 

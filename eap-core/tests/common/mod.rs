@@ -78,6 +78,7 @@ pub fn spec() -> TaskSpec {
         created_at: at(0),
         traceparent: None,
         requeued_from: None,
+        is_step: false,
         callback_url: None,
     }
 }

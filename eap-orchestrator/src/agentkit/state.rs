@@ -15,8 +15,11 @@ use crate::orchestrator::Orchestrator;
 /// Takes in how an agent says it is.
 pub(crate) async fn report(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
     let (operator, mut parts, body) = operator(&orchestrator, request, Scope::AgentsReport)?;
-    // What it says may be the result of its work.
-    let limit = orchestrator.config().capacity.result_bytes;
+    // What it says may be the result of its work; one that does not tell its length gets no room for that.
+    let limit = match parts.headers.contains_key(http::header::CONTENT_LENGTH) {
+        true => orchestrator.config().capacity.result_bytes,
+        false => limits::MAX_SMALL_BYTES,
+    };
     let body = collect(&orchestrator, &parts.headers, body, limit).await?;
     let report: StateReport = from_json(&body).map_err(Refused::Unreadable)?;
     let agent = agent_in(&mut parts).await;

@@ -24,7 +24,7 @@ pub(crate) async fn trigger(orchestrator: Orchestrator, request: Request) -> Res
         _ => None,
     };
     let key = checked_header(&parts.headers, header::IDEMPOTENCY_KEY)?;
-    let start = Start { workflow, agent: Some(agent.clone()), initial_payload };
+    let start = Start { workflow, version: None, agent: Some(agent.clone()), initial_payload };
     let started = orchestrator.lifecycle().start_workflow(&operator, start, key, traceparent(&parts.headers)).await;
     let started = started.map_err(|refusal| match (refusal, stored) {
         (Error::UnknownAgent, _) => Refused::NoAgent { agent: agent.to_string() },

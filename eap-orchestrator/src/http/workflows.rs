@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::Response;
-use eap_types::{CancelSession, RunWorkflow, SessionId, WorkflowChoice, WorkflowDefinition, header, limits};
+use eap_types::{CancelSession, RunWorkflow, SessionId, WorkflowDefinition, header, limits};
 use http::StatusCode;
 
 use super::call::{OperatorCall, checked_header, json};
@@ -46,8 +46,7 @@ pub(super) async fn run(orchestrator: Orchestrator, mut call: OperatorCall) -> R
     let limit = orchestrator.config().capacity.submit_bytes;
     match call.body(&orchestrator, limit, Some(RunWorkflow::new())).await {
         Ok((run, parts, operator)) => {
-            let RunWorkflow { initial_payload, agent_id: agent, .. } = run;
-            let start = Start { workflow: WorkflowChoice::Stored(workflow?), agent, initial_payload };
+            let start = Start::of(workflow?, run);
             let key = checked_header(&parts.headers, header::IDEMPOTENCY_KEY)?;
             let trace = traceparent(&parts.headers);
             let started = orchestrator.lifecycle().start_workflow(&operator, start, key, trace).await?;

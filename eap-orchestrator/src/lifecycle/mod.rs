@@ -1,6 +1,6 @@
 //! The lifecycle manager: load, decide, commit, announce. The only writer.
 //!
-//! Every change to a task passes through [`Lifecycle::apply`] (or a claim), every change to an agent through
+//! Every change to a task passes through [`Lifecycle::apply`] (or a claim, or its session's cancel), every change to an agent through
 //! `registration` or `standing`. What is decided is decided by `eap-core`; what is written is written with
 //! the revision it was decided on, and decided again when another writer was faster.
 
@@ -50,7 +50,7 @@ pub(crate) use workflow::Start;
 
 use self::exchanges::Exchanges;
 use self::platform::States;
-use self::workflow::TakenSteps;
+use self::workflow::Beginnings;
 use crate::agentkit::PlatformSecrets;
 use crate::announce::Announcements;
 use crate::artifacts::Shelf;
@@ -98,8 +98,8 @@ pub(crate) struct Lifecycle {
     pub(crate) announcements: Announcements,
     /// How agents of a platform are.
     pub(crate) states: States,
-    /// Steps of workflows that agents have taken.
-    taken_steps: TakenSteps,
+    /// Workflows that no agent has begun with.
+    beginnings: Beginnings,
     pub(crate) metrics: Metrics,
     /// Writes under way, so that stopping can wait for them.
     pub(crate) under_way: TaskTracker,
@@ -172,7 +172,7 @@ impl Lifecycle {
             metrics,
             exchanges: Exchanges::default(),
             states: States::default(),
-            taken_steps: TakenSteps::default(),
+            beginnings: Beginnings::default(),
             under_way: TaskTracker::new(),
             guard,
             artifacts,
@@ -243,7 +243,7 @@ impl Lifecycle {
                 }
                 let ended = Conclusion::of(&task, &changed.state);
                 let (task, mut change) = written(&task, revision, *changed, now, reported);
-                let next = self.carry_on(&task, reported, &mut change).await?;
+                let onward = self.carry_on(&task, reported, &mut change).await?;
                 let has_callback = !change.callbacks.is_empty();
                 self.commit(change).await?;
                 if has_callback {
@@ -251,8 +251,8 @@ impl Lifecycle {
                 }
                 debug!(task.id = %task.id(), event = name, status = %task.status(), "task changed");
                 self.tell(&task, ended.as_ref(), now);
-                if let Some(next) = next {
-                    self.announce(&next);
+                if let Some(onward) = onward {
+                    self.went_on(onward);
                 }
                 Ok(Applied { task, duplicate: false })
             }

@@ -13,7 +13,6 @@ use futures_util::future::join_all;
 use tracing::{Instrument as _, debug, debug_span, field};
 
 use super::views::millis;
-use super::workflow::is_step;
 use super::{Applied, Lifecycle, MAX_CONFLICTS, Share, written};
 use crate::error::Error;
 use crate::metrics::Reported;
@@ -122,7 +121,7 @@ impl Lifecycle {
         for (index, result) in results.iter().enumerate() {
             if !together.tasks.contains_key(&result.task_id)
                 && let Ok(Some(Stored { record, revision, now })) = self.store.task(result.task_id).await
-                && !is_step(&record)
+                && !record.spec.is_step
                 && let Ok(Step::Changed(changed)) = record.apply(self.report(agent, result), now, &self.config.tasks)
                 && self.check_uploads(&record, result).await.is_ok()
             {

@@ -135,6 +135,7 @@ impl Lifecycle {
             created_at: now,
             traceparent: traceparent.map(|traceparent| traceparent.to_string()),
             requeued_from: None,
+            is_step: false,
             callback_url: submission.callback_url,
         };
         Ok(Task::submitted(spec))

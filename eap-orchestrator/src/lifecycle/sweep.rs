@@ -28,7 +28,7 @@ impl Lifecycle {
             info!(seconds = self.clock.now().saturating_since(pulse).as_secs(), "the orchestrator was away");
         }
         self.start_afresh().await?;
-        self.catch_up_sessions().await?;
+        self.load_beginnings().await?;
         // A goodbye may have been cut off before it was carried out.
         for (agent, epoch) in self.directory.gone() {
             if self.leases.count(&agent) > 0 {

@@ -32,7 +32,7 @@ impl Lifecycle {
             }
             for task in &claimed.tasks {
                 self.announce(task);
-                self.taken_steps.note(task);
+                self.beginnings.taken(task);
             }
         }
         if answers.iter().any(|claimed| !claimed.tasks.is_empty() && !claimed.repeated) {

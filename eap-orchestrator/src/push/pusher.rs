@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eap_core::{Agent, EndOfLease, PushHealth, PushSuspension, Quote, Standing, Task};
-use eap_types::{AgentId, AgentState, PushStop, RequestId, Timestamp};
+use eap_types::{AgentId, AgentState, LeaseId, PushStop, RequestId, TaskId, Timestamp};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -133,8 +133,12 @@ impl Pusher {
         }
         let now = self.shared.lifecycle.clock.now();
         self.probe_if_silent(entry, now);
-        if self.is_offline(&entry.agent, entry.silent_since(), now) || !self.is_free(&entry.agent) {
-            // What was asked for before would go where nobody is, or where something else is done.
+        if !self.is_free(&entry.agent) {
+            // What was asked for before would wait until the agent has done something else.
+            self.withdraw();
+            self.hand_back_unsent().await;
+        } else if self.is_offline(&entry.agent, entry.silent_since(), now) {
+            // What it asked for while it was heard would go where nobody is.
             self.withdraw();
         } else if self.asking.is_none() && self.may_ask(&entry.agent, entry.silent_since(), now) {
             self.ask(entry);
@@ -201,12 +205,22 @@ impl Pusher {
     }
 
     /// Gives back what came for an agent that has begun with something else meanwhile.
-    async fn hand_back(&self, task: &Task) {
+    async fn hand_back(&self, task: TaskId, lease: LeaseId) {
         let lifecycle = &self.shared.lifecycle;
-        let (Some(entry), Some(lease)) = (lifecycle.directory.get(&self.agent), task.lease()) else { return };
-        let quote = Quote::lease(lease.lease_id);
-        if let Err(error) = lifecycle.end_lease(&entry.agent, task.id(), quote, EndOfLease::NoPlace).await {
-            debug!(%error, task.id = %task.id(), "a task could not be handed back");
+        let Some(entry) = lifecycle.directory.get(&self.agent) else { return };
+        let quote = Quote::lease(lease);
+        if let Err(error) = lifecycle.end_lease(&entry.agent, task, quote, EndOfLease::NoPlace).await {
+            debug!(%error, task.id = %task, "a task could not be handed back");
+        }
+    }
+
+    /// Gives back what a request was given while it was withdrawn: nobody heard its answer.
+    async fn hand_back_unsent(&self) {
+        let Some(request) = &self.request else { return };
+        for (task, lease) in self.shared.lifecycle.leases.of(&self.agent) {
+            if lease.request_id.as_ref() == Some(request) {
+                self.hand_back(task, lease.lease_id).await;
+            }
         }
     }
 
@@ -241,10 +255,9 @@ impl Pusher {
                 }
                 let is_free = entry.is_none_or(|entry| self.is_free(&entry.agent));
                 for task in handover.accept() {
-                    if is_free {
-                        self.deliver(task, false);
-                    } else {
-                        self.hand_back(&task).await;
+                    match task.lease().map(|lease| lease.lease_id) {
+                        Some(lease) if !is_free => self.hand_back(task.id(), lease).await,
+                        _ => self.deliver(task, false),
                     }
                 }
             }

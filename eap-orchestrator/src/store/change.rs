@@ -43,6 +43,7 @@ pub struct Change {
 impl Change {
     /// Writes along what another change does to tasks; what it does to anything else is not for this.
     pub(crate) fn add(&mut self, of_a_task: Self) {
+        debug_assert!(of_a_task.sessions.is_empty() && of_a_task.agents.is_empty() && of_a_task.states.is_empty());
         let Self { tasks, results, callbacks, events, .. } = of_a_task;
         self.tasks.extend(tasks);
         self.results.extend(results);

@@ -20,7 +20,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use eap_core::{Agent, Changed, DueCallback, Refusal, Session, Task, Vitals};
-use eap_types::{AgentId, SessionId, TaskId, TenantId, Timestamp, WorkflowId};
+use eap_types::{
+    AgentId, SessionId, SessionState, SessionView, TaskId, TenantId, Timestamp, WorkflowId, WorkflowSummary,
+};
 
 pub use change::{
     AgentWrite, CallbackWrite, Change, Committed, CredentialWrite, EventKind, IdempotencyKeyRow, IdempotencyScope,
@@ -102,11 +104,17 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
     /// Reads one session, or `None` if it was never started or is purged.
     async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError>;
 
-    /// Reads sessions, newest first, with the insertion number that continues the page.
-    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, Stored<Session>)>, StoreError>;
+    /// Reads sessions as [`Session::view_in_list`] shows them, newest first, with the insertion number that continues the page.
+    ///
+    /// What it costs does not grow with their results.
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, SessionView)>, StoreError>;
 
-    /// Reads every session that is not over after `after` in id order, at most `limit`: for the start.
-    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Stored<Session>>, StoreError>;
+    /// Reads where every session stands that is not over, after `after` in id order, at most `limit`: for the start.
+    async fn open_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, SessionState)>, StoreError>;
 
     /// Reads the session that a task is a step of, an earlier step too; `None` if there is none. The task itself may be
     /// purged.
@@ -120,14 +128,14 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
         version: Option<&str>,
     ) -> Result<Option<WorkflowRow>, StoreError>;
 
-    /// Reads workflows by the version of each that was kept last, those that were kept last first, with the insertion
+    /// Reads workflows, without their steps, by the version of each that was kept last, those that were kept last first, with the insertion
     /// number that continues the page.
     async fn workflows(
         &self,
         tenant: TenantId,
         before: Option<Insertion>,
         limit: usize,
-    ) -> Result<Vec<(Insertion, WorkflowRow)>, StoreError>;
+    ) -> Result<Vec<(Insertion, WorkflowSummary)>, StoreError>;
 
     /// Reads every agent that is not purged, deregistered ones too.
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError>;

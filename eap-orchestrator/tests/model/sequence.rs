@@ -615,6 +615,7 @@ fn spec(id: TaskId, shape: &Shape, now: Timestamp) -> TaskSpec {
         created_at: now,
         traceparent: None,
         requeued_from: None,
+        is_step: false,
         callback_url: None,
         preferred_agents: BTreeSet::new(),
     }

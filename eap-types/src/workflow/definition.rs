@@ -16,7 +16,7 @@ const MAX_DESCRIPTION_CHARS: usize = 4096;
 /// Characters of what a platform calls a capability.
 const MAX_PLATFORM_WORD_CHARS: usize = 128;
 /// Characters of a workflow's version.
-const MAX_VERSION_CHARS: usize = 64;
+pub(super) const MAX_VERSION_CHARS: usize = 64;
 
 /// A workflow: steps that follow each other, each done by an agent that can do it.
 ///
@@ -114,7 +114,7 @@ impl WorkflowDefinition {
 }
 
 impl WorkflowStep {
-    /// A step that any agent may do and that nothing follows.
+    /// A step of the agent that its workflow is started for, that nothing follows.
     pub fn new(task_id: StepId, name: impl Into<String>) -> Self {
         Self {
             task_id,
@@ -257,14 +257,16 @@ pub struct WorkflowSummary {
 impl WorkflowSummary {
     /// What a list shows of a workflow that was stored then.
     pub fn of(workflow: &WorkflowDefinition, stored_at: Timestamp) -> Self {
-        Self {
-            id: workflow.id.clone(),
-            name: workflow.name.clone(),
-            description: workflow.description.clone(),
-            version: workflow.version.clone(),
-            steps: u32::try_from(workflow.tasks.len()).unwrap_or(u32::MAX),
-            stored_at,
-        }
+        let steps = u32::try_from(workflow.tasks.len()).unwrap_or(u32::MAX);
+        let mut summary =
+            Self::new(workflow.id.clone(), workflow.name.clone(), workflow.version.clone(), steps, stored_at);
+        summary.description.clone_from(&workflow.description);
+        summary
+    }
+
+    /// The same from its parts; a description is set as a field.
+    pub fn new(id: WorkflowId, name: String, version: String, steps: u32, stored_at: Timestamp) -> Self {
+        Self { id, name, description: None, version, steps, stored_at }
     }
 }
 

@@ -132,6 +132,10 @@ pub struct StepView {
     /// Why it failed or was cancelled, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether it waits and no agent that takes work can do it: because none has its capability, or because the agent
+    /// that the session was started for has left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_capable_agent: bool,
 }
 
 impl StepView {
@@ -148,6 +152,7 @@ impl StepView {
             end_time: None,
             result: None,
             error: None,
+            no_capable_agent: false,
         }
     }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::definition::MAX_VERSION_CHARS;
 use super::{WorkflowDefinition, WorkflowId};
 use crate::macros::decode_via_fields;
 use crate::{AgentId, Decode, Fields, JsonObject, SessionId};
@@ -81,6 +82,10 @@ pub struct RunWorkflow {
     /// The agent that does every step it can; absent: any agent that can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
+    /// Which version of the workflow, 1 to 64 characters; absent: the one that was kept last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub version: Option<String>,
 }
 
 impl RunWorkflow {
@@ -102,11 +107,22 @@ impl RunWorkflow {
         self.agent_id = Some(agent_id);
         self
     }
+
+    /// Runs this version.
+    #[must_use]
+    pub fn with_version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
 }
 
 impl Decode for RunWorkflow {
     fn decode(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self { initial_payload: fields.json_object("initial_payload"), agent_id: fields.optional("agent_id") })
+        Some(Self {
+            initial_payload: fields.json_object("initial_payload"),
+            agent_id: fields.optional("agent_id"),
+            version: fields.text("version", MAX_VERSION_CHARS),
+        })
     }
 }
 

@@ -1,10 +1,14 @@
 //! Work for agents of the platform: given to its `run`, done by what their reports of state say
 //! (docs/protocol.md, section 6).
 
+use std::sync::Arc;
+
+use eap_orchestrator::ManualClock;
+use eap_types::Timestamp;
 use serde_json::{Value, json};
 
 use super::platform::{SECRET, Webhook, deregister, register, registered, with_face};
-use crate::harness::{Answer, Endpoint, Server, Setup, Turn, eventually};
+use crate::harness::{Answer, Endpoint, GatedStore, START, Server, Setup, Turn, eventually};
 
 /// A server whose platform plays these turns, with an agent on it.
 async fn world(setup: Setup, turns: impl IntoIterator<Item = Turn>) -> (Server, Endpoint) {
@@ -217,8 +221,7 @@ async fn after_a_restart_what_the_platform_took_is_not_given_it_again() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("eap.db");
     let platform = Endpoint::start([taken(), Turn::Hang, taken()]).await;
-    let clock =
-        std::sync::Arc::new(eap_orchestrator::ManualClock::at(eap_types::Timestamp::from_seconds(1_800_000_000)));
+    let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1_800_000_000)));
     let start = async || reaching(Setup::sqlite_at(&file), platform.url()).clock(clock.clone()).start().await;
     let server = start().await;
     registered(&server, "a1").await;
@@ -343,7 +346,7 @@ async fn tasks_of_an_agent_that_is_gone_are_given_back_at_the_start() {
     .await;
     server.stop().await;
     // The commit of a DEREGISTER alone.
-    let clock = std::sync::Arc::new(eap_orchestrator::SystemClock::new());
+    let clock = Arc::new(eap_orchestrator::SystemClock::new());
     let store = eap_orchestrator::store::SqliteStore::open(&file, clock.clone(), Default::default()).unwrap();
     {
         use eap_orchestrator::Clock as _;
@@ -375,4 +378,47 @@ async fn long_details_are_the_result_and_not_kept_twice() {
         assert_eq!((&state["state"], &state["details"]), (&json!("IDLE"), &Value::Null));
         server.stop().await;
     }
+}
+
+/// What an agent says before it is known that it works is what comes of it, in whatever order its reports come.
+#[tokio::test]
+async fn the_result_is_what_was_said_at_the_end() {
+    for setup in setups() {
+        let (server, platform) = world(setup, [taken()]).await;
+        let task = submit(&server, json!({})).await;
+        platform.until(1).await;
+        let answer = json!({"answer": "x".repeat(100_000)});
+        say(&server, 12, "IDLE", answer.clone()).await.expect(202);
+        say(&server, 11, "BUSY", json!({"current_task": task})).await.expect(202);
+        let done = server.operator().task(&task).await;
+        assert_eq!((&done["status"], &done["result"]["output_data"]), (&json!("completed"), &answer));
+        server.stop().await;
+    }
+}
+
+/// A task that is claimed for an agent in the moment in which it says that it works goes to whoever has time.
+#[tokio::test]
+async fn what_was_claimed_for_an_agent_that_begins_with_something_else_goes_back() {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(START)));
+    let store = GatedStore::with_clock(clock.clone());
+    let platform = Endpoint::start([taken()]).await;
+    let server = reaching(Setup::store(store.clone()), platform.url()).clock(clock).start().await;
+    registered(&server, "a1").await;
+    server.advance(3600);
+    say(&server, 1, "BUSY", Value::Null).await.expect(202);
+    let task = submit(&server, json!({})).await;
+    store.keep_answers();
+    say(&server, 2, "IDLE", Value::Null).await.expect(202);
+    eventually("it is claimed", async || (store.kept() == 1).then_some(())).await;
+    say(&server, 3, "BUSY", Value::Null).await.expect(202);
+    // The request is withdrawn meanwhile; whether or not, the task must not wait for this agent.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    store.give_answers();
+    eventually("it waits for somebody", async || (server.operator().status(&task).await == "queued").then_some(()))
+        .await;
+    assert_eq!(server.operator().outcomes(&task).await, ["released"]);
+    assert!(platform.received().is_empty());
+    say(&server, 4, "IDLE", Value::Null).await.expect(202);
+    platform.until(1).await;
+    server.stop().await;
 }

@@ -11,7 +11,9 @@ use eap_orchestrator::store::{
     StoreError, StoreStats, Stored, TaskFilter, WorkflowRow,
 };
 use eap_orchestrator::{Clock, SystemClock};
-use eap_types::{AgentId, SessionId, TaskId, TenantId, Timestamp, WorkflowId};
+use eap_types::{
+    AgentId, SessionId, SessionState, SessionView, TaskId, TenantId, Timestamp, WorkflowId, WorkflowSummary,
+};
 use tokio::sync::watch;
 
 use super::in_time;
@@ -184,11 +186,15 @@ impl Repository for GatedStore {
         self.inner.session(id).await
     }
 
-    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, Stored<Session>)>, StoreError> {
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, SessionView)>, StoreError> {
         self.inner.sessions(filter).await
     }
 
-    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Stored<Session>>, StoreError> {
+    async fn open_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, SessionState)>, StoreError> {
         self.inner.open_sessions(after, limit).await
     }
 
@@ -210,7 +216,7 @@ impl Repository for GatedStore {
         tenant: TenantId,
         before: Option<Insertion>,
         limit: usize,
-    ) -> Result<Vec<(Insertion, WorkflowRow)>, StoreError> {
+    ) -> Result<Vec<(Insertion, WorkflowSummary)>, StoreError> {
         self.inner.workflows(tenant, before, limit).await
     }
 

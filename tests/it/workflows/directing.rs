@@ -1,6 +1,6 @@
 //! Pause, resume and cancel, and what else ends a session.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::flow::{direct, drafter, ended, reviewer, session, setups, started, two_steps, words, work};
 
@@ -102,30 +102,6 @@ async fn a_wait_ends_with_the_session() {
         drafter.complete(&held).await.expect(200);
         let cancelled = async { direct(&server, &id, "cancel").await.expect(200) };
         assert_eq!(tokio::join!(ended(&server, &id), cancelled).0["status"], "cancelled");
-        server.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn results_are_for_those_who_may_read_them() {
-    for setup in setups() {
-        let server = setup.start().await;
-        let (drafter, reviewer) = (drafter(&server).await, reviewer(&server).await);
-        let id = started(&server, &two_steps(), json!({})).await;
-        work(&drafter, json!({"secret": 1})).await;
-        work(&reviewer, json!({"secret": 2})).await;
-        let whole = ended(&server, &id).await;
-        let body = json!({"name": "watcher", "scopes": ["tasks:read"]});
-        let key = server.operator().post("/api/v1/keys").json(&body).send().await.expect(201);
-        let path = format!("/api/v1/sessions/{id}");
-        let shown = server.api.get(&path).bearer(key["key"].as_str().unwrap()).send().await.expect(200);
-        let mut expected = whole.clone();
-        expected["result"] = Value::Null;
-        for step in expected["steps"].as_array_mut().unwrap() {
-            step.as_object_mut().unwrap().remove("result");
-        }
-        assert_eq!(shown, expected);
-        assert!(whole.to_string().contains("secret"));
         server.stop().await;
     }
 }

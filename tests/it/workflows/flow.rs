@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Agent, Answer, Server, Setup};
+use crate::harness::{Agent, Answer, Server, Setup, in_time};
 
 pub(super) fn setups() -> [Setup; 2] {
     [Setup::memory(), Setup::sqlite()]
@@ -44,7 +44,9 @@ pub(super) async fn session(server: &Server, id: &str) -> Value {
 
 /// The session once it is over.
 pub(super) async fn ended(server: &Server, id: &str) -> Value {
-    server.operator().get(&format!("/api/v1/sessions/{id}?wait_seconds=20")).send().await.expect(200)
+    let path = format!("/api/v1/sessions/{id}?wait_seconds=60");
+    // Long before the wait is over: what wakes it is the end.
+    in_time("the session is over", server.operator().get(&path).send()).await.expect(200)
 }
 
 /// What is asked of a session: pause, resume or cancel.

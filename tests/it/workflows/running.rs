@@ -1,10 +1,9 @@
 //! From step to step: what each is given, how often it is tried, how it all ends.
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::flow::{drafter, ended, input, reviewer, run, session, setups, started, two_steps, words, work, workflow};
-use crate::harness::{Agent, Server, Setup, eventually};
+use crate::harness::{Agent, Server, eventually};
 
 #[tokio::test]
 async fn each_step_gets_what_came_out_of_the_one_before() {
@@ -186,42 +185,6 @@ async fn the_agent_that_a_workflow_is_started_for_does_every_step_it_can() {
         assert_eq!(agents, [json!(chosen.id), json!(translator.id), json!(chosen.id)]);
         server.stop().await;
     }
-}
-
-#[tokio::test]
-async fn a_restart_in_the_middle_goes_on_where_it_was() {
-    let dir = TempDir::new().unwrap();
-    let path = dir.path().join("eap.db");
-    let first = Setup::sqlite_at(&path).start().await;
-    let (drafter, reviewer) = (drafter(&first).await, reviewer(&first).await);
-    let workflow = two_steps();
-    let (done, held, waiting) = (
-        started(&first, &workflow, json!({})).await,
-        started(&first, &workflow, json!({})).await,
-        started(&first, &workflow, json!({})).await,
-    );
-    work(&drafter, json!({"draft": 1})).await;
-    let task = drafter.take().await;
-    let shown = [session(&first, &done).await, session(&first, &held).await, session(&first, &waiting).await];
-    first.stop().await;
-
-    let second = Setup::sqlite_at(&path).start().await;
-    let at = |agent: &Agent| Agent { api: second.api.clone(), ..agent.clone() };
-    let (drafter, reviewer) = (at(&drafter), at(&reviewer));
-    for (id, before) in [&done, &held, &waiting].into_iter().zip(shown) {
-        assert_eq!(session(&second, id).await, before);
-    }
-    assert_eq!(input(&work(&reviewer, json!({})).await)["previous"], json!({"draft": 1}));
-    assert_eq!(ended(&second, &done).await["status"], "completed");
-    drafter.complete(&task).await.expect(200);
-    drafter.complete(&drafter.take().await).await.expect(200);
-    for _ in 0..2 {
-        work(&reviewer, json!({})).await;
-    }
-    for id in [&held, &waiting] {
-        assert_eq!(ended(&second, id).await["status"], "completed");
-    }
-    second.stop().await;
 }
 
 #[tokio::test]

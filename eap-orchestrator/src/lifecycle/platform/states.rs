@@ -92,18 +92,23 @@ impl Lifecycle {
         let _turn = listener.turn.lock().await;
         let entry = self.platform_agent(operator, id)?;
         let now = self.clock.now();
-        let row = StateRow {
+        let mut row = StateRow {
             agent: id.clone(),
             epoch: entry.agent.epoch,
             // A clock that is ahead once would make everything old that comes after it was set.
             reported_at: report.timestamp.map_or(now, |said| said.min(now)),
             received_at: now,
             state: report.state.clone(),
-            details: report.details.clone().filter(|details| details.as_str().len() <= KEPT_DETAILS),
+            details: report.details.clone(),
         };
         entry.hear(|vitals| vitals.last_seen = vitals.last_seen.max(now));
         // The task first: who repeats a report whose answer was lost finds it done.
-        self.understand(&entry, &report, &row).await?;
+        let is_result = self.understand(&entry, &report, &row).await?;
+        let is_long = row.details.as_ref().is_some_and(|details| details.as_str().len() > KEPT_DETAILS);
+        // One that works may have said what comes of it before it is known to.
+        if is_long && (is_result || self.leases.count(id) == 0) {
+            row.details = None;
+        }
         let this = Arc::clone(self);
         self.detached(Share::Running, async move {
             this.commit(Change { states: vec![row.clone()], ..Change::default() }).await?;
@@ -115,12 +120,12 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Does what a report means for a task that its agent holds.
-    async fn understand(self: &Arc<Self>, entry: &Entry, report: &StateReport, row: &StateRow) -> Result<(), Error> {
+    /// Does what a report means for a task that its agent holds. Says whether its details became the task's result.
+    async fn understand(self: &Arc<Self>, entry: &Entry, report: &StateReport, row: &StateRow) -> Result<bool, Error> {
         let agent = &entry.agent;
         let leases = self.leases.of(&agent.id);
         if leases.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut in_flight = Vec::with_capacity(leases.len());
         for (id, lease) in &leases {
@@ -129,12 +134,13 @@ impl Lifecycle {
             in_flight.push(InFlight { id: *id, step: step_of(&stored.record), is_given });
         }
         let said = Said { at: row.reported_at, word: report.word(), task: report.task_id() };
-        let before = match leases.as_slice() {
+        let said_before = match leases.as_slice() {
             [(id, lease)] => self.said_since(agent, *id, lease.attempt).await?,
             _ => Vec::new(),
         };
+        let before: Vec<Said> = said_before.iter().map(said_in).collect();
         let (task, result) = match meaning(&said, &in_flight, &before) {
-            Meaning::Nothing => return Ok(()),
+            Meaning::Nothing => return Ok(false),
             Meaning::Works(task) => {
                 let held = leases.iter().find(|(id, _)| *id == task);
                 if let Some((_, lease)) = held
@@ -142,34 +148,38 @@ impl Lifecycle {
                 {
                     debug!(task.id = %task, %error, "that an agent works could not be noted");
                 }
-                return Ok(());
+                return Ok(false);
             }
             Meaning::Completes(task) => (task, TaskResult::completed(task, JsonObject::default())),
             Meaning::Fails(task) => (task, TaskResult::failed(task, FailureCode::Internal, why(report))),
         };
-        let Some((_, lease)) = leases.into_iter().find(|(id, _)| *id == task) else { return Ok(()) };
-        let result = result.with_output_data(report.details.clone().unwrap_or_default());
+        let Some((_, lease)) = leases.into_iter().find(|(id, _)| *id == task) else { return Ok(false) };
+        let details = match report.word() {
+            // That it is done was said before: in that report is what came of it.
+            StateWord::Active => end_after(&said_before, row).and_then(|end| end.details.clone()),
+            _ => report.details.clone(),
+        };
+        let result = result.with_output_data(details.unwrap_or_default());
         match self.record(agent, task, result.with_lease(lease.lease_id, lease.attempt)).await {
             Err(
                 error @ (Error::Store(_) | Error::Artifacts(_) | Error::Busy { .. } | Error::Broken | Error::Draining),
             ) => Err(error),
             Err(refused) => {
                 debug!(task.id = %task, agent.id = %agent.id, %refused, "a report of state came too late for its task");
-                Ok(())
+                Ok(false)
             }
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
         }
     }
 
     /// What an agent said since it was given a task.
-    async fn said_since(&self, agent: &Agent, task: TaskId, attempt: u32) -> Result<Vec<Said>, Error> {
+    async fn said_since(&self, agent: &Agent, task: TaskId, attempt: u32) -> Result<Vec<StateRow>, Error> {
         let Some(stored) = self.store.task(task).await? else { return Ok(Vec::new()) };
         let Some(since) = stored.record.attempt(attempt).map(|attempt| attempt.started_at) else {
             return Ok(Vec::new());
         };
         let rows = self.store.states(&agent.id, LOOKED_AT).await?;
-        let rows = rows.into_iter().filter(|row| row.epoch == agent.epoch && row.received_at >= since);
-        Ok(rows.map(|row| Said { at: row.reported_at, word: StateWord::of(&row.state), task: None }).collect())
+        Ok(rows.into_iter().filter(|row| row.epoch == agent.epoch && row.received_at >= since).collect())
     }
 
     /// How an agent of a platform is.
@@ -204,6 +214,19 @@ impl Lifecycle {
         };
         self.directory.get(id).filter(is_shown).ok_or(Error::UnknownAgent)
     }
+}
+
+fn said_in(row: &StateRow) -> Said {
+    Said { at: row.reported_at, word: StateWord::of(&row.state), task: None }
+}
+
+/// The first report after this one, by the agent's clock, that it is done.
+fn end_after<'a>(said: &'a [StateRow], row: &StateRow) -> Option<&'a StateRow> {
+    let is_end = |said: &&StateRow| {
+        matches!(StateWord::of(&said.state), StateWord::Idle | StateWord::Finished)
+            && said.reported_at > row.reported_at
+    };
+    said.iter().filter(is_end).min_by_key(|said| said.reported_at)
 }
 
 /// What the workflow of a task calls it.

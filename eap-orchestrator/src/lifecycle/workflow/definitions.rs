@@ -81,7 +81,7 @@ impl Lifecycle {
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|(number, _)| number.0.to_string());
-        let workflows = found.iter().map(|(_, row)| WorkflowSummary::of(&row.workflow, row.stored_at)).collect();
+        let workflows = found.into_iter().map(|(_, summary)| summary).collect();
         Ok(WorkflowPage::new(workflows, next))
     }
 

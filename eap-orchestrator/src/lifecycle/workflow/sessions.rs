@@ -3,22 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eap_core::{Conclusion, Session, SessionEvent, Step, Task, TaskEvent, TaskOrder};
+use eap_core::{Conclusion, Session, SessionEvent, Step, Task, TaskEvent};
 use eap_types::{
     AgentId, SessionId, SessionPage, SessionState, SessionView, StepState, StepView, TaskId, TaskStatus, Timestamp,
     WorkflowId,
 };
-use tokio::time::{Instant, timeout_at};
 
 use super::super::{Lifecycle, MAX_CONFLICTS, Share, cursor, page_limit, written};
+use crate::announce::Awaited;
 use crate::auth::Operator;
 use crate::error::Error;
 use crate::store::{Change, SessionFilter, StoreError, Stored};
-
-/// How long a paused session is left alone by those who wait for its end.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// How long one is that was about to go on.
-const SOON: Duration = Duration::from_millis(10);
 
 /// Which sessions to list; all of them by default, newest first.
 #[derive(Clone, Debug, Default)]
@@ -40,11 +35,16 @@ impl Lifecycle {
     /// One session as it stands.
     pub(crate) async fn session_view(&self, operator: &Operator, id: SessionId) -> Result<SessionView, Error> {
         let session = self.owned_session(operator, id).await?.record;
+        self.view_of_session(operator, &session).await
+    }
+
+    async fn view_of_session(&self, operator: &Operator, session: &Session) -> Result<SessionView, Error> {
         let mut view = session.view();
         if let Some(step) = session.open_step()
             && let Some(task) = self.store.task(step.task).await?
         {
-            show_task(&mut view, &task.record);
+            let can_be_done = self.directory.can_serve(&task.record.spec.routing);
+            show_task(&mut view, &task.record, can_be_done);
         }
         if !operator.reads_results() {
             view.result = None;
@@ -60,27 +60,14 @@ impl Lifecycle {
         id: SessionId,
         wait: Duration,
     ) -> Result<SessionView, Error> {
-        let until = Instant::now() + wait;
-        loop {
-            let session = self.owned_session(operator, id).await?.record;
-            if session.run.phase.is_final() || Instant::now() >= until {
-                return self.session_view(operator, id).await;
-            }
-            // A session goes on when the task of its step ends; one without such a task when somebody says so.
-            let Some(task) = session.open_step().map(|step| step.task) else {
-                tokio::time::sleep_until(until.min(Instant::now() + LOOK_AGAIN)).await;
-                continue;
-            };
-            let reader = self.announcements.reader(task);
-            let ended = reader.ended();
-            match self.store.task(task).await? {
-                Some(task) if !task.record.status().is_final() => {
-                    let _ = timeout_at(until, ended).await;
-                }
-                // It ended after the session was read.
-                _ => tokio::time::sleep_until(until.min(Instant::now() + SOON)).await,
-            }
+        let reader = self.announcements.reader_of(Awaited::Session(id));
+        let ended = reader.ended();
+        let session = self.owned_session(operator, id).await?.record;
+        if !wait.is_zero() && !session.run.phase.is_final() {
+            let _ = tokio::time::timeout(wait, ended).await;
+            return self.session_view(operator, id).await;
         }
+        self.view_of_session(operator, &session).await
     }
 
     /// A page of sessions, without their results and steps.
@@ -99,7 +86,7 @@ impl Lifecycle {
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|(number, _)| number.0.to_string());
-        let sessions = found.iter().map(|(_, stored)| in_a_list(&stored.record)).collect();
+        let sessions = found.into_iter().map(|(_, view)| view).collect();
         Ok(SessionPage::new(sessions, next))
     }
 
@@ -115,28 +102,22 @@ impl Lifecycle {
             for _ in 0..MAX_CONFLICTS {
                 let stored = this.owned_session(&operator, id).await?;
                 let mut change = Change::default();
-                let order = this.decide_session(stored, event.clone(), &mut change)?;
-                let cancelled = match &order {
-                    Some(TaskOrder::Cancel { task, reason }) => {
-                        this.cancel_along(*task, reason.clone(), &mut change).await?
-                    }
-                    _ => None,
+                let Some(mut onward) = this.decide_session(stored, event.clone(), &mut change)? else {
+                    return this.session_view(&operator, id).await;
                 };
-                let has_callback = !change.callbacks.is_empty();
+                let cancelled = match onward.cancels.take() {
+                    Some((task, reason)) => this.cancel_along(task, reason, &mut change).await?,
+                    None => None,
+                };
                 match this.commit(change).await {
                     Ok(()) => {}
                     Err(StoreError::Conflict { .. }) => continue,
                     Err(error) => return Err(error.into()),
                 }
-                if has_callback {
-                    this.announcements.callback_became_due();
-                }
                 if let Some(Cancelled { task, ended, now }) = &cancelled {
                     this.tell(task, ended.as_ref(), *now);
                 }
-                if let Some(TaskOrder::Create(task)) = &order {
-                    this.announce(task);
-                }
+                this.went_on(onward);
                 return this.session_view(&operator, id).await;
             }
             Err(Error::Busy { reason: "other writers kept changing the session" })
@@ -168,14 +149,6 @@ impl Lifecycle {
     }
 }
 
-/// A session as lists show it.
-fn in_a_list(session: &Session) -> SessionView {
-    let mut view = session.view();
-    view.result = None;
-    view.steps.clear();
-    view
-}
-
 /// A task that was cancelled with its session, the attempt that ended so, and when.
 struct Cancelled {
     task: Task,
@@ -184,7 +157,7 @@ struct Cancelled {
 }
 
 /// Shows the step that is under way as its task stands, which knows better than the session.
-fn show_task(view: &mut SessionView, task: &Task) {
+fn show_task(view: &mut SessionView, task: &Task, can_be_done: bool) {
     let is_its = |step: &&mut StepView| step.eap_task_id == Some(task.id());
     let Some(step) = view.steps.iter_mut().find(is_its) else { return };
     if let Some(newest) = task.newest_attempt() {
@@ -194,6 +167,7 @@ fn show_task(view: &mut SessionView, task: &Task) {
             view.status = SessionState::Running;
         }
     }
+    step.no_capable_agent = !can_be_done && task.status() == TaskStatus::Queued;
     step.status = match task.status() {
         TaskStatus::Leased => StepState::Running,
         TaskStatus::Queued => StepState::Queued,

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use eap_core::{CheckedWorkflow, Note, NoteKind, Session, SessionSpec};
 use eap_types::{
-    AgentId, IdempotencyKey, JsonObject, SessionId, Traceparent, WorkflowChoice, WorkflowDefinition, WorkflowStarted,
+    AgentId, IdempotencyKey, JsonObject, RunWorkflow, SessionId, Traceparent, WorkflowChoice, WorkflowDefinition,
+    WorkflowId, WorkflowStarted,
 };
 use serde::Serialize;
 use tracing::info;
 
 use super::super::submit::{fingerprint, principal};
-use super::super::{Lifecycle, MAX_CONFLICTS, Share};
+use super::super::{Lifecycle, MAX_CONFLICTS, Share, invalid};
 use super::definitions::refused;
 use super::onward::session_event;
 use crate::auth::Operator;
@@ -25,10 +26,20 @@ use crate::store::{
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Start {
     pub(crate) workflow: WorkflowChoice,
+    /// The version of a stored one; `None` is the one that was kept last.
+    pub(crate) version: Option<String>,
     /// The agent that does every step it can.
     pub(crate) agent: Option<AgentId>,
     /// What the first step is given in place of its parameters.
     pub(crate) initial_payload: Option<JsonObject>,
+}
+
+impl Start {
+    /// A run of a workflow that is kept.
+    pub(crate) fn of(id: WorkflowId, run: RunWorkflow) -> Self {
+        let RunWorkflow { initial_payload, agent_id: agent, version, .. } = run;
+        Self { workflow: WorkflowChoice::Stored(id), version, agent, initial_payload }
+    }
 }
 
 impl Lifecycle {
@@ -74,7 +85,11 @@ impl Lifecycle {
         traceparent: Option<Traceparent>,
     ) -> Result<WorkflowStarted, Error> {
         let agent = start.agent.as_ref().map(|agent| self.triggering(operator, agent)).transpose()?;
-        let (workflow, at) = self.chosen(operator, start.workflow).await?;
+        let (workflow, at) = self.chosen(operator, start.workflow, start.version.as_deref()).await?;
+        let most = self.config.capacity.submit_bytes;
+        if start.initial_payload.as_ref().is_some_and(|payload| payload.as_str().len() > most) {
+            return Err(invalid("body.initialPayload", &format!("must have at most {most} bytes")));
+        }
         let crew = self.crew(operator.tenant, agent.is_some());
         let workflow = CheckedWorkflow::check(workflow, Some(&crew)).map_err(|problems| refused(&problems, at))?;
         let now = self.clock.now();
@@ -105,7 +120,10 @@ impl Lifecycle {
             events,
             ..Change::default()
         };
-        if !self.commit_new(&task, change).await? {
+        // Before the commit, with which the first step may be taken at once.
+        self.beginnings.add(session.id());
+        let is_taken = self.commit_new(&task, change).await.inspect_err(|_| self.beginnings.forget(session.id()))?;
+        if !is_taken {
             self.announce(&task);
         }
         let workflow = &session.spec.workflow;
@@ -130,10 +148,13 @@ impl Lifecycle {
         &self,
         operator: &Operator,
         choice: WorkflowChoice,
+        version: Option<&str>,
     ) -> Result<(WorkflowDefinition, &'static str), Error> {
         match choice {
             WorkflowChoice::Inline(workflow) => Ok((*workflow, "body.workflowDefinition")),
-            WorkflowChoice::Stored(id) => Ok((self.workflow(operator, &id, None).await?.workflow.into(), "workflow")),
+            WorkflowChoice::Stored(id) => {
+                Ok((self.workflow(operator, &id, version).await?.workflow.into(), "workflow"))
+            }
             _ => Err(Error::UnknownWorkflow),
         }
     }

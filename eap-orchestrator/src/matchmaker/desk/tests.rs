@@ -76,6 +76,7 @@ fn task(number: u8, task_type: &str) -> Task {
         created_at: NOW,
         traceparent: None,
         requeued_from: None,
+        is_step: false,
         callback_url: None,
     })
 }

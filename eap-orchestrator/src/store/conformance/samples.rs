@@ -55,6 +55,7 @@ pub(super) fn spec(id: TaskId, task_type: &str, now: Timestamp) -> TaskSpec {
         created_at: now,
         traceparent: None,
         requeued_from: None,
+        is_step: false,
         callback_url: None,
     }
 }
@@ -81,6 +82,7 @@ pub(super) fn full_spec(id: TaskId, now: Timestamp) -> TaskSpec {
         run_at: Some(now + Duration::from_micros(1)),
         expires_at: Some(now + Duration::from_secs(86_400)),
         requeued_from: Some(TaskId::from_bytes([0xf0; 16])),
+        is_step: true,
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
         callback_url: Some("https://hooks.example.com/done?key=%20".to_owned()),
         ..spec(id, "full.task", now)

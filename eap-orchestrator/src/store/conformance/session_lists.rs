@@ -11,7 +11,7 @@ use crate::store::{Cutoffs, Insertion, SessionFilter};
 
 async fn page(h: &Harness, filter: &SessionFilter) -> Vec<(Insertion, SessionId)> {
     let page = h.store.sessions(filter).await.expect("a read succeeds");
-    page.iter().map(|(number, stored)| (*number, stored.record.id())).collect()
+    page.iter().map(|(number, view)| (*number, view.session_id)).collect()
 }
 
 async fn listed(h: &Harness, filter: &SessionFilter) -> Vec<SessionId> {
@@ -20,7 +20,7 @@ async fn listed(h: &Harness, filter: &SessionFilter) -> Vec<SessionId> {
 
 async fn open(h: &Harness, after: Option<SessionId>, limit: usize) -> Vec<SessionId> {
     let open = h.store.open_sessions(after, limit).await.expect("a read succeeds");
-    open.iter().map(|stored| stored.record.id()).collect()
+    open.into_iter().map(|(id, _)| id).collect()
 }
 
 pub(super) fn everything() -> SessionFilter {

@@ -69,7 +69,7 @@ pub(super) async fn a_session_reads_back_as_it_was_written(h: Harness) {
     assert_eq!(payload(&read.record), payload(&full));
     let filter = SessionFilter { tenant: full.spec.tenant, ..everything() };
     let listed = h.store.sessions(&filter).await.expect("a read succeeds");
-    assert_eq!(listed.iter().map(|(_, stored)| stored).collect::<Vec<_>>(), [&read]);
+    assert_eq!(listed.into_iter().map(|(_, view)| view).collect::<Vec<_>>(), [full.view_in_list()]);
     assert_eq!(h.store.session_of(tasks[0]).await.expect("a read succeeds"), Some(read));
 }
 

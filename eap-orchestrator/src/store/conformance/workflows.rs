@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eap_core::CheckedWorkflow;
-use eap_types::{TenantId, Timestamp, WorkflowDefinition, WorkflowId};
+use eap_types::{TenantId, Timestamp, WorkflowDefinition, WorkflowId, WorkflowSummary};
 
 use super::harness::{Harness, assert_duplicate};
 use super::purge::{keeping_all, purge};
@@ -33,7 +33,7 @@ async fn read(h: &Harness, tenant: TenantId, id: &WorkflowId, version: Option<&s
 
 async fn page(h: &Harness, before: Option<Insertion>, limit: usize) -> Vec<(Insertion, String)> {
     let page = h.store.workflows(TenantId::default(), before, limit).await.expect("a read succeeds");
-    page.into_iter().map(|(number, row)| (number, format!("{} {}", row.workflow.id, row.workflow.version))).collect()
+    page.into_iter().map(|(number, summary)| (number, format!("{} {}", summary.id, summary.version))).collect()
 }
 
 async fn listed(h: &Harness) -> Vec<String> {
@@ -52,7 +52,8 @@ pub(super) async fn a_workflow_reads_back_as_it_was_written(h: Harness) {
         assert_eq!(read.parameters.as_str(), kept.parameters.as_str(), "byte for byte");
     }
     let listed = h.store.workflows(tenant, None, 9).await.expect("a read succeeds");
-    assert_eq!(listed.into_iter().map(|(_, row)| row).collect::<Vec<_>>(), [kept]);
+    let listed: Vec<_> = listed.into_iter().map(|(_, summary)| summary).collect();
+    assert_eq!(listed, [WorkflowSummary::of(&kept.workflow, stored_at)]);
 }
 
 pub(super) async fn the_version_of_a_workflow_that_was_kept_last_is_the_newest(h: Harness) {

@@ -28,7 +28,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use eap_core::{Agent, DueCallback, Session, Task, Vitals};
-use eap_types::{AgentId, SessionId, TaskId, TenantId, Timestamp, WorkflowId};
+use eap_types::{
+    AgentId, SessionId, SessionState, SessionView, TaskId, TenantId, Timestamp, WorkflowId, WorkflowSummary,
+};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
@@ -278,11 +280,15 @@ impl Repository for FaultyStore {
         self.read(self.inner.session(id)).await
     }
 
-    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, Stored<Session>)>, StoreError> {
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, SessionView)>, StoreError> {
         self.read(self.inner.sessions(filter)).await
     }
 
-    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Stored<Session>>, StoreError> {
+    async fn open_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, SessionState)>, StoreError> {
         self.read(self.inner.open_sessions(after, limit)).await
     }
 
@@ -304,7 +310,7 @@ impl Repository for FaultyStore {
         tenant: TenantId,
         before: Option<Insertion>,
         limit: usize,
-    ) -> Result<Vec<(Insertion, WorkflowRow)>, StoreError> {
+    ) -> Result<Vec<(Insertion, WorkflowSummary)>, StoreError> {
         self.read(self.inner.workflows(tenant, before, limit)).await
     }
 

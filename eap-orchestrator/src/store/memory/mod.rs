@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use eap_core::{Agent, DueCallback, Session, Task, Vitals};
-use eap_types::{AgentId, SessionId, TaskId, TenantId, Timestamp, WorkflowId};
+use eap_types::{
+    AgentId, SessionId, SessionState, SessionView, TaskId, TenantId, Timestamp, WorkflowId, WorkflowSummary,
+};
 
 use self::tables::{Row, Tables};
 use super::{
@@ -134,15 +136,20 @@ impl Repository for MemoryStore {
         Ok(tables.sessions.get(id).map(|row| row.stored(now)))
     }
 
-    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, Stored<Session>)>, StoreError> {
-        let (tables, now) = self.open()?;
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, SessionView)>, StoreError> {
+        let (tables, _) = self.open()?;
         let rows = tables.sessions.newest_first(filter).take(filter.limit);
-        Ok(rows.map(|(number, row)| (number, row.stored(now))).collect())
+        Ok(rows.map(|(number, row)| (number, row.record.view_in_list())).collect())
     }
 
-    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Stored<Session>>, StoreError> {
-        let (tables, now) = self.open()?;
-        Ok(tables.sessions.open_after(after).take(limit).map(|row| row.stored(now)).collect())
+    async fn open_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, SessionState)>, StoreError> {
+        let (tables, _) = self.open()?;
+        let rows = tables.sessions.open_after(after).take(limit);
+        Ok(rows.map(|row| (row.record.id(), row.record.status())).collect())
     }
 
     async fn session_of(&self, task: TaskId) -> Result<Option<Stored<Session>>, StoreError> {
@@ -164,10 +171,10 @@ impl Repository for MemoryStore {
         tenant: TenantId,
         before: Option<Insertion>,
         limit: usize,
-    ) -> Result<Vec<(Insertion, WorkflowRow)>, StoreError> {
+    ) -> Result<Vec<(Insertion, WorkflowSummary)>, StoreError> {
         let (tables, _) = self.open()?;
         let rows = tables.workflows.newest_first(tenant, before).take(limit);
-        Ok(rows.map(|(number, row)| (number, row.clone())).collect())
+        Ok(rows.map(|(number, row)| (number, WorkflowSummary::of(&row.workflow, row.stored_at))).collect())
     }
 
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {

@@ -50,7 +50,9 @@ use std::thread;
 
 use async_trait::async_trait;
 use eap_core::{Agent, DueCallback, Session, Task, Vitals};
-use eap_types::{AgentId, SessionId, TaskId, TenantId, Timestamp, WorkflowId};
+use eap_types::{
+    AgentId, SessionId, SessionState, SessionView, TaskId, TenantId, Timestamp, WorkflowId, WorkflowSummary,
+};
 use rusqlite::Connection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -338,13 +340,17 @@ impl Repository for SqliteStore {
         self.read_now(move |connection, now| sessions::session(connection, id, now)).await
     }
 
-    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, Stored<Session>)>, StoreError> {
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, SessionView)>, StoreError> {
         let filter = filter.clone();
-        self.read_now(move |connection, now| sessions::sessions(connection, &filter, now)).await
+        self.read(move |connection| sessions::sessions(connection, &filter)).await
     }
 
-    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Stored<Session>>, StoreError> {
-        self.read_now(move |connection, now| sessions::open(connection, after, limit, now)).await
+    async fn open_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, SessionState)>, StoreError> {
+        self.read(move |connection| sessions::open(connection, after, limit)).await
     }
 
     async fn session_of(&self, task: TaskId) -> Result<Option<Stored<Session>>, StoreError> {
@@ -366,7 +372,7 @@ impl Repository for SqliteStore {
         tenant: TenantId,
         before: Option<Insertion>,
         limit: usize,
-    ) -> Result<Vec<(Insertion, WorkflowRow)>, StoreError> {
+    ) -> Result<Vec<(Insertion, WorkflowSummary)>, StoreError> {
         self.read(move |connection| workflows::workflows(connection, tenant, before, limit)).await
     }
 

@@ -158,6 +158,7 @@ fn sessions_and_workflows_are_searched_by_what_is_asked_for() {
         (sessions::OF_STEP, "SEARCH t USING PRIMARY KEY (task=?)"),
         (sessions::OPEN, "session_open (id>?)"),
         (sessions::ENDED, "session_ended (ended_at<?)"),
+        (sessions::FORGET_STEPS, "session_step_of (session=?)"),
         (workflows::VERSION, "workflow_version (tenant=? AND id=? AND version=?)"),
         (workflows::NEWEST, "workflow_by_id (tenant=? AND id=?)"),
         (workflows::NEWEST_FIRST, "workflow_of_tenant (tenant=? AND seq<?)"),

@@ -137,6 +137,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             traceparent: None,
             requeued_from: None,
+            is_step: false,
             callback_url: None,
         };
         (id, Known { seq: number.into(), revision: Revision(1), task: Arc::new(Task::submitted(spec)), result: None })

@@ -24,6 +24,7 @@ pub(super) fn submitted(number: u8, now: Timestamp) -> Task {
         created_at: now,
         traceparent: None,
         requeued_from: None,
+        is_step: false,
         callback_url: None,
     })
 }

@@ -3,35 +3,36 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use eap_core::{Session, SessionRun, StepRun};
-use eap_types::{AgentId, SessionId, SessionState, TaskId, Timestamp, WorkflowId};
+use eap_core::{Session, StepRun};
+use eap_types::{AgentId, SessionId, SessionState, SessionView, TaskId, Timestamp, WorkflowId};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 
 use super::batch::{conflict, duplicate};
 use super::fault::{Fault, Setback};
 use super::ledger::Ledger;
 use super::read::{all, one};
-use super::rows::{Prepared, PreparedSessionWrite, count, json, number, rows_at_most};
+use super::rows::{Prepared, PreparedSessionWrite, count, json, number, rows_at_most, time, word};
 use crate::store::{Insertion, RecordRef, Revision, SessionFilter, Stored};
 
 const SESSION: &str = "SELECT s.rev, p.spec, s.run FROM session s JOIN session_spec p ON p.seq = s.seq WHERE s.id = ?1";
 
-pub(super) const OPEN: &str = "SELECT s.rev, p.spec, s.run \
-     FROM session s INDEXED BY session_open JOIN session_spec p ON p.seq = s.seq \
-     WHERE s.ended_at IS NULL AND s.id > ?1 ORDER BY s.id LIMIT ?2";
+pub(super) const OPEN: &str = "SELECT id, status FROM session INDEXED BY session_open \
+     WHERE ended_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2";
 
 pub(super) const OF_STEP: &str = "SELECT s.rev, p.spec, s.run FROM session_step t \
      CROSS JOIN session s ON s.seq = t.session CROSS JOIN session_spec p ON p.seq = t.session WHERE t.task = ?1";
 
 pub(super) const ENDED: &str =
-    "SELECT seq, run FROM session INDEXED BY session_ended WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2";
+    "SELECT seq FROM session INDEXED BY session_ended WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2";
+
+pub(super) const FORGET_STEPS: &str = "DELETE FROM session_step WHERE session = ?1";
 
 // An index is visited by statements that set one of its columns; a session that stands where it stood sets none.
 /// A step ended, another began.
 pub(super) const STEP_ON: &str = "UPDATE session SET rev = rev + 1, steps = ?2, run = ?3 WHERE seq = ?1";
 /// It also stands elsewhere now.
 pub(super) const MOVE_ON: &str =
-    "UPDATE session SET rev = rev + 1, steps = ?2, run = ?3, status = ?4, ended_at = ?5 WHERE seq = ?1";
+    "UPDATE session SET rev = rev + 1, steps = ?2, run = ?3, status = ?4, ended_at = ?5, reason = ?6 WHERE seq = ?1";
 
 /// What the check of a session found out for the write.
 pub(super) enum SessionTarget {
@@ -66,11 +67,12 @@ pub(super) fn open(
     connection: &Connection,
     after: Option<SessionId>,
     limit: usize,
-    now: Timestamp,
-) -> Result<Vec<Stored<Session>>, Fault> {
+) -> Result<Vec<(SessionId, SessionState)>, Fault> {
     // No bytes at all sort before any id.
     let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
-    all(connection, OPEN, params![after, rows_at_most(limit)], |row| read(row, now))
+    all(connection, OPEN, params![after, rows_at_most(limit)], |row| {
+        Ok((SessionId::from_bytes(row.get(0)?), state(row, 1)?))
+    })
 }
 
 /// The query for the filters that are given: it walks the index of one of them from its newest end.
@@ -82,8 +84,8 @@ pub(super) fn sessions_sql(filter: &SessionFilter) -> String {
         _ => "session_of_tenant",
     };
     let mut sql = format!(
-        "SELECT s.rev, p.spec, s.run, s.seq FROM session s INDEXED BY {index} \
-         CROSS JOIN session_spec p ON p.seq = s.seq WHERE s.tenant = ?1 AND s.seq < ?2"
+        "SELECT s.seq, s.id, s.workflow, s.started_at, s.status, s.agent, s.ended_at, s.reason \
+         FROM session s INDEXED BY {index} WHERE s.tenant = ?1 AND s.seq < ?2"
     );
     let filters = [
         (filter.status.is_some(), " AND s.status = ?4"),
@@ -98,8 +100,7 @@ pub(super) fn sessions_sql(filter: &SessionFilter) -> String {
 pub(super) fn sessions(
     connection: &Connection,
     filter: &SessionFilter,
-    now: Timestamp,
-) -> Result<Vec<(Insertion, Stored<Session>)>, Fault> {
+) -> Result<Vec<(Insertion, SessionView)>, Fault> {
     let before = filter.before.map_or(i64::MAX, |before| number(before.0));
     let limit = rows_at_most(filter.limit);
     let status = filter.status.map(SessionState::as_str);
@@ -114,9 +115,23 @@ pub(super) fn sessions(
     let mut rows = statement.raw_query();
     let mut sessions = Vec::new();
     while let Some(row) = rows.next()? {
-        sessions.push((Insertion(count(row, 3)?), read(row, now)?));
+        sessions.push((Insertion(count(row, 0)?), in_list(row)?));
     }
     Ok(sessions)
+}
+
+fn state(row: &Row<'_>, column: usize) -> Result<SessionState, Fault> {
+    row.get::<_, String>(column)?.parse().map_err(Fault::nonsense)
+}
+
+/// A session from the columns behind `seq` that lists show.
+fn in_list(row: &Row<'_>) -> Result<SessionView, Fault> {
+    let mut view = SessionView::new(SessionId::from_bytes(row.get(1)?), word(row, 2)?, time(row, 3)?);
+    view.status = state(row, 4)?;
+    view.agent_id = row.get::<_, Option<String>>(5)?.map(|_| word(row, 5)).transpose()?;
+    view.end_time = row.get::<_, Option<i64>>(6)?.map(Timestamp::from_micros);
+    view.error = row.get(7)?;
+    Ok(view)
 }
 
 /// A session from the columns `rev, spec, run`.
@@ -165,6 +180,7 @@ impl Ledger {
             let (Session { spec, run }, text) = (&write.session, &write.run);
             let status = write.session.status().as_str();
             let ended_at = run.phase.ended_at().map(Timestamp::as_micros);
+            let reason = run.phase.reason();
             let steps = rows_at_most(run.steps.len());
             let seq = match (target, &write.write) {
                 (SessionTarget::Stored { seq, status: before, .. }, _) if before == status => {
@@ -172,15 +188,17 @@ impl Ledger {
                     *seq
                 }
                 (SessionTarget::Stored { seq, .. }, _) => {
-                    self.connection.prepare_cached(MOVE_ON)?.execute(params![seq, steps, text, status, ended_at])?;
+                    self.connection
+                        .prepare_cached(MOVE_ON)?
+                        .execute(params![seq, steps, text, status, ended_at, reason])?;
                     *seq
                 }
                 (SessionTarget::New, PreparedSessionWrite::Insert { spec: spec_text }) => {
                     let agent = spec.agent_id.as_ref().map(AgentId::as_str);
                     self.connection
                         .prepare_cached(
-                            "INSERT INTO session (rev, id, tenant, workflow, agent, status, ended_at, steps, run) \
-                             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                            "INSERT INTO session (rev, id, tenant, workflow, agent, status, ended_at, steps, run, \
+                             started_at, reason) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                         )?
                         .execute(params![
                             spec.id.as_bytes(),
@@ -191,6 +209,8 @@ impl Ledger {
                             ended_at,
                             steps,
                             text,
+                            spec.created_at.as_micros(),
+                            reason,
                         ])?;
                     let seq = self.connection.last_insert_rowid();
                     self.connection
@@ -211,17 +231,10 @@ impl Ledger {
 
     /// Deletes at most `limit` that ended before the cut-off; says how many went.
     pub(super) fn purge_sessions(&self, cutoff: Timestamp, limit: usize) -> Result<u64, Fault> {
-        let old: Vec<(i64, SessionRun)> =
-            all(&self.connection, ENDED, params![cutoff.as_micros(), rows_at_most(limit)], |row| {
-                Ok((row.get(0)?, json(row, 1)?))
-            })?;
-        for (seq, run) in &old {
-            for step in &run.steps {
-                self.connection
-                    .prepare_cached("DELETE FROM session_step WHERE task = ?1")?
-                    .execute([step.task.as_bytes()])?;
-            }
-            for sql in ["DELETE FROM session_spec WHERE seq = ?1", "DELETE FROM session WHERE seq = ?1"] {
+        let old: Vec<i64> =
+            all(&self.connection, ENDED, params![cutoff.as_micros(), rows_at_most(limit)], |row| Ok(row.get(0)?))?;
+        for seq in &old {
+            for sql in [FORGET_STEPS, "DELETE FROM session_spec WHERE seq = ?1", "DELETE FROM session WHERE seq = ?1"] {
                 self.connection.prepare_cached(sql)?.execute([seq])?;
             }
         }

@@ -250,6 +250,7 @@ fn spec(id: TaskId, input: String) -> TaskSpec {
         created_at: NOW,
         traceparent: None,
         requeued_from: None,
+        is_step: false,
         callback_url: None,
         preferred_agents: BTreeSet::new(),
     }
