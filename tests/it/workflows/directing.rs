@@ -50,6 +50,8 @@ async fn a_cancelled_session_takes_the_task_of_its_step_with_it() {
         let cancelled = cancel().await;
         assert_eq!((&cancelled["status"], words(&cancelled)), (&json!("cancelled"), vec!["cancelled", "pending"]));
         assert_eq!(cancelled["error"], "the source was wrong");
+        let step = &cancelled["steps"][0];
+        assert_eq!((&step["attempts"], &step["agentId"]), (&json!(1), &json!(drafter.id)), "who was at it is shown");
         assert_eq!(cancel().await, cancelled);
         let task = server.operator().task(held["task_id"].as_str().unwrap()).await;
         assert_eq!((&task["status"], &task["reason"]), (&json!("cancelled"), &json!("the source was wrong")));

@@ -40,7 +40,8 @@ impl Lifecycle {
 
     async fn view_of_session(&self, operator: &Operator, session: &Session) -> Result<SessionView, Error> {
         let mut view = session.view();
-        if let Some(step) = session.open_step()
+        // What is not over, or was ended under its holder, knows less than its task.
+        if let Some(step) = session.run.steps.last().filter(|step| step.result().is_none())
             && let Some(task) = self.store.task(step.task).await?
         {
             let can_be_done = self.directory.can_serve(&task.record.spec.routing);
