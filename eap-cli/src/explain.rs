@@ -73,8 +73,9 @@ fn row(candidate: &Candidate) -> [String; 8] {
 fn refusal(refusal: &CandidateRefusal) -> String {
     let until = refusal.until.map(|until| format!(" until {until}")).unwrap_or_default();
     let missing: Vec<&str> = refusal.missing.iter().map(String::as_str).collect();
+    let word = refusal.word.as_ref().map(|word| format!(" ({word})")).unwrap_or_default();
     match missing.is_empty() {
-        true => format!("{}{until}", refusal.code),
+        true => format!("{}{word}{until}", refusal.code),
         false => format!("{} {}", refusal.code, missing.join(" ")),
     }
 }

@@ -434,6 +434,7 @@ impl<'a> Draft<'a> {
             EndOfLease::Draining => "its agent is draining",
             EndOfLease::Deregistered => "its agent deregistered",
             EndOfLease::Unclaimed => "its agent hung up before it was told",
+            EndOfLease::NotFree => "its agent was no longer free",
             EndOfLease::NoPlace => "the server had no place to bring it to its agent",
         };
         self.close(number, AttemptOutcome::Released).message = Some(no_fault.to_owned());

@@ -99,6 +99,7 @@ impl Lifecycle {
             drain.reason.clone_from(&order.reason);
             drain
         });
+        detail.platform_state = self.states.view(agent);
         let interval = agent.orders.interval.as_ref();
         detail.interval = interval.map(|order| IntervalView::new(order.interval.as_secs(), order.is_heard));
         detail.held = self

@@ -208,7 +208,7 @@ impl Pusher {
         let lifecycle = &self.shared.lifecycle;
         let (Some(entry), Some(lease)) = (lifecycle.directory.get(&self.agent), task.lease()) else { return };
         let quote = Quote::lease(lease.lease_id);
-        if let Err(error) = lifecycle.end_lease(&entry.agent, task.id(), quote, EndOfLease::NoPlace).await {
+        if let Err(error) = lifecycle.end_lease(&entry.agent, task.id(), quote, EndOfLease::NotFree).await {
             debug!(%error, task.id = %task.id(), "a task could not be handed back");
         }
     }

@@ -46,6 +46,10 @@ words! {
         Offline = "offline",
         /// It says that it is busy.
         Busy = "busy",
+        /// It is an agent of a platform, and by the state that it last reported it is not free.
+        NotFree = "not_free",
+        /// Nothing is pushed to it, and no poll of it waits.
+        PushSuspended = "push_suspended",
         /// It holds as many tasks as it may.
         Full = "full",
         /// It rejected this task a short while ago.
@@ -214,12 +218,15 @@ pub struct CandidateRefusal {
     /// The capabilities, or labels as in `region=eu`, that it lacks.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub missing: BTreeSet<String>,
+    /// In a word: the state that the agent reported (`not_free`), or why nothing is pushed to it (`push_suspended`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<String>,
 }
 
 impl CandidateRefusal {
     /// A reason with nothing to add.
     pub fn new(code: RefusalCode) -> Self {
-        Self { code, until: None, missing: BTreeSet::new() }
+        Self { code, until: None, missing: BTreeSet::new(), word: None }
     }
 
     /// Sets when it ends by itself.
@@ -233,6 +240,13 @@ impl CandidateRefusal {
     #[must_use]
     pub fn with_missing<W: Into<String>>(mut self, missing: impl IntoIterator<Item = W>) -> Self {
         self.missing = missing.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the word for the agent's state, or for why nothing is pushed to it.
+    #[must_use]
+    pub fn with_word(mut self, word: impl Into<String>) -> Self {
+        self.word = Some(word.into());
         self
     }
 }
