@@ -6,6 +6,7 @@ use eap_types::{Candidate, CandidateRefusal, TaskExplanation, TaskId};
 use crate::exit::{Exit, Failure};
 use crate::output::{Table, print, print_json};
 use crate::server::ServerArgs;
+use crate::task::show::tries;
 
 /// Say why a task is where it is, who could have it, and why others cannot.
 #[derive(Args, Debug)]
@@ -38,7 +39,7 @@ fn shown(told: &TaskExplanation) -> String {
     about.row(["type", told.task_type.as_str()]);
     about.row(["status", &format!("{}, {}", told.status, told.whereabouts)]);
     about.line("why", &told.summary);
-    about.row(["attempt", &format!("{} of {}", told.attempt, told.max_attempts)]);
+    about.row(["attempt", &tries(told.status, told.attempt, told.attempts_used, told.max_attempts)]);
     let mut text = about.render();
     if told.candidates.is_empty() {
         return text;

@@ -56,5 +56,6 @@ mod starting_and_stopping;
 mod task_schemas;
 mod tasks;
 mod traces;
+mod unreachable;
 mod uploads;
 mod ws;

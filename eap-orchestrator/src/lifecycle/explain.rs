@@ -11,7 +11,7 @@ use eap_types::{
 };
 
 use super::Lifecycle;
-use super::views::{routing_view, track_record_view};
+use super::views::{last_end, routing_view, track_record_view};
 use crate::auth::Operator;
 use crate::directory::Entry;
 use crate::error::Error;
@@ -119,6 +119,7 @@ impl Lifecycle {
         explanation.until = until;
         explanation.agent_id = task.lease().map(|lease| lease.agent.clone());
         explanation.attempt = task.newest_attempt().map_or(0, |attempt| attempt.number);
+        explanation.attempts_used = state.attempts_used();
         explanation.max_attempts = spec.max_attempts;
         explanation.no_capable_agent = task.status() == TaskStatus::Queued && !self.directory.can_serve(&spec.routing);
         explanation.candidates =
@@ -126,6 +127,9 @@ impl Lifecycle {
         explanation.agents = total as u64;
         explanation.refused = refused;
         explanation.summary = summary(&explanation, state.phase.reason());
+        if let Some(ended) = last_end(&task) {
+            explanation.summary = format!("{}; {ended}", explanation.summary);
+        }
         explanation
     }
 }

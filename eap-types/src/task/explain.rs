@@ -81,6 +81,9 @@ pub struct TaskExplanation {
     pub agent_id: Option<AgentId>,
     /// The newest attempt's number; 0 before the first.
     pub attempt: u32,
+    /// How many of `max_attempts` are used up: attempts that were done, failed or expired.
+    #[serde(default)]
+    pub attempts_used: u32,
     /// How often it is tried at most.
     pub max_attempts: u32,
     /// All of this in one sentence, for people.
@@ -120,6 +123,7 @@ impl TaskExplanation {
             until: None,
             agent_id: None,
             attempt: 0,
+            attempts_used: 0,
             max_attempts: crate::limits::DEFAULT_ATTEMPTS,
             summary: String::new(),
             routing,

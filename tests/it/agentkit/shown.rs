@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::platform::{SECRET, registered, with_face};
-use crate::harness::{Endpoint, Server, Setup, Turn};
+use crate::harness::{Endpoint, Server, Setup, Turn, eventually};
 
 async fn say(server: &Server, second: u32, state: &str, details: Value) {
     let timestamp = format!("2027-01-15T08:00:{second:02}Z");
@@ -64,4 +64,21 @@ async fn the_detail_of_a_platforms_agent_has_its_state_and_that_of_others_has_no
     assert_eq!(state("a1").await, json!({"state": "idle", "is_free": true, "timestamp": "2027-01-15T08:00:06Z"}));
     let agent = server.agent("AGENT-A").await;
     assert_eq!(state(&agent.id).await, Value::Null);
+}
+
+#[tokio::test]
+async fn a_task_that_is_over_shows_no_progress() {
+    let (server, platform) = world([Turn::status(200)]).await;
+    let task = server.operator().submit(json!({"task_type": "summarize"})).await;
+    platform.until(1).await;
+    eventually("the answer to run is noted", async || {
+        (server.operator().task(&task).await["progress"]["message"] == "the platform took it").then_some(())
+    })
+    .await;
+    server.advance(1);
+    say(&server, 1, "BUSY", json!({"current_task": task})).await;
+    assert_eq!(server.operator().task(&task).await["progress"], json!({"message": "BUSY"}));
+    say(&server, 2, "IDLE", Value::Null).await;
+    let done = server.operator().task(&task).await;
+    assert_eq!((&done["status"], done.get("progress")), (&json!("completed"), None), "{done}");
 }
