@@ -136,6 +136,7 @@ fn told(agent: &AgentDetail, json: bool) -> Result<Exit, Failure> {
 pub(super) async fn rotate_token(args: RotateTokenArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
     args.server.repeat(|| client.rotate_agent_token(&args.agent_id)).await?;
+    print(&format!("{} is asked to get a new token\n", args.agent_id))?;
     Ok(Exit::Done)
 }
 

@@ -11,6 +11,7 @@ mod completions;
 mod dead;
 mod demo;
 mod events;
+mod hints;
 mod key;
 mod schema;
 mod serve;

@@ -81,7 +81,7 @@ fn operator(
     let operator = lifecycle.keys.operator(given.as_ref(), &origin(&parts), lifecycle.clock.now());
     let operator = operator.map_err(|refusal| match refusal {
         Error::InvalidKey if !parts.headers.contains_key(http::header::AUTHORIZATION) => Refused::NoKey,
-        Error::InvalidKey => Refused::WrongKey,
+        Error::InvalidKey | Error::EndedKey { .. } => Refused::WrongKey,
         other => other.into(),
     })?;
     operator.must_have(scope)?;

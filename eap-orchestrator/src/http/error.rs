@@ -62,7 +62,7 @@ impl ApiError {
         match core {
             Error::Unreadable(error) => error.code(),
             Error::Invalid { .. } | Error::NameWithoutPrefix => Code::ValidationError,
-            Error::InvalidToken | Error::InvalidKey => Code::InvalidToken,
+            Error::InvalidToken | Error::InvalidKey | Error::EndedKey { .. } => Code::InvalidToken,
             Error::RegistrationDenied { .. } => Code::RegistrationDenied,
             Error::Forbidden { .. } | Error::MissingScope { .. } | Error::CannotGrant { .. } => Code::Forbidden,
             Error::UnknownCredential

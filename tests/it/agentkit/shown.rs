@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::platform::{SECRET, registered, with_face};
-use crate::harness::{Endpoint, Server, Setup, Turn, eventually};
+use crate::harness::{Endpoint, OPERATOR_KEY, Server, Setup, Turn, eventually};
 
 async fn say(server: &Server, second: u32, state: &str, details: Value) {
     let timestamp = format!("2027-01-15T08:00:{second:02}Z");
@@ -81,4 +81,16 @@ async fn a_task_that_is_over_shows_no_progress() {
     say(&server, 2, "IDLE", Value::Null).await;
     let done = server.operator().task(&task).await;
     assert_eq!((&done["status"], done.get("progress")), (&json!("completed"), None), "{done}");
+}
+
+#[tokio::test]
+async fn what_agents_of_a_platform_cannot_be_told_is_refused_with_that_reason() {
+    let (server, _platform) = world([]).await;
+    let rotation = server.operator().post("/api/v1/agents/a1/rotate-token").send().await;
+    let interval = server.api.call(http::Method::PUT, "/api/v1/agents/a1/interval").bearer(OPERATOR_KEY);
+    let interval = interval.json(&json!({"heartbeat_interval_seconds": 7}));
+    for answer in [rotation, interval.send().await] {
+        assert_eq!(answer.status, 422, "{}", answer.body);
+        assert!(answer.body.to_string().contains("came through a platform"), "{}", answer.body);
+    }
 }
