@@ -5,6 +5,7 @@ mod support;
 
 mod agent_run;
 mod agentkit;
+mod agentkit_log;
 mod agents;
 mod batch;
 mod completions;

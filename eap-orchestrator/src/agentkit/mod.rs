@@ -4,6 +4,7 @@
 //! a call does is done by the same lifecycle manager.
 
 mod notify;
+mod refusals;
 mod secrets;
 mod state;
 
@@ -13,6 +14,8 @@ use eap_types::{AgentId, DecodeError, Scope};
 use http::request::Parts;
 
 pub(crate) use self::notify::notify;
+use self::refusals::Call;
+pub(crate) use self::refusals::RefusalLog;
 pub(crate) use self::secrets::{Distrust, PlatformSecrets};
 pub(crate) use self::state::{history, report, show};
 use crate::auth::Operator;
@@ -98,6 +101,12 @@ async fn agent_in(parts: &mut Parts) -> Result<AgentId, String> {
         .and_then(|params| params.iter().find(|(name, _)| *name == "agent_id").map(|(_, value)| value.to_owned()));
     let text = text.unwrap_or_default();
     text.parse().map_err(|_| text)
+}
+
+/// Has the log tell of a refusal.
+fn note(orchestrator: &Orchestrator, call: Call, refused: &Refused) {
+    let lifecycle = orchestrator.lifecycle();
+    lifecycle.refusals.note(call, refused, lifecycle.clock.now());
 }
 
 /// Carries a call of this face out; its refusals get the body that it has for them.
