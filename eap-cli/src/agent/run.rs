@@ -19,8 +19,13 @@ use crate::{secrets, stop};
 ///
 /// Each task runs the command once: the task's input on its standard input, and what it prints is the output, as
 /// `{"output": text, "exit_code": n}`. Another exit code than 0 is a failed task with the end of standard error as the
-/// reason. The command finds EAP_TASK_ID, EAP_ATTEMPT, EAP_TASK_TYPE and EAP_ARTIFACTS_DIR in its environment (and
-/// TRACEPARENT, if the task was submitted in a trace): files it writes into that directory become artifacts of the task.
+/// reason. The command finds EAP_TASK_ID, EAP_ATTEMPT, EAP_TASK_TYPE, EAP_ARTIFACTS_DIR and EAP_PROGRESS_FILE in its
+/// environment (and TRACEPARENT, if the task was submitted in a trace): files it writes into that directory become
+/// artifacts of the task.
+///
+/// A line that it appends to that file is its progress: how far it is, as in 0.4 or 40%, words, or both, as in
+/// `echo "40% reading" >> "$EAP_PROGRESS_FILE"`. The last line is reported, at most five times a second. A task with an
+/// inactivity limit (`eap task submit --inactivity`) needs one within each such time.
 ///
 /// When the task is cancelled, its time is up or the agent has to stop, the whole process group of the command gets
 /// SIGTERM, and SIGKILL 2 seconds later. What the command leaves running when it exits is killed.
