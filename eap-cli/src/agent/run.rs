@@ -75,8 +75,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "WAY", default_value = "pull")]
     transport: Transport,
 
-    /// Where to listen for pushed tasks; port 0 takes a free one.
-    #[arg(long, value_name = "HOST:PORT", required_if_eq("transport", "push"))]
+    /// Where to listen for pushed tasks, as in 127.0.0.1:8181; port 0 takes a free one.
+    #[arg(long, value_name = "IP:PORT", required_if_eq("transport", "push"), value_parser = address)]
     listen: Option<SocketAddr>,
 
     /// The URL under which the server reaches --listen [default: the address listened on].
@@ -111,9 +111,16 @@ enum Transport {
     Websocket,
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address and a port are expected, as in 127.0.0.1:8181".to_owned())
+}
+
 /// Runs the agent until a signal, or until the server refuses it for good.
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     logging::start(args.log_format, "info")?;
+    if args.listen.is_some() && args.transport != Transport::Push {
+        return Err(Failure::usage("--listen is where pushed tasks arrive: add --transport push, or leave it out"));
+    }
     let exec = Exec::new(&args.command, args.timeout.map(Duration::from_secs))?;
     let groups = exec.groups();
     let stop = stop::on_signals(move || groups.kill())?;

@@ -313,3 +313,17 @@ fn a_command_that_is_pushed_to_does_its_tasks() {
     let refused = run(&mut server.eap(&without_listen)).expect(2);
     assert!(refused.stderr.contains("--listen"), "{}", refused.stderr);
 }
+
+#[test]
+fn a_place_to_listen_is_for_pushed_tasks_and_has_an_address() {
+    let run_with = |arguments: &[&str]| {
+        let agent = ["agent", "run", "--name", "AGENT-X", "--capability", "x"];
+        run(&mut eap(&[&agent[..], arguments, &["--", "true"]].concat())).expect(2).stderr
+    };
+    for transport in ["pull", "websocket"] {
+        let told = run_with(&["--listen", "127.0.0.1:0", "--transport", transport]);
+        assert!(told.contains("add --transport push"), "{told}");
+    }
+    let told = run_with(&["--transport", "push", "--listen", "8181"]);
+    assert!(told.contains("127.0.0.1:8181"), "{told}");
+}
