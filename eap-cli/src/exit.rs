@@ -74,8 +74,19 @@ impl Failure {
             ClientError::Call(_) | ClientError::Unreadable { status: 502..=504, .. } => {
                 Self::new(Exit::Unreachable, format!("no usable answer from {url}: {why}; try again"))
             }
-            _ => Self::new(Exit::Refused, format!("{}{}", refusal(error), advice(error.code()))),
+            _ => {
+                let refused = Self::refused(error);
+                match advice(error.code()) {
+                    Some(advice) => refused.and(advice),
+                    None => refused,
+                }
+            }
         }
+    }
+
+    /// The server refused a call, and what to do about that is still to be said.
+    pub(crate) fn refused(error: &ClientError) -> Self {
+        Self::new(Exit::Refused, refusal(error))
     }
 
     /// An agent could not be built, or ended without being asked to.
@@ -144,22 +155,24 @@ pub(crate) fn told(problem: &ProblemBody) -> String {
     if listed.is_empty() { said } else { format!("{said}: {}", listed.join("; ")) }
 }
 
-fn advice(code: Option<ErrorCode>) -> &'static str {
-    match code {
-        Some(ErrorCode::InvalidToken) => "; set EAP_OPERATOR_KEY to the server's operator key",
-        Some(ErrorCode::RegistrationDenied) => "; set EAP_REGISTRATION_SECRET to the server's registration secret",
-        Some(ErrorCode::TaskNotFound) => "; `eap task list` shows the tasks there are",
-        Some(ErrorCode::NotADeadLetter) => "; `eap dead list` shows the dead letters there are",
-        Some(ErrorCode::AgentNotFound) => "; `eap agent list` shows the agents there are",
-        Some(ErrorCode::PayloadTooLarge) => {
-            "; send less, or raise capacity.submit_bytes in the --config of `eap serve`"
+fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
+    Some(match code? {
+        ErrorCode::InvalidToken => "set EAP_OPERATOR_KEY or --operator-key-file to a key that is valid",
+        // The server says which of its reasons it is: none, another, one that ended, or one that does not admit this agent.
+        ErrorCode::RegistrationDenied => {
+            "set EAP_REGISTRATION_SECRET or --registration-secret-file to a secret that admits this agent; \
+             `eap registration-secret list` shows what each does"
         }
-        Some(ErrorCode::NotFound) => "; check --url or EAP_URL, and the name",
-        Some(ErrorCode::WorkflowExists) => "; `eap workflow show` prints the one that is kept",
-        Some(ErrorCode::IdempotencyConflict) => "; use another --idempotency-key for another task",
-        Some(ErrorCode::RateLimited | ErrorCode::Unavailable | ErrorCode::Draining) => "; try again later",
-        _ => "",
-    }
+        ErrorCode::TaskNotFound => "`eap task list` shows the tasks there are",
+        ErrorCode::NotADeadLetter => "`eap dead list` shows the dead letters there are",
+        ErrorCode::AgentNotFound => "`eap agent list` shows the agents there are",
+        ErrorCode::PayloadTooLarge => "send less, or raise capacity.submit_bytes in the --config of `eap serve`",
+        ErrorCode::NotFound => "check --url or EAP_URL, and the name",
+        ErrorCode::WorkflowExists => "`eap workflow show` prints the one that is kept",
+        ErrorCode::IdempotencyConflict => "use another --idempotency-key for another task",
+        ErrorCode::RateLimited | ErrorCode::Unavailable | ErrorCode::Draining => "try again later",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -189,7 +202,10 @@ mod tests {
              and 4; body.labels must be an object"
         );
         let failure = refused(ProblemBody::new(ErrorCode::InvalidToken, "a valid operator key is needed", "r1"));
-        assert!(failure.to_string().ends_with("set EAP_OPERATOR_KEY to the server's operator key"), "{failure}");
+        assert!(
+            failure.to_string().ends_with("set EAP_OPERATOR_KEY or --operator-key-file to a key that is valid"),
+            "{failure}"
+        );
     }
 
     #[test]

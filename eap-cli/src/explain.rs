@@ -6,6 +6,7 @@ use eap_types::{Candidate, CandidateRefusal, TaskExplanation, TaskId};
 use crate::exit::{Exit, Failure};
 use crate::output::{Table, print, print_json};
 use crate::server::ServerArgs;
+use crate::task::show::tries;
 
 /// Say why a task is where it is, who could have it, and why others cannot.
 #[derive(Args, Debug)]
@@ -38,7 +39,7 @@ fn shown(told: &TaskExplanation) -> String {
     about.row(["type", told.task_type.as_str()]);
     about.row(["status", &format!("{}, {}", told.status, told.whereabouts)]);
     about.line("why", &told.summary);
-    about.row(["attempt", &format!("{} of {}", told.attempt, told.max_attempts)]);
+    about.row(["attempt", &tries(told.status, told.attempt, told.attempts_used, told.max_attempts)]);
     let mut text = about.render();
     if told.candidates.is_empty() {
         return text;
@@ -73,8 +74,9 @@ fn row(candidate: &Candidate) -> [String; 8] {
 fn refusal(refusal: &CandidateRefusal) -> String {
     let until = refusal.until.map(|until| format!(" until {until}")).unwrap_or_default();
     let missing: Vec<&str> = refusal.missing.iter().map(String::as_str).collect();
+    let word = refusal.word.as_ref().map(|word| format!(" ({word})")).unwrap_or_default();
     match missing.is_empty() {
-        true => format!("{}{until}", refusal.code),
+        true => format!("{}{word}{until}", refusal.code),
         false => format!("{} {}", refusal.code, missing.join(" ")),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use eap_client::{ClientError, OperatorClient, ReqwestCall};
 use eap_orchestrator::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
-use eap_types::TaskId;
+use eap_types::{ErrorCode, TaskId};
 
 use crate::exit::{Failure, chain};
 use crate::secrets;
@@ -54,18 +54,37 @@ impl ServerArgs {
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let mut tried = 1;
-        loop {
-            let error = match call().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            if tried == TRIES || !may_pass(&error) {
-                return Err(self.failed(&error));
-            }
-            tokio::time::sleep(pause(tried, &error)).await;
-            tried += 1;
+        tried(call).await.map_err(|error| self.failed(&error))
+    }
+
+    /// The same for a call that may be about something that is not there: `advice` says what to do then.
+    pub(crate) async fn repeat_or<T, F>(&self, advice: &str, call: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        tried(call).await.map_err(|error| match error.code() {
+            Some(ErrorCode::NotFound) => Failure::refused(&error).and(advice),
+            _ => self.failed(&error),
+        })
+    }
+}
+
+/// Makes a call until it is answered or too often tried.
+async fn tried<T, F>(call: impl Fn() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let mut tried = 1;
+    loop {
+        let error = match call().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if tried == TRIES || !may_pass(&error) {
+            return Err(error);
         }
+        tokio::time::sleep(pause(tried, &error)).await;
+        tried += 1;
     }
 }
 

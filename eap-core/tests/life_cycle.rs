@@ -130,6 +130,7 @@ fn events() -> Vec<(String, TaskEvent)> {
     row("release deregistered", release(ALPHA, by_lease(3), EndOfLease::Deregistered));
     row("release unclaimed", release(ALPHA, by_lease(3), EndOfLease::Unclaimed));
     row("release no place", release(ALPHA, by_lease(3), EndOfLease::NoPlace));
+    row("release not free", release(ALPHA, by_lease(3), EndOfLease::NotFree));
     row("progress again", progress(ALPHA, by_lease(3), 5));
     row("output again", output(ALPHA, by_lease(3), 5, "text"));
     row("output newest", output(ALPHA, by_lease(3), 6, "text"));

@@ -137,7 +137,13 @@ fn a_final_task_is_said_to_be_final_before_the_attempt_is_said_to_be_fenced() {
 
 #[test]
 fn whatever_the_server_ended_is_fenced_though_nobody_else_claimed() {
-    let free = [EndOfLease::Draining, EndOfLease::Deregistered, EndOfLease::Unclaimed, EndOfLease::NoPlace];
+    let free = [
+        EndOfLease::Draining,
+        EndOfLease::Deregistered,
+        EndOfLease::Unclaimed,
+        EndOfLease::NoPlace,
+        EndOfLease::NotFree,
+    ];
     for why in [handed_back(), undelivered()].into_iter().chain(free) {
         let mut life = held_by_alpha();
         life.go(release(ALPHA, by_lease(1), why.clone()));

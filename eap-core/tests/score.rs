@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use common::*;
 use eap_core::{
-    Agent, Allowance, BreakerPolicy, BreakerTurn, Conclusion, EndOfLease, Hindrance, Rating, RoutingKey, Score,
-    Standing, Task, TaskEvent, TaskSpec, TrackRecord, Verdict, Vitals, load_band, room_for_work,
+    Agent, Allowance, Attempt, AttemptOutcome, BreakerPolicy, BreakerTurn, Conclusion, EndOfLease, Hindrance, Push,
+    PushSuspension, Rating, RoutingKey, Score, Standing, Task, TaskEvent, TaskSpec, TrackRecord, Verdict, Vitals,
+    load_band, room_for_work,
 };
 use eap_types::{
     AgentState, AgentTier, AgentType, BreakerState, Capabilities, FailureCode, HealthStatus, JsonObject, Labels,
-    LeaseId, LoadBand, TenantId,
+    LeaseId, LoadBand, PushStop, TenantId,
 };
 use proptest::prelude::*;
 
@@ -183,6 +184,7 @@ fn an_attempt_says_of_its_agent_what_the_table_says() {
         ("deregistered", released(EndOfLease::Deregistered), Some(None)),
         ("unclaimed", released(EndOfLease::Unclaimed), Some(None)),
         ("without a place", released(EndOfLease::NoPlace), Some(None)),
+        ("at something else", released(EndOfLease::NotFree), Some(None)),
         ("cancelled", vec![cancel()], Some(None)),
         ("forgotten", vec![forget(ALPHA, 1)], Some(Some(Failure))),
         ("lapsed", vec![due()], Some(Some(Failure))),
@@ -345,6 +347,15 @@ fn every_reason_why_an_agent_cannot_take_a_task_is_named() {
     let gone = standing(Standing::Superseded { at: at(1) });
     assert_eq!(find(&task, &gone, &vitals(), 0, AgentState::Superseded), [Hindrance::Superseded]);
 
+    let push = |suspended| Some(Push { suspended, ..Push::by_platform() });
+    let suspended = PushSuspension { at: at(1), why: PushStop::Gone };
+    let suspended = Agent { push: push(Some(suspended)), ..able.clone() };
+    let hindrance = Hindrance::PushSuspended { why: PushStop::Gone };
+    assert!(hindrance.ends_by_poll() && !Hindrance::Full.ends_by_poll());
+    assert_eq!(find(&task, &suspended, &vitals(), 0, AgentState::Online), [hindrance]);
+    let pushed_to = Agent { push: push(None), ..able.clone() };
+    assert_eq!(find(&task, &pushed_to, &vitals(), 0, AgentState::Online), []);
+
     task.state.excluded.insert(agent(ALPHA), at(101));
     assert_eq!(find(&task, &able, &vitals(), 0, AgentState::Online), [Hindrance::Excluded { until: at(101) }]);
     task.state.excluded.insert(agent(ALPHA), at(100));
@@ -366,6 +377,49 @@ fn every_reason_why_an_agent_cannot_take_a_task_is_named() {
     ] {
         let task = Task::submitted(TaskSpec { routing, ..spec() });
         assert_eq!(find(&task, &able, &vitals(), 0, AgentState::Online), expected);
+    }
+}
+
+#[test]
+fn an_agent_of_a_platform_that_is_not_free_is_hindered_by_its_own_word() {
+    for free in ["UNKNOWN", "idle", "Finished"] {
+        assert_eq!(Hindrance::by_report(free), None, "{free}");
+    }
+    for state in ["BUSY", "error", "INITIALIZING", "rebooting"] {
+        assert_eq!(Hindrance::by_report(state), Some(Hindrance::NotFree { state: state.to_owned() }));
+    }
+}
+
+#[test]
+fn what_was_given_back_or_cancelled_uses_up_no_attempt() {
+    let attempt = |number, outcome| Attempt {
+        number,
+        agent: agent(ALPHA),
+        epoch: 1,
+        lease_id: lease(1),
+        outcome,
+        started_at: at(1),
+        ended_at: None,
+        error_code: None,
+        message: None,
+        reported: None,
+        given_up: false,
+        inactive: false,
+    };
+    let mut task = Task::submitted(spec());
+    assert_eq!((task.state.attempts_used(), task.state.last_end()), (0, None));
+    use AttemptOutcome::{Cancelled, Completed, Expired, Failed, Open, Released};
+    for (number, (outcome, used, ended)) in (1..).zip([
+        (Released, 0, 1),
+        (Failed, 1, 2),
+        (Expired, 2, 3),
+        (Cancelled, 2, 4),
+        (Completed, 3, 5),
+        (Open, 3, 5),
+    ]) {
+        task.state.attempts.push(attempt(number, outcome));
+        let last = task.state.last_end().map(|attempt| attempt.number);
+        assert_eq!((task.state.attempts_used(), last), (used, Some(ended)), "{outcome}");
     }
 }
 

@@ -27,6 +27,12 @@ pub enum Error {
     /// The operator key is unknown or not given.
     #[error("a valid operator key is needed")]
     InvalidKey,
+    /// The operator key was valid once.
+    #[error("this operator key {ended}")]
+    EndedKey {
+        /// How it ended.
+        ended: &'static str,
+    },
     /// No agent may register with this secret, or not under this identity.
     #[error("{reason}")]
     RegistrationDenied {

@@ -99,6 +99,35 @@ impl PushView {
     }
 }
 
+/// How an agent of a platform (AgentKit) is, by its own newest word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct PlatformStateView {
+    /// The word for it, as it was sent; `UNKNOWN` before the first report.
+    pub state: String,
+    /// Whether an agent in this state is given work.
+    pub is_free: bool,
+    /// What else the report said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<JsonObject>,
+    /// When it was so; before the first report, since when the agent is known.
+    pub timestamp: Timestamp,
+}
+
+impl PlatformStateView {
+    /// A report without details.
+    pub fn new(state: impl Into<String>, is_free: bool, timestamp: Timestamp) -> Self {
+        Self { state: state.into(), is_free, details: None, timestamp }
+    }
+
+    /// Sets what else the report said.
+    #[must_use]
+    pub fn with_details(mut self, details: Option<JsonObject>) -> Self {
+        self.details = details;
+        self
+    }
+}
+
 impl AgentView {
     /// An agent that just registered; everything else is set as fields.
     pub fn new(agent_id: AgentId, name: AgentName, capabilities: Capabilities, registered_at: Timestamp) -> Self {
@@ -158,6 +187,9 @@ pub struct AgentDetail {
     /// That an operator asked it to beat at an interval of its own; absent unless one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<IntervalView>,
+    /// How it is by its own word, for an agent of a platform; absent for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_state: Option<PlatformStateView>,
     /// The tasks it holds.
     #[serde(default)]
     pub held: Vec<HeldLease>,
@@ -179,6 +211,7 @@ impl AgentDetail {
             rotation_asked_at: None,
             drain: None,
             interval: None,
+            platform_state: None,
             held: Vec::new(),
             epoch: 1,
         }

@@ -127,7 +127,7 @@ mod well_known;
 mod work;
 mod workflow;
 
-pub use agent::{AgentDetail, AgentPage, AgentState, AgentView, HeldLease, PushView};
+pub use agent::{AgentDetail, AgentPage, AgentState, AgentView, HeldLease, PlatformStateView, PushView};
 pub use artifact::{Artifact, ContentEncoding, EncodingError};
 pub use artifact_path::ArtifactPath;
 pub use assignment::Assignment;

@@ -65,12 +65,16 @@ pub struct TaskView {
     pub priority: Priority,
     /// The newest attempt's number; 0 before the first.
     pub attempt: u32,
+    /// How many of `max_attempts` are used up: attempts that were done, failed or expired. One that was given back or is
+    /// still open is not among them.
+    #[serde(default)]
+    pub attempts_used: u32,
     /// How often it is tried at most.
     pub max_attempts: u32,
     /// The agent of the newest attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
-    /// How far the newest attempt is.
+    /// How far the attempt that runs is; absent while none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressView>,
     /// When it was submitted.
@@ -89,7 +93,7 @@ pub struct TaskView {
     /// What the agent reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<TaskResult>,
-    /// Why it stands where it stands, for people.
+    /// Why it stands where it stands, for people: why it ended; before that, how its last attempt that is over ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Whether it waits and no registered agent could do it.
@@ -124,6 +128,7 @@ impl TaskView {
             routing,
             priority: Priority::default(),
             attempt: 0,
+            attempts_used: 0,
             max_attempts,
             agent_id: None,
             progress: None,

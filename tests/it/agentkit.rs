@@ -3,6 +3,7 @@
 mod dispatch;
 mod platform;
 mod reconcile;
+mod shown;
 mod states;
 mod webhooks;
 mod with_mock;

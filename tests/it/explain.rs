@@ -43,7 +43,7 @@ async fn a_ready_task_shows_every_agent_with_its_score_and_parts_best_first() {
     assert_shape(
         &shown,
         &json!({
-            "task_id": id, "task_type": "work", "status": "queued", "whereabouts": "ready", "attempt": 0,
+            "task_id": id, "task_type": "work", "status": "queued", "whereabouts": "ready", "attempt": 0, "attempts_used": 0,
             "max_attempts": 3, "summary": "<text>", "explained_at": "<time>", "agents": 3,
             "refused": {"missing_capability": 1},
             "routing": {

@@ -56,6 +56,7 @@ mod starting_and_stopping;
 mod task_schemas;
 mod tasks;
 mod traces;
+mod unreachable;
 mod uploads;
 mod workflows;
 mod ws;

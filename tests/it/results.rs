@@ -58,7 +58,9 @@ async fn a_result_is_acknowledged_and_shown_as_it_came() {
         "metrics": {"execution_time_ms": 12.5, "tokens_used": 300, "cost_usd": 0.001},
         "lease_id": task["lease_id"], "attempt": 1,
     });
-    let shape = json!({"status": "completed", "attempt": 1, "agent_id": agent.id, "result": result});
+    let shape = json!({
+        "status": "completed", "attempt": 1, "attempts_used": 1, "agent_id": agent.id, "result": result,
+    });
     assert_shape(&shown, &task_shape(shape));
 }
 

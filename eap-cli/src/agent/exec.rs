@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use tracing::warn;
 
 use super::artifacts;
 use super::process::{End, Finished, Groups, Job, LAST_WRITES, MAX_STDOUT_BYTES, TERM_GRACE, is_removed};
+use super::progress::ProgressFile;
 use crate::exit::Failure;
 use crate::secrets;
 
@@ -50,12 +52,13 @@ impl Exec {
         Arc::clone(&self.groups)
     }
 
-    fn job(&self, task: &Assignment, ctx: &TaskContext, dir: &Path) -> Job {
+    fn job(&self, task: &Assignment, ctx: &TaskContext, scratch: &Scratch) -> Job {
         let mut variables = vec![
             ("EAP_TASK_ID", task.task_id.to_string().into()),
             ("EAP_ATTEMPT", ctx.attempt().to_string().into()),
             ("EAP_TASK_TYPE", task.task_type.to_string().into()),
-            ("EAP_ARTIFACTS_DIR", dir.as_os_str().to_owned()),
+            ("EAP_ARTIFACTS_DIR", scratch.artifacts().into()),
+            ("EAP_PROGRESS_FILE", scratch.progress().into()),
         ];
         // Under the name that tracing libraries look for.
         variables.extend(ctx.traceparent().map(|trace| ("TRACEPARENT", trace.to_string().into())));
@@ -68,7 +71,7 @@ impl Exec {
             input: task.input_data.clone().into_bytes(),
             timeout: self.timeout,
             grace: TERM_GRACE,
-            directory: dir.to_owned(),
+            directory: scratch.path().to_owned(),
         }
     }
 }
@@ -77,17 +80,23 @@ impl Exec {
 impl Handler for Exec {
     async fn run(&self, task: Assignment, ctx: TaskContext) -> Result<Output, HandlerError> {
         let scratch = Scratch::new()?;
-        let outcome = self.attempt(&task, &ctx, scratch.path()).await;
+        let outcome = self.attempt(&task, &ctx, &scratch).await;
         scratch.remove().await;
         outcome
     }
 }
 
 impl Exec {
-    /// Runs the command with `dir` for its artifacts.
-    async fn attempt(&self, task: &Assignment, ctx: &TaskContext, dir: &Path) -> Result<Output, HandlerError> {
-        let job = self.job(task, ctx, dir);
-        let finished = match job.run(&self.groups, &ctx.cancellation()).await {
+    /// Runs the command with `scratch` for what it writes beside its output.
+    async fn attempt(&self, task: &Assignment, ctx: &TaskContext, scratch: &Scratch) -> Result<Output, HandlerError> {
+        let job = self.job(task, ctx, scratch);
+        let progress = ProgressFile::create(scratch.progress())?;
+        let stop = ctx.cancellation();
+        let ran = tokio::select! {
+            ran = job.run(&self.groups, &stop) => ran,
+            never = progress.follow(ctx) => match never {},
+        };
+        let finished = match ran {
             Ok(finished) => finished,
             Err(error) => return Err(not_started(&self.program, &error)),
         };
@@ -97,7 +106,7 @@ impl Exec {
                     return Err(HandlerError::retry(unread.to_string()).with_output(output_of(&finished, status)));
                 }
                 let data = output_of(&finished, status);
-                let artifacts = artifacts::collect(dir, ctx).await?;
+                let artifacts = artifacts::collect(&scratch.artifacts(), ctx).await?;
                 let mut output = Output::of(&data)?;
                 output.artifacts = artifacts;
                 Ok(output)
@@ -119,13 +128,25 @@ impl Exec {
     }
 }
 
-/// A directory for one run, removed with all that is in it.
+/// A directory for one run, with one for artifacts in it; removed with all that is in it.
 #[derive(Debug)]
 struct Scratch(TempDir);
 
 impl Scratch {
     fn new() -> io::Result<Self> {
-        tempfile::Builder::new().prefix("eap-artifacts-").tempdir().map(Self)
+        let scratch = tempfile::Builder::new().prefix("eap-task-").tempdir().map(Self)?;
+        fs::create_dir(scratch.artifacts())?;
+        Ok(scratch)
+    }
+
+    /// Where the command leaves files that become artifacts.
+    fn artifacts(&self) -> PathBuf {
+        self.path().join("artifacts")
+    }
+
+    /// Where it says how far it is.
+    fn progress(&self) -> PathBuf {
+        self.path().join("progress")
     }
 
     fn path(&self) -> &Path {
@@ -207,7 +228,7 @@ mod tests {
         let writer = {
             let dir = dir.clone();
             let end = Instant::now() + LAST_WRITES / 2;
-            let write = move |n: &u32| Instant::now() < end && std::fs::write(dir.join(n.to_string()), "x").is_ok();
+            let write = move |n: &u32| Instant::now() < end && fs::write(dir.join(n.to_string()), "x").is_ok();
             thread::spawn(move || (0..).take_while(write).count())
         };
         scratch.remove().await;

@@ -4,6 +4,7 @@ mod artifacts;
 mod capture;
 mod exec;
 mod process;
+mod progress;
 mod reach;
 mod reconcile;
 mod run;

@@ -7,6 +7,9 @@ use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json};
 use crate::server::ServerArgs;
 
+/// What to do where there is no platform, or none that lists its agents.
+const ADVICE: &str = "`eap serve --agentkit-url URL` says where the platform is, which has to answer GET /v1/agents";
+
 /// Compare the agents of the agent platform (AgentKit) with its own list, and say what that changed.
 ///
 /// Webhooks can be lost. The server does the same after its start.
@@ -23,7 +26,7 @@ pub(crate) struct ReconcileArgs {
 /// Has the server compare.
 pub(super) async fn reconcile(args: ReconcileArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
-    let done = args.server.repeat(|| client.reconcile()).await?;
+    let done = args.server.repeat_or(ADVICE, || client.reconcile()).await?;
     if args.json {
         print_json(&done)?;
         return Ok(Exit::Done);

@@ -19,8 +19,13 @@ use crate::{secrets, stop};
 ///
 /// Each task runs the command once: the task's input on its standard input, and what it prints is the output, as
 /// `{"output": text, "exit_code": n}`. Another exit code than 0 is a failed task with the end of standard error as the
-/// reason. The command finds EAP_TASK_ID, EAP_ATTEMPT, EAP_TASK_TYPE and EAP_ARTIFACTS_DIR in its environment (and
-/// TRACEPARENT, if the task was submitted in a trace): files it writes into that directory become artifacts of the task.
+/// reason. The command finds EAP_TASK_ID, EAP_ATTEMPT, EAP_TASK_TYPE, EAP_ARTIFACTS_DIR and EAP_PROGRESS_FILE in its
+/// environment (and TRACEPARENT, if the task was submitted in a trace): files it writes into that directory become
+/// artifacts of the task.
+///
+/// A line that it appends to that file is its progress: how far it is, as in 0.4 or 40%, words, or both, as in
+/// `echo "40% reading" >> "$EAP_PROGRESS_FILE"`. The last line is reported, at most five times a second. A task with an
+/// inactivity limit (`eap task submit --inactivity`) needs one within each such time.
 ///
 /// When the task is cancelled, its time is up or the agent has to stop, the whole process group of the command gets
 /// SIGTERM, and SIGKILL 2 seconds later. What the command leaves running when it exits is killed.
@@ -70,8 +75,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "WAY", default_value = "pull")]
     transport: Transport,
 
-    /// Where to listen for pushed tasks; port 0 takes a free one.
-    #[arg(long, value_name = "HOST:PORT", required_if_eq("transport", "push"))]
+    /// Where to listen for pushed tasks, as in 127.0.0.1:8181; port 0 takes a free one.
+    #[arg(long, value_name = "IP:PORT", required_if_eq("transport", "push"), value_parser = address)]
     listen: Option<SocketAddr>,
 
     /// The URL under which the server reaches --listen [default: the address listened on].
@@ -106,9 +111,16 @@ enum Transport {
     Websocket,
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address and a port are expected, as in 127.0.0.1:8181".to_owned())
+}
+
 /// Runs the agent until a signal, or until the server refuses it for good.
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     logging::start(args.log_format, "info")?;
+    if args.listen.is_some() && args.transport != Transport::Push {
+        return Err(Failure::usage("--listen is where pushed tasks arrive: add --transport push, or leave it out"));
+    }
     let exec = Exec::new(&args.command, args.timeout.map(Duration::from_secs))?;
     let groups = exec.groups();
     let stop = stop::on_signals(move || groups.kill())?;

@@ -5,7 +5,7 @@ use eap_client::AgentQuery;
 use eap_types::{AgentDetail, AgentId, AgentPage, AgentView};
 
 use crate::exit::{Exit, Failure};
-use crate::output::{Table, age, print, print_json};
+use crate::output::{Table, age, beginning, print, print_json};
 use crate::paging::Paging;
 use crate::server::ServerArgs;
 
@@ -136,6 +136,7 @@ fn told(agent: &AgentDetail, json: bool) -> Result<Exit, Failure> {
 pub(super) async fn rotate_token(args: RotateTokenArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
     args.server.repeat(|| client.rotate_agent_token(&args.agent_id)).await?;
+    print(&format!("{} is asked to get a new token\n", args.agent_id))?;
     Ok(Exit::Done)
 }
 
@@ -204,6 +205,16 @@ fn shown(detail: &AgentDetail) -> String {
     table.row(["state", &agent.state.to_string()]);
     if let Some(status) = agent.status {
         table.row(["says", &status.to_string()]);
+    }
+    if let Some(platform) = &detail.platform_state {
+        let takes = if platform.is_free { "" } else { ", in which it gets no work" };
+        table.row(["reports", &format!("{}{takes}, as of {} ago", platform.state, age(platform.timestamp))]);
+        if let Some(details) = &platform.details {
+            table.row(["", &beginning(details.as_str(), 200)]);
+        }
+    }
+    if let Some((at, why)) = agent.push.as_ref().and_then(|push| push.suspended_at.zip(push.reason)) {
+        table.row(["push", &format!("suspended {} ago ({why}): nothing is pushed to it", age(at))]);
     }
     table.row(["version", agent.version.as_str()]);
     table.row(["capabilities", &words(agent.capabilities.iter())]);

@@ -10,7 +10,7 @@ use eap_orchestrator::{Clock as _, SystemClock};
 use eap_types::{CredentialId, PageQuery, Timestamp};
 
 use crate::exit::{Exit, Failure};
-use crate::output::age;
+use crate::output::{age, print};
 use crate::paging::Paging;
 use crate::server::ServerArgs;
 
@@ -83,7 +83,8 @@ pub(crate) async fn run(command: KeyCommand) -> Result<Exit, Failure> {
         KeyCommand::List(args) => operator::list(args).await,
         KeyCommand::Revoke(RevokeArgs { id, server }) => {
             let client = server.client()?;
-            server.repeat(|| client.revoke_key(&id)).await?;
+            server.repeat_or("`eap key list` shows the keys there are", || client.revoke_key(&id)).await?;
+            print(&format!("{id} revoked\n"))?;
             Ok(Exit::Done)
         }
     }
@@ -96,7 +97,9 @@ pub(crate) async fn run_for_secrets(command: RegistrationSecretCommand) -> Resul
         RegistrationSecretCommand::List(args) => registration::list(args).await,
         RegistrationSecretCommand::Revoke(RevokeArgs { id, server }) => {
             let client = server.client()?;
-            server.repeat(|| client.revoke_registration_secret(&id)).await?;
+            let advice = "`eap registration-secret list` shows the secrets there are";
+            server.repeat_or(advice, || client.revoke_registration_secret(&id)).await?;
+            print(&format!("{id} revoked\n"))?;
             Ok(Exit::Done)
         }
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use eap_orchestrator::{AgentKit, Orchestrator};
+use eap_orchestrator::{AgentKit, MIN_SECRET_BYTES, Orchestrator};
 use eap_types::agentkit::AgentKitSecret;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -14,6 +14,8 @@ use crate::secrets;
 
 /// How often the file with the secrets is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How many secrets a server takes; it checks that itself, without knowing of lines.
+const MOST: usize = 8;
 
 /// What is said of an agent platform.
 #[derive(Args, Debug)]
@@ -37,13 +39,7 @@ pub(super) struct AgentKitArgs {
 impl AgentKitArgs {
     /// Adds to a configuration what is said here.
     pub(super) fn add_to(&self, config: &mut Option<AgentKit>) -> Result<(), Failure> {
-        let named = self.agentkit_secret.join("\n");
-        let secrets = if self.agentkit_secret.is_empty() {
-            let told = secrets::read_for_server(secrets::AGENTKIT_SECRET, self.agentkit_secret_file.as_deref())?;
-            told.map(|told| told.expose().to_owned())
-        } else {
-            Some(named)
-        };
+        let secrets = self.secrets()?;
         if self.agentkit_url.is_none() && secrets.is_none() {
             return Ok(());
         }
@@ -52,9 +48,23 @@ impl AgentKitArgs {
             face.url = Some(url.clone());
         }
         if let Some(secrets) = secrets {
-            face.secrets = of_lines(&secrets)?;
+            face.secrets = secrets;
         }
         Ok(())
+    }
+
+    /// The secrets from wherever they are given.
+    fn secrets(&self) -> Result<Option<Vec<AgentKitSecret>>, Failure> {
+        let (source, text) = if let Some(file) = &self.agentkit_secret_file {
+            (file.display().to_string(), content(file).map_err(Failure::usage)?)
+        } else if !self.agentkit_secret.is_empty() {
+            ("--agentkit-secret".to_owned(), self.agentkit_secret.join("\n"))
+        } else if let Some(told) = secrets::read_for_server(secrets::AGENTKIT_SECRET, None)? {
+            (secrets::AGENTKIT_SECRET.to_owned(), told.expose().to_owned())
+        } else {
+            return Ok(None);
+        };
+        of_lines(&text, &source).map(Some).map_err(Failure::usage)
     }
 
     /// Follows the file with the secrets until `stop`.
@@ -66,29 +76,53 @@ impl AgentKitArgs {
             if now == known {
                 continue;
             }
-            let read = now.as_deref().and_then(|text| of_lines(text).ok());
+            let read = now.clone().and_then(|text| of_lines(&text, &file.display().to_string()));
             match read.map(|secrets| (secrets.len(), orchestrator.replace_agentkit_secrets(secrets))) {
-                Some((count, Ok(()))) => info!(count, "the secrets of the agent platform are replaced"),
-                Some((_, Err(problems))) => warn!(%problems, "the secrets of the agent platform stay as they were"),
-                None => {
-                    warn!(file = %file.display(), "no secrets of the agent platform can be read: they stay as they were");
+                Ok((count, Ok(()))) => info!(count, "the secrets of the agent platform are replaced"),
+                Ok((_, Err(problems))) => {
+                    let file = file.display();
+                    warn!(%file, %problems, "the secrets of the agent platform stay as they were");
                 }
+                Err(problem) => warn!(problem, "the secrets of the agent platform stay as they were"),
             }
             known = now;
         }
     }
 }
 
-fn content(file: &Path) -> Option<String> {
-    std::fs::read_to_string(file).ok()
+fn content(file: &Path) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|error| format!("cannot read secrets from {}: {error}", file.display()))
 }
 
-/// A secret in each line.
-fn of_lines(text: &str) -> Result<Vec<AgentKitSecret>, Failure> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let secrets: Vec<AgentKitSecret> = lines.filter_map(|line| line.parse().ok()).collect();
-    if secrets.is_empty() {
-        return Err(Failure::usage(format!("{} (or --agentkit-secret) holds no secret", secrets::AGENTKIT_SECRET)));
+/// A secret in each line of what `source` holds; a problem is told with its line.
+fn of_lines(text: &str, source: &str) -> Result<Vec<AgentKitSecret>, String> {
+    let mut secrets = Vec::new();
+    for (line, text) in (1..).zip(text.lines().map(str::trim)) {
+        if text.is_empty() {
+            continue;
+        }
+        if text.len() < MIN_SECRET_BYTES {
+            return Err(format!("{source}, line {line}: the secret has fewer than {MIN_SECRET_BYTES} bytes"));
+        }
+        secrets.push(text.parse().map_err(|error| format!("{source}, line {line}: {error}"))?);
+        if secrets.len() > MOST {
+            return Err(format!("{source}, line {line}: there are more than {MOST} secrets"));
+        }
     }
-    Ok(secrets)
+    if secrets.is_empty() { Err(format!("{source} holds no secret: it is empty")) } else { Ok(secrets) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_secret_is_told_with_its_line_and_without_the_secret() {
+        let long = "a secret that is long enough\n";
+        assert_eq!(of_lines(&format!("\n{long}\n  {long}"), "x").map(|secrets| secrets.len()), Ok(2));
+        let short = of_lines(&format!("\n{long}a short one\n"), "the-file").unwrap_err();
+        assert_eq!(short, "the-file, line 3: the secret has fewer than 24 bytes");
+        assert_eq!(of_lines(&long.repeat(9), "x").unwrap_err(), "x, line 9: there are more than 8 secrets");
+        assert_eq!(of_lines(" \n", "x").unwrap_err(), "x holds no secret: it is empty");
+    }
 }

@@ -178,6 +178,8 @@ async fn resolve(listen: &str) -> Result<SocketAddr, Failure> {
     match listen.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
         Some(("", _)) => return Err(wrong("names no host".to_owned())),
+        None if listen.parse::<u16>().is_ok() => return Err(wrong("names no host".to_owned())),
+        Some((_, port)) if !port.is_empty() => return Err(wrong(format!("{port} is no port"))),
         _ => return Err(wrong("names no port".to_owned())),
     }
     let mut addresses = tokio::net::lookup_host(listen).await.map_err(|error| wrong(error.to_string()))?;

@@ -17,7 +17,8 @@ use crate::server::ServerArgs;
 ///
 /// Nothing is written outside the folder whatever the agent named its files, and no file is written over. A file has its
 /// name once it is whole; until then it is hidden (`.eap-….part`), which stays if this is killed. Exit code 5
-/// says that the task is not over yet, 1 that it ended without a result or that a file could not be written.
+/// says that the task is not over yet, 1 that it failed, died or was cancelled and left no artifacts, or that a file could not be
+/// written.
 #[derive(Args, Debug)]
 pub(crate) struct FetchArgs {
     /// The task.
@@ -76,7 +77,12 @@ pub(super) async fn fetch(args: FetchArgs) -> Result<Exit, Failure> {
         fetched.push(Fetched { path: artifact.path.to_string(), file, bytes, mime_type: artifact.mime_type.clone() });
     }
     if args.json { print_json(&fetched) } else { print(&shown(&fetched)) }?;
-    Ok(Exit::Done)
+    // What a failed attempt left is what was asked for; with nothing of it, a script must not go on as if there were.
+    let exit = finished(&task).filter(|_| fetched.is_empty()).unwrap_or(Exit::Done);
+    if exit != Exit::Done {
+        tell(&format!("eap: the task is {} and left no artifacts\n", task.status));
+    }
+    Ok(exit)
 }
 
 /// Fetches what was uploaded, and keeps it once it is whole and what the result says.

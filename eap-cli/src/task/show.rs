@@ -1,6 +1,6 @@
 //! Tasks as people read them.
 
-use eap_types::{AttemptView, ResultStatus, TaskHistory, TaskPage, TaskResult, TaskView};
+use eap_types::{AttemptView, ResultStatus, TaskHistory, TaskPage, TaskResult, TaskStatus, TaskView};
 use serde_json::Value;
 
 use crate::output::{Table, age, beginning, harmless};
@@ -17,7 +17,7 @@ pub(super) fn task(task: &TaskView) -> String {
     if let Some(reason) = &task.reason {
         table.row(["reason", reason]);
     }
-    table.row(["attempt", &format!("{} of {}", task.attempt, task.max_attempts)]);
+    table.row(["attempt", &tries(task.status, task.attempt, task.attempts_used, task.max_attempts)]);
     if let Some(agent) = &task.agent_id {
         table.row(["agent", agent.as_str()]);
     }
@@ -82,16 +82,31 @@ fn has_only(value: &Value, names: &[&str]) -> bool {
     value.as_object().is_some_and(|object| object.keys().all(|key| names.contains(&key.as_str())))
 }
 
+/// How many of the attempts that a task has are used up, the open one among them.
+fn used(status: TaskStatus, attempts_used: u32) -> u32 {
+    attempts_used + u32::from(status == TaskStatus::Leased)
+}
+
+/// The newest attempt, and how many of those that a task has are used up where that is another number: what was given
+/// back does not count.
+pub(crate) fn tries(status: TaskStatus, attempt: u32, attempts_used: u32, most: u32) -> String {
+    match used(status, attempts_used) {
+        used if used == attempt => format!("{attempt} of {most}"),
+        used => format!("{attempt}, of which {used} of {most} count"),
+    }
+}
+
 /// A page of tasks.
 pub(crate) fn tasks(page: &TaskPage) -> String {
     if page.tasks.is_empty() {
         return "no tasks\n".to_owned();
     }
-    let mut table = Table::with_header(&["ID", "TYPE", "STATUS", "ATTEMPT", "AGE", "NOTE"]);
+    let mut table = Table::with_header(&["ID", "TYPE", "STATUS", "TRIES", "AGE", "NOTE"]);
     for task in &page.tasks {
         let note = match (&task.reason, &task.progress) {
-            (Some(reason), _) => beginning(reason, 60),
-            (None, Some(progress)) => beginning(progress.message.as_deref().unwrap_or_default(), 60),
+            // There is one while the task runs: its reason is then of an earlier attempt.
+            (_, Some(progress)) => beginning(progress.message.as_deref().unwrap_or_default(), 60),
+            (Some(reason), None) => beginning(reason, 60),
             (None, None) if task.no_capable_agent => "no agent can do it".to_owned(),
             (None, None) => String::new(),
         };
@@ -99,7 +114,7 @@ pub(crate) fn tasks(page: &TaskPage) -> String {
             task.task_id.to_string(),
             task.task_type.to_string(),
             task.status.to_string(),
-            format!("{}/{}", task.attempt, task.max_attempts),
+            format!("{}/{}", used(task.status, task.attempts_used), task.max_attempts),
             age(task.created_at),
             note,
         ]);
@@ -174,6 +189,14 @@ mod tests {
         assert_eq!(text, "output  1234\n");
         let text = result_below(Table::new(), &result(&json!({ "output": "a\nb\n", "exit_code": 0 })));
         assert_eq!(text, "output:\na\nb\n");
+    }
+
+    #[test]
+    fn attempts_that_were_given_back_are_not_shown_as_used_up() {
+        assert_eq!(tries(TaskStatus::Leased, 1, 0, 3), "1 of 3");
+        assert_eq!(tries(TaskStatus::Completed, 2, 2, 3), "2 of 3");
+        assert_eq!(tries(TaskStatus::Queued, 10, 0, 3), "10, of which 0 of 3 count");
+        assert_eq!(tries(TaskStatus::Leased, 10, 1, 3), "10, of which 2 of 3 count");
     }
 
     #[test]

@@ -80,7 +80,8 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "TYPE", conflicts_with_all = OF_ONE_TASK)]
     schema: Option<TaskType>,
 
-    /// The input is JSON, and travels as such rather than as text.
+    /// The input is JSON: it is checked before it is sent, and the agent gets its text in compact form. A JSON string reaches
+    /// the agent as the text in it.
     #[arg(long)]
     json_input: bool,
 

@@ -9,6 +9,7 @@ use eap_types::limits::MAX_WAIT;
 use eap_types::{TaskStatus, TaskView};
 use tokio::time::{Instant, sleep_until};
 
+use super::show::tries;
 use crate::exit::{Exit, Failure};
 use crate::output::{beginning, length, tell};
 use crate::server::{ServerArgs, may_pass, pause};
@@ -158,7 +159,8 @@ fn describe(task: &TaskView, waited: Duration) -> String {
         text.push_str(", no agent can do it yet");
     }
     if task.attempt > 0 {
-        text.push_str(&format!(", attempt {} of {}", task.attempt, task.max_attempts));
+        let tries = tries(task.status, task.attempt, task.attempts_used, task.max_attempts);
+        text.push_str(&format!(", attempt {tries}"));
     }
     if let Some(progress) = &task.progress {
         if let Some(fraction) = progress.progress {

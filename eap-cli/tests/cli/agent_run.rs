@@ -113,6 +113,30 @@ fn the_task_s_own_time_counts_as_well() {
 }
 
 #[test]
+fn a_command_that_tells_its_progress_outlives_the_limit_on_inactivity() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server_with_short_leases(dir.path());
+    let go_on = dir.path().join("go-on");
+    let variable = [("GO_ON", go_on.to_str().expect("UTF-8"))];
+    // Until it is told to end, it says the same again and again.
+    let script =
+        r#"while [ ! -e "$GO_ON" ]; do echo "40% reading" >> "$EAP_PROGRESS_FILE"; sleep 0.2; done; echo done"#;
+    let mut agent = server.agent(&[], &variable, script);
+    let started = std::time::Instant::now();
+    let task = submit(&server, &["--input", "x", "--inactivity", "1"]).expect(0).json();
+    let id = task["task_id"].as_str().expect("an id");
+    let get = || run(&mut server.eap(&["task", "get", id, "--json"])).json();
+    let expected = serde_json::json!({"progress": 0.4, "message": "reading"});
+    until("its progress is shown", || (get()["progress"] == expected).then_some(()));
+    until("several limits have passed", || (started.elapsed() > Duration::from_secs(4)).then_some(()));
+    std::fs::write(&go_on, "").unwrap();
+    let done = run(&mut server.eap(&["task", "get", id, "--wait", "--json"])).expect(0).json();
+    assert_eq!((&done["attempt"], &done["result"]["output_data"]["output"]), (&1.into(), &"done\n".into()));
+    assert_eq!(done["result"]["artifacts"], serde_json::json!([]), "what it said is no artifact: {done}");
+    assert_eq!(agent.stop(), 0);
+}
+
+#[test]
 fn more_than_a_result_can_carry_is_said_so() {
     let server = Server::start(&[], &[]);
     let mut agent = server.agent(&[], &[], "exec yes");
@@ -288,4 +312,18 @@ fn a_command_that_is_pushed_to_does_its_tasks() {
         ["agent", "run", "--name", "AGENT-X", "--capability", "x", "--transport", "push", "--", "true"];
     let refused = run(&mut server.eap(&without_listen)).expect(2);
     assert!(refused.stderr.contains("--listen"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_place_to_listen_is_for_pushed_tasks_and_has_an_address() {
+    let run_with = |arguments: &[&str]| {
+        let agent = ["agent", "run", "--name", "AGENT-X", "--capability", "x"];
+        run(&mut eap(&[&agent[..], arguments, &["--", "true"]].concat())).expect(2).stderr
+    };
+    for transport in ["pull", "websocket"] {
+        let told = run_with(&["--listen", "127.0.0.1:0", "--transport", transport]);
+        assert!(told.contains("add --transport push"), "{told}");
+    }
+    let told = run_with(&["--transport", "push", "--listen", "8181"]);
+    assert!(told.contains("127.0.0.1:8181"), "{told}");
 }

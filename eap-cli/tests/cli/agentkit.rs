@@ -47,11 +47,12 @@ fn an_agent_of_a_platform_does_the_work_and_its_secret_is_replaced_without_a_res
 
     fs::write(&secrets, "the new word, long enough to count\n").unwrap();
     until("the file is read again", || server.log().contains("are replaced").then_some(()));
-    // A webhook may need another try where the machine is slow.
+    fs::write(&secrets, "the new word, long enough to count\nshort\n").unwrap();
+    let told = format!("{}, line 2: the secret has fewer than 24 bytes", secrets.display());
+    until("what is wrong with it is told", || server.log().contains(&told).then_some(()));
     let ending = |mock: &MockAgentKit| {
-        until("the webhook has its answer", || {
-            let sent = mock.sent();
-            sent.last().map(|sent| sent.ending).filter(|ending| *ending != Ending::Pending)
+        until("it has an end", || {
+            mock.sent().last().map(|sent| sent.ending).filter(|ending| *ending != Ending::Pending)
         })
     };
     runtime.block_on(mock.register(agent("a2"))).expect("its id is new");
@@ -64,9 +65,16 @@ fn an_agent_of_a_platform_does_the_work_and_its_secret_is_replaced_without_a_res
 
 #[test]
 fn a_wrong_address_of_a_platform_is_named_and_so_is_a_missing_secret() {
-    for (arguments, told) in
-        [(&["--agentkit-url", "kit:8000"][..], "agentkit.url"), (&["--agentkit-secret", " "], "--agentkit-secret")]
-    {
+    let dir = tempfile::tempdir().unwrap();
+    let (short, missing) = (dir.path().join("secrets"), dir.path().join("no-such-file"));
+    fs::write(&short, "\nthe first word, long enough to count\nshort\n").unwrap();
+    let [short, missing] = [&short, &missing].map(|path| path.to_str().expect("UTF-8"));
+    for (arguments, told) in [
+        (&["--agentkit-url", "kit:8000"][..], "agentkit.url"),
+        (&["--agentkit-secret", " "], "--agentkit-secret"),
+        (&["--agentkit-secret-file", short], &format!("{short}, line 3: the secret has fewer than 24 bytes")),
+        (&["--agentkit-secret-file", missing], missing),
+    ] {
         let mut command = eap(&["serve", "--database", "memory:", "--listen", "127.0.0.1:0"]);
         let ended = run(command.args(arguments)).expect(2);
         assert!(ended.stderr.contains(told), "{ended:?}");

@@ -5,12 +5,14 @@ mod support;
 
 mod agent_run;
 mod agentkit;
+mod agentkit_log;
 mod agents;
 mod batch;
 mod completions;
 mod dead;
 mod demo;
 mod events;
+mod hints;
 mod key;
 mod platform;
 mod schema;

@@ -148,8 +148,14 @@ fn a_secret_that_is_set_and_empty_is_refused() {
 
 #[test]
 fn an_address_without_a_host_is_told_how_one_looks() {
-    for listen in [":8080", "8080", "localhost:http"] {
+    for (listen, why) in [
+        (":8080", "names no host"),
+        ("8080", "names no host"),
+        ("localhost", "names no port"),
+        ("localhost:http", "http is no port"),
+    ] {
         let ended = refused(&["--listen", listen], &[]);
+        assert!(ended.stderr.contains(why), "{ended:?}");
         assert!(ended.stderr.contains("HOST:PORT is expected, as in 127.0.0.1:8080"), "{ended:?}");
     }
 }

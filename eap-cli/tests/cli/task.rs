@@ -250,12 +250,21 @@ fn artifacts_become_files_in_a_folder_and_nowhere_else() {
     let dangerous = fetch(&submit("bad"), &[]).expect(1);
     assert!(dangerous.stderr.contains("`nul`"), "{dangerous:?}");
 
+    let _empty = server.agent(&["--capability", "empty", "--instance-id", "empty"], &[], r#"[ "$(cat)" = completes ]"#);
+    let nothing_of = |input: &str| {
+        let submit =
+            ["task", "submit", "--capability", "empty", "--max-attempts", "1", "--wait", "--json", "--input", input];
+        run(&mut server.eap(&submit)).json()["task_id"].as_str().expect("an id").to_owned()
+    };
     let waits = run(&mut server.eap(&["task", "submit", "--type", "other", "--input", "x"])).expect(0).stdout;
     fetch(waits.trim(), &[]).expect(5);
     fetch(waits.trim(), &["--wait=0"]).expect(5);
     run(&mut server.eap(&["task", "cancel", waits.trim()])).expect(0);
     let cancelled = fetch(waits.trim(), &[]).expect(1);
     assert!(cancelled.stderr.contains("no result"), "{cancelled:?}");
+    assert_eq!(fetch(&nothing_of("completes"), &[]).expect(0).stdout, "no artifacts\n");
+    let failed = fetch(&nothing_of("fails"), &[]).expect(1);
+    assert!(failed.stderr.contains("the task is failed and left no artifacts"), "{failed:?}");
     let file = home.path().join("file");
     std::fs::write(&file, "").unwrap();
     run(server.eap(&["task", "fetch", &id, "--into"]).arg(&file)).expect(2);

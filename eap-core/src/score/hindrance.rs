@@ -1,9 +1,11 @@
 //! Why an agent cannot take a task now.
 
-use eap_types::{AgentId, AgentState, Capability, HealthStatus, Timestamp};
+use eap_types::agentkit::StateWord;
+use eap_types::{AgentId, AgentState, Capability, HealthStatus, PushStop, Timestamp};
 
 use super::breaker::Allowance;
 use crate::agent::{Agent, Standing, Vitals};
+use crate::platform::is_free;
 use crate::task::Task;
 
 /// One reason why an agent cannot take a task now.
@@ -26,6 +28,16 @@ pub enum Hindrance {
     Offline,
     /// It says that it is busy.
     Busy,
+    /// It is an agent of a platform, and not free by its own newest word.
+    NotFree {
+        /// The word, as it was sent.
+        state: String,
+    },
+    /// Nothing is pushed to it.
+    PushSuspended {
+        /// Why.
+        why: PushStop,
+    },
     /// It holds as many tasks as it may.
     Full,
     /// It rejected this task.
@@ -45,7 +57,8 @@ pub enum Hindrance {
 impl Hindrance {
     /// Everything that keeps `agent`, which holds `leases` tasks and is `state` by its silence, from `task` at `now`.
     ///
-    /// Says nothing of the task's own state: one that is held or over can be taken by nobody.
+    /// Says nothing of the task's own state: one that is held or over can be taken by nobody. What an agent of a platform
+    /// last reported is not known here: see [`Hindrance::by_report`].
     #[must_use]
     pub fn all(
         task: &Task,
@@ -90,6 +103,9 @@ impl Hindrance {
         if leases >= agent.max_concurrent_tasks {
             found.push(Self::Full);
         }
+        if let Some(suspended) = agent.push.as_ref().and_then(|push| push.suspended) {
+            found.push(Self::PushSuspended { why: suspended.why });
+        }
         found.extend(exclusion(task, &agent.id, now));
         match vitals.record.allowance(now) {
             Allowance::Any | Allowance::Trial => {}
@@ -97,6 +113,18 @@ impl Hindrance {
             Allowance::OnTrial => found.push(Self::OnTrial),
         }
         found
+    }
+
+    /// What keeps work from an agent of a platform that last reported `state`.
+    #[must_use]
+    pub fn by_report(state: &str) -> Option<Self> {
+        (!is_free(StateWord::of(state))).then(|| Self::NotFree { state: state.to_owned() })
+    }
+
+    /// Whether it is over as soon as a poll of the agent waits: to wait is a sign of life, and a way to get tasks.
+    #[must_use]
+    pub fn ends_by_poll(&self) -> bool {
+        matches!(self, Self::Offline | Self::PushSuspended { .. })
     }
 }
 

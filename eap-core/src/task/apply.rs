@@ -384,7 +384,7 @@ impl<'a> Draft<'a> {
 
     /// After attempt `number` was closed as failed: another one, or the end.
     fn fail(&mut self, number: u32, retryable: bool, reason: String, recorded: RecordedResult, chance: Chance) {
-        if retryable && self.attempts_used() < self.task.spec.max_attempts {
+        if retryable && self.state.attempts_used() < self.task.spec.max_attempts {
             self.note(NoteKind::AttemptFailed, Some(number), Some(&reason));
             let failures = self.count(|attempt| attempt.outcome == AttemptOutcome::Failed);
             self.queue_after(self.backoff(failures, chance));
@@ -416,7 +416,7 @@ impl<'a> Draft<'a> {
         let expiries = self.count(|attempt| attempt.outcome == AttemptOutcome::Expired);
         if expiries >= self.policy.max_expiries {
             self.die(&format!("its holder vanished {expiries} times"));
-        } else if self.attempts_used() >= self.task.spec.max_attempts {
+        } else if self.state.attempts_used() >= self.task.spec.max_attempts {
             self.die("its holder vanished on the last allowed attempt");
         } else {
             self.queue_after(Duration::ZERO);
@@ -434,6 +434,7 @@ impl<'a> Draft<'a> {
             EndOfLease::Draining => "its agent is draining",
             EndOfLease::Deregistered => "its agent deregistered",
             EndOfLease::Unclaimed => "its agent hung up before it was told",
+            EndOfLease::NotFree => "its agent was no longer free",
             EndOfLease::NoPlace => "the server had no place to bring it to its agent",
         };
         self.close(number, AttemptOutcome::Released).message = Some(no_fault.to_owned());
@@ -476,12 +477,6 @@ impl<'a> Draft<'a> {
 
     fn backoff(&self, times: u32, chance: Chance) -> Duration {
         full_jitter(self.policy.backoff_base, self.policy.backoff_cap, times, chance)
-    }
-
-    /// How many of `max_attempts` are used up. Counted from outcomes, so that a late failure takes the
-    /// place of its expiry.
-    fn attempts_used(&self) -> u32 {
-        self.count(Attempt::counts)
     }
 
     fn count(&self, which: impl Fn(&Attempt) -> bool) -> u32 {

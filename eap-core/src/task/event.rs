@@ -195,4 +195,6 @@ pub enum EndOfLease {
     Unclaimed,
     /// The server had no place to bring it to its agent: no fault, no back-off.
     NoPlace,
+    /// Its agent began with something else while the task was on its way: no fault, no back-off.
+    NotFree,
 }

@@ -147,6 +147,22 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
+impl TaskState {
+    /// How many of `max_attempts` are used up. Counted from outcomes, so that a late failure takes the
+    /// place of its expiry.
+    #[must_use]
+    pub fn attempts_used(&self) -> u32 {
+        let used = self.attempts.iter().filter(|attempt| attempt.counts()).count();
+        u32::try_from(used).unwrap_or(u32::MAX)
+    }
+
+    /// The newest attempt that is over.
+    #[must_use]
+    pub fn last_end(&self) -> Option<&Attempt> {
+        self.attempts.iter().rev().find(|attempt| attempt.outcome != AttemptOutcome::Open)
+    }
+}
+
 /// A task as it stands: the request and its state.
 ///
 /// [`Task::apply`] is the only way on from here. The record has no clock: every decision takes the

@@ -4,6 +4,7 @@
 //! a call does is done by the same lifecycle manager.
 
 mod notify;
+mod refusals;
 mod secrets;
 mod state;
 mod workflow;
@@ -14,6 +15,8 @@ use eap_types::{AgentId, DecodeError, Scope, WorkflowId};
 use http::request::Parts;
 
 pub(crate) use self::notify::notify;
+use self::refusals::Call;
+pub(crate) use self::refusals::RefusalLog;
 pub(crate) use self::secrets::{Distrust, PlatformSecrets};
 pub(crate) use self::state::{history, report, show};
 pub(crate) use self::workflow::{session, sessions, trigger};
@@ -87,7 +90,7 @@ fn operator(
     let operator = lifecycle.keys.operator(given.as_ref(), &origin(&parts), lifecycle.clock.now());
     let operator = operator.map_err(|refusal| match refusal {
         Error::InvalidKey if !parts.headers.contains_key(http::header::AUTHORIZATION) => Refused::NoKey,
-        Error::InvalidKey => Refused::WrongKey,
+        Error::InvalidKey | Error::EndedKey { .. } => Refused::WrongKey,
         other => other.into(),
     })?;
     operator.must_have(scope)?;
@@ -109,6 +112,12 @@ async fn param(parts: &mut Parts, wanted: &str) -> String {
         params.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
     };
     params.and_then(find).unwrap_or_default()
+}
+
+/// Has the log tell of a refusal.
+fn note(orchestrator: &Orchestrator, call: Call, refused: &Refused) {
+    let lifecycle = orchestrator.lifecycle();
+    lifecycle.refusals.note(call, refused, lifecycle.clock.now());
 }
 
 /// Carries a call of this face out; its refusals get the body that it has for them.

@@ -6,7 +6,8 @@ use eap_types::agentkit::{AgentStateHistory, StateAccepted, StateReport};
 use eap_types::{Scope, from_json, limits};
 use http::StatusCode;
 
-use super::{Refused, agent_in, operator};
+use super::refusals::Call;
+use super::{Refused, agent_in, note, operator};
 use crate::error::Error;
 use crate::http::{Query, collect, json};
 use crate::lifecycle::page_limit;
@@ -14,13 +15,17 @@ use crate::orchestrator::Orchestrator;
 
 /// Takes in how an agent says it is.
 pub(crate) async fn report(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
-    let (operator, mut parts, body) = operator(&orchestrator, request, Scope::AgentsReport)?;
+    take(&orchestrator, request).await.inspect_err(|why| note(&orchestrator, Call::StateReport, why))
+}
+
+async fn take(orchestrator: &Orchestrator, request: Request) -> Result<Response, Refused> {
+    let (operator, mut parts, body) = operator(orchestrator, request, Scope::AgentsReport)?;
     // What it says may be the result of its work; one that does not tell its length gets no room for that.
     let limit = match parts.headers.contains_key(http::header::CONTENT_LENGTH) {
         true => orchestrator.config().capacity.result_bytes,
         false => limits::MAX_SMALL_BYTES,
     };
-    let body = collect(&orchestrator, &parts.headers, body, limit).await?;
+    let body = collect(orchestrator, &parts.headers, body, limit).await?;
     let report: StateReport = from_json(&body).map_err(Refused::Unreadable)?;
     let agent = agent_in(&mut parts).await;
     let id = agent.as_ref().ok().filter(|id| **id == report.agent_id).ok_or(Refused::OtherAgent)?;

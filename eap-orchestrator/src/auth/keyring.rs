@@ -258,8 +258,10 @@ impl Keyring {
             match self.find(given) {
                 Some(known) => {
                     if let Opens::Calls(operator) = &known.opens {
-                        if known.state(now) != CredentialState::Active {
-                            return Err(Error::InvalidKey);
+                        match known.state(now) {
+                            CredentialState::Active => {}
+                            CredentialState::Expired => return Err(Error::EndedKey { ended: "has expired" }),
+                            _ => return Err(Error::EndedKey { ended: "was revoked" }),
                         }
                         known.use_at(now);
                         return Ok(operator.clone());

@@ -45,7 +45,8 @@ impl From<DecodeError> for ApiError {
 }
 
 impl ApiError {
-    fn code(&self) -> ErrorCode {
+    /// The code that the caller gets.
+    pub(crate) fn code(&self) -> ErrorCode {
         use ErrorCode as Code;
         let core = match self {
             Self::Core(core) => core,
@@ -62,7 +63,7 @@ impl ApiError {
         match core {
             Error::Unreadable(error) => error.code(),
             Error::Invalid { .. } | Error::NameWithoutPrefix => Code::ValidationError,
-            Error::InvalidToken | Error::InvalidKey => Code::InvalidToken,
+            Error::InvalidToken | Error::InvalidKey | Error::EndedKey { .. } => Code::InvalidToken,
             Error::RegistrationDenied { .. } => Code::RegistrationDenied,
             Error::Forbidden { .. } | Error::MissingScope { .. } | Error::CannotGrant { .. } => Code::Forbidden,
             Error::UnknownCredential
@@ -144,8 +145,8 @@ pub(crate) fn response(refusal: &ApiError, request_id: &str) -> Response {
     response
 }
 
-/// The answer to a call of the agent platform's face that is refused, in the body that it has for that.
-pub(crate) fn detail(refusal: &Refused) -> Response {
+/// The status of a refusal of the agent platform's face.
+pub(crate) fn detail_status(refusal: &Refused) -> StatusCode {
     let status = match refusal {
         Refused::Api(refusal) => refusal.code().status(),
         Refused::NotServed
@@ -157,7 +158,12 @@ pub(crate) fn detail(refusal: &Refused) -> Response {
         Refused::UnknownEvent { .. } | Refused::MissingId { .. } | Refused::OtherAgent => 400,
         Refused::Unreadable(_) => 422,
     };
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// The answer to a call of the agent platform's face that is refused, in the body that it has for that.
+pub(crate) fn detail(refusal: &Refused) -> Response {
+    let status = detail_status(refusal);
     let body = match refusal {
         Refused::Unreadable(error) => DetailBody::of_decode(error),
         Refused::Api(ApiError::Core(Error::Store(_) | Error::Artifacts(_))) => {

@@ -36,7 +36,7 @@ use http::HeaderMap;
 pub(crate) use self::call::{
     PathIds, be_ready, bearer, bearer_text, checked_header, collect, is_own_path, json, origin, same_tenant, token_text,
 };
-pub(crate) use self::error::{ApiError, bad_target, detail};
+pub(crate) use self::error::{ApiError, bad_target, detail, detail_status};
 pub(crate) use self::query::Query;
 use self::route::Caller;
 pub(crate) use self::service::well_known_router;

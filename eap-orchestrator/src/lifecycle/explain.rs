@@ -11,7 +11,7 @@ use eap_types::{
 };
 
 use super::Lifecycle;
-use super::views::{routing_view, track_record_view};
+use super::views::{last_end, routing_view, track_record_view};
 use crate::auth::Operator;
 use crate::directory::Entry;
 use crate::error::Error;
@@ -85,7 +85,8 @@ impl Lifecycle {
         let state = agent.state(now.saturating_since(entry.silent_since()), &self.config.timing.liveness());
         let (rating, last_served, hindrances) = entry.with_vitals(|vitals| {
             let rating = Rating::of(agent, vitals, leases, &task.spec.routing);
-            let hindrances = Hindrance::all(task, agent, vitals, leases, state, now);
+            let mut hindrances = Hindrance::all(task, agent, vitals, leases, state, now);
+            hindrances.extend(self.states.hindrance(agent));
             (rating, vitals.record.last_served(), hindrances)
         });
         let rating = if state == AgentState::Suspect { rating.suspect() } else { rating };
@@ -98,8 +99,8 @@ impl Lifecycle {
         let Measured { task, now, mut agents, total, mut refused } = measured;
         for measure in &mut agents {
             if waiting.contains(&measure.entry.agent.id) {
-                // To wait is a sign of life, however long ago it began.
-                measure.hindrances.retain(|hindrance| *hindrance != Hindrance::Offline);
+                // However long ago the wait began.
+                measure.hindrances.retain(|hindrance| !hindrance.ends_by_poll());
             }
         }
         agents.sort_by_cached_key(Measure::rank);
@@ -118,6 +119,7 @@ impl Lifecycle {
         explanation.until = until;
         explanation.agent_id = task.lease().map(|lease| lease.agent.clone());
         explanation.attempt = task.newest_attempt().map_or(0, |attempt| attempt.number);
+        explanation.attempts_used = state.attempts_used();
         explanation.max_attempts = spec.max_attempts;
         explanation.no_capable_agent = task.status() == TaskStatus::Queued && !self.directory.can_serve(&spec.routing);
         explanation.candidates =
@@ -125,6 +127,9 @@ impl Lifecycle {
         explanation.agents = total as u64;
         explanation.refused = refused;
         explanation.summary = summary(&explanation, state.phase.reason());
+        if let Some(ended) = last_end(&task) {
+            explanation.summary = format!("{}; {ended}", explanation.summary);
+        }
         explanation
     }
 }
@@ -170,6 +175,8 @@ fn code(hindrance: &Hindrance) -> RefusalCode {
         Hindrance::Drained => RefusalCode::Drained,
         Hindrance::Offline => RefusalCode::Offline,
         Hindrance::Busy => RefusalCode::Busy,
+        Hindrance::NotFree { .. } => RefusalCode::NotFree,
+        Hindrance::PushSuspended { .. } => RefusalCode::PushSuspended,
         Hindrance::Full => RefusalCode::Full,
         Hindrance::Excluded { .. } => RefusalCode::Excluded,
         Hindrance::BreakerOpen { .. } => RefusalCode::BreakerOpen,
@@ -185,6 +192,8 @@ fn refusal(hindrance: &Hindrance) -> CandidateRefusal {
         Hindrance::MissingLabels(missing) => {
             refusal.with_missing(missing.iter().map(|(name, value)| format!("{name}={value}")))
         }
+        Hindrance::NotFree { state } => refusal.with_word(state),
+        Hindrance::PushSuspended { why } => refusal.with_word(why.as_str()),
         Hindrance::Excluded { until } | Hindrance::BreakerOpen { until } => refusal.with_until(*until),
         _ => refusal,
     }

@@ -51,7 +51,7 @@ pub(crate) use workflow::Start;
 use self::exchanges::Exchanges;
 use self::platform::States;
 use self::workflow::Beginnings;
-use crate::agentkit::PlatformSecrets;
+use crate::agentkit::{PlatformSecrets, RefusalLog};
 use crate::announce::Announcements;
 use crate::artifacts::Shelf;
 use crate::auth::{Keyring, Seal};
@@ -90,6 +90,8 @@ pub(crate) struct Lifecycle {
     pub(crate) keys: Keyring,
     /// What the webhooks of an agent platform are signed with.
     pub(crate) platform_secrets: PlatformSecrets,
+    /// What was told lately of calls of that platform that were refused.
+    pub(crate) refusals: RefusalLog,
     /// Hides what the server has to be able to read again.
     seal: Seal,
     pub(crate) leases: LeaseBook,
@@ -165,6 +167,7 @@ impl Lifecycle {
             decide,
             keys,
             platform_secrets,
+            refusals: RefusalLog::default(),
             seal,
             directory: Directory::default(),
             leases: LeaseBook::default(),

@@ -80,6 +80,9 @@ impl Lifecycle {
         Ok(match order {
             Order::Drain { reason } => agent.orders.drained(id, reason.clone(), now),
             Order::Resume => agent.orders.resumed(is_told(agent).then_some(id)),
+            Order::Pace { .. } if agent.platform.is_some() => {
+                return Err(invalid("path.agent_id", "this agent came through a platform, and sends no heartbeats"));
+            }
             Order::Pace { .. } if !is_told(agent) => {
                 return Err(invalid("path.agent_id", "this agent did not agree on directives.v1"));
             }

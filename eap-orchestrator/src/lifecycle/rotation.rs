@@ -77,6 +77,9 @@ impl Lifecycle {
         if let Some(intent) = &agent.rotation {
             return Ok(answer(intent));
         }
+        if agent.platform.is_some() {
+            return Err(invalid("path.agent_id", "this agent came through a platform, and has no token"));
+        }
         if !is_told(agent) {
             return Err(invalid("path.agent_id", "this agent did not agree on directives.v1 and rotate.v1"));
         }

@@ -1,6 +1,6 @@
 //! Records as callers see them.
 
-use eap_core::{Allowance, Disposal, Phase, RoutingKey, Task, TaskSpec, TrackRecord, load_band};
+use eap_core::{Allowance, AttemptOutcome, Disposal, Phase, RoutingKey, Task, TaskSpec, TrackRecord, load_band};
 use eap_types::{
     AgentDetail, AgentView, Assignment, AttemptView, DrainView, EventView, HeldLease, IntervalView, LateResult,
     ProgressView, PushView, RoutingView, TaskHistory, TaskStatus, TaskView, Timestamp, TrackRecordView,
@@ -41,11 +41,13 @@ impl Lifecycle {
         };
         view.expires_at = spec.expires_at;
         view.attempt = task.newest_attempt().map_or(0, |attempt| attempt.number);
+        view.attempts_used = state.attempts_used();
         view.agent_id = task.newest_attempt().map(|attempt| attempt.agent.clone());
-        view.progress =
-            state.progress.as_ref().map(|progress| ProgressView::new(progress.fraction, progress.message.clone()));
+        // Of an attempt that is over it would say what is no longer so.
+        let progress = state.progress.as_ref().filter(|_| task.lease().is_some());
+        view.progress = progress.map(|progress| ProgressView::new(progress.fraction, progress.message.clone()));
         view.lease_expires_at = task.lease().map(|lease| lease.expires_at);
-        view.reason = state.phase.reason().map(str::to_owned);
+        view.reason = state.phase.reason().map(str::to_owned).or_else(|| last_end(task));
         view.result = result.map(|row| row.result);
         view.requeued_from = spec.requeued_from;
         match state.disposal {
@@ -99,6 +101,7 @@ impl Lifecycle {
             drain.reason.clone_from(&order.reason);
             drain
         });
+        detail.platform_state = self.states.view(agent);
         let interval = agent.orders.interval.as_ref();
         detail.interval = interval.map(|order| IntervalView::new(order.interval.as_secs(), order.is_heard));
         detail.held = self
@@ -110,6 +113,18 @@ impl Lifecycle {
         detail.held.sort_by_key(|held| held.task_id);
         detail
     }
+}
+
+/// How the last attempt that is over ended, for a task that is not over.
+pub(super) fn last_end(task: &Task) -> Option<String> {
+    let attempt = task.state.last_end().filter(|_| !task.status().is_final())?;
+    let ended = match attempt.outcome {
+        AttemptOutcome::Released => "was given back",
+        AttemptOutcome::Expired => "expired",
+        _ => "failed",
+    };
+    let why = attempt.message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    Some(format!("attempt {} {ended}{why}", attempt.number))
 }
 
 /// By what a task is routed.

@@ -209,7 +209,7 @@ impl Pusher {
         let lifecycle = &self.shared.lifecycle;
         let Some(entry) = lifecycle.directory.get(&self.agent) else { return };
         let quote = Quote::lease(lease);
-        if let Err(error) = lifecycle.end_lease(&entry.agent, task, quote, EndOfLease::NoPlace).await {
+        if let Err(error) = lifecycle.end_lease(&entry.agent, task, quote, EndOfLease::NotFree).await {
             debug!(%error, task.id = %task, "a task could not be handed back");
         }
     }

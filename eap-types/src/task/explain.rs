@@ -46,6 +46,10 @@ words! {
         Offline = "offline",
         /// It says that it is busy.
         Busy = "busy",
+        /// It is an agent of a platform, and by the state that it last reported it is not free.
+        NotFree = "not_free",
+        /// Nothing is pushed to it, and no poll of it waits.
+        PushSuspended = "push_suspended",
         /// It holds as many tasks as it may.
         Full = "full",
         /// It rejected this task a short while ago.
@@ -77,6 +81,9 @@ pub struct TaskExplanation {
     pub agent_id: Option<AgentId>,
     /// The newest attempt's number; 0 before the first.
     pub attempt: u32,
+    /// How many of `max_attempts` are used up: attempts that were done, failed or expired.
+    #[serde(default)]
+    pub attempts_used: u32,
     /// How often it is tried at most.
     pub max_attempts: u32,
     /// All of this in one sentence, for people.
@@ -116,6 +123,7 @@ impl TaskExplanation {
             until: None,
             agent_id: None,
             attempt: 0,
+            attempts_used: 0,
             max_attempts: crate::limits::DEFAULT_ATTEMPTS,
             summary: String::new(),
             routing,
@@ -214,12 +222,15 @@ pub struct CandidateRefusal {
     /// The capabilities, or labels as in `region=eu`, that it lacks.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub missing: BTreeSet<String>,
+    /// In a word: the state that the agent reported (`not_free`), or why nothing is pushed to it (`push_suspended`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<String>,
 }
 
 impl CandidateRefusal {
     /// A reason with nothing to add.
     pub fn new(code: RefusalCode) -> Self {
-        Self { code, until: None, missing: BTreeSet::new() }
+        Self { code, until: None, missing: BTreeSet::new(), word: None }
     }
 
     /// Sets when it ends by itself.
@@ -233,6 +244,13 @@ impl CandidateRefusal {
     #[must_use]
     pub fn with_missing<W: Into<String>>(mut self, missing: impl IntoIterator<Item = W>) -> Self {
         self.missing = missing.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the word for the agent's state, or for why nothing is pushed to it.
+    #[must_use]
+    pub fn with_word(mut self, word: impl Into<String>) -> Self {
+        self.word = Some(word.into());
         self
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn task_shape(changes: Value) -> Value {
     let mut shape = json!({
         "task_id": "<uuid>", "session_id": "<uuid>", "status": "queued", "task_type": "work",
         "routing": {"required_capabilities": ["work"], "labels": {}},
-        "priority": 2, "attempt": 0, "max_attempts": 3, "created_at": "<time>", "updated_at": "<time>",
+        "priority": 2, "attempt": 0, "attempts_used": 0, "max_attempts": 3, "created_at": "<time>", "updated_at": "<time>",
     });
     merge(&mut shape, changes);
     shape

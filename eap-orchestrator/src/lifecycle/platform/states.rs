@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use eap_core::{Agent, InFlight, Meaning, Quote, Said, Standing, Task, is_free, meaning};
+use eap_core::{Agent, Hindrance, InFlight, Meaning, Quote, Said, Standing, Task, is_free, meaning};
 use eap_types::agentkit::{AgentStateView, StateReport, StateWord};
-use eap_types::{AgentId, FailureCode, JsonObject, RawJson, StepContext, TaskId, TaskResult};
+use eap_types::{AgentId, FailureCode, JsonObject, PlatformStateView, RawJson, StepContext, TaskId, TaskResult};
 use tokio::sync::Notify;
 use tracing::debug;
 
@@ -69,9 +69,24 @@ impl States {
         Arc::clone(lock(&self.agents).entry(agent.clone()).or_default())
     }
 
+    /// What keeps work from an agent by its own newest word; nothing for one that is of no platform.
+    pub(crate) fn hindrance(&self, agent: &Agent) -> Option<Hindrance> {
+        Hindrance::by_report(&self.of(agent)?.state)
+    }
+
     /// Whether an agent of a platform may be given work, by its own word.
     pub(crate) fn is_free(&self, agent: &Agent) -> bool {
         self.of(agent).is_none_or(|row| is_free(StateWord::of(&row.state)))
+    }
+
+    /// How an agent of a platform is, for operators.
+    pub(crate) fn view(&self, agent: &Agent) -> Option<PlatformStateView> {
+        agent.platform.as_ref()?;
+        let shown = |state: &str, at| PlatformStateView::new(state, is_free(StateWord::of(state)), at);
+        Some(match self.of(agent) {
+            Some(row) => shown(&row.state, row.reported_at).with_details(row.details),
+            None => shown(StateWord::INITIAL, agent.registered_at),
+        })
     }
 }
 
