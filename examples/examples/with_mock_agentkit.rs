@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use eap_orchestrator::{Access, AgentKit, Operator, Orchestrator};
 use eap_types::agentkit::PlatformAgent;
-use eap_types::{JsonObject, RunWorkflow, SessionState, WorkflowDefinition, WorkflowStep};
+use eap_types::{JsonObject, RawJson, RunWorkflow, SessionState, WorkflowDefinition, WorkflowStep};
 use mock_agentkit::{MockAgentKit, RunFaults};
 
 const KEY: &str = "an-operator-key-of-24-bytes-or-more";
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(session.status, SessionState::Completed);
     for step in &session.steps {
         let agent = step.agent_id.as_ref().map(ToString::to_string).unwrap_or_default();
-        let result = step.result.as_ref().map(|result| result.as_str()).unwrap_or_default();
+        let result = step.result.as_ref().map(RawJson::as_str).unwrap_or_default();
         println!("{}: {} by {agent} at attempt {}: {result}", step.name, step.status, step.attempts);
     }
 
