@@ -18,6 +18,7 @@ mod serve;
 mod server;
 mod stop;
 mod task;
+mod wait;
 mod workflow;
 
 use std::process::ExitCode;

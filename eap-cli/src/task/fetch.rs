@@ -8,10 +8,11 @@ use eap_client::{ArtifactDir, ArtifactDirError, ClientError, OperatorClient};
 use eap_types::{Artifact, TaskId};
 use serde::Serialize;
 
-use super::wait::{Wait, finished};
+use super::wait::{finished, follow};
 use crate::exit::{Exit, Failure, chain};
 use crate::output::{Table, print, print_json, tell};
 use crate::server::ServerArgs;
+use crate::wait::Wait;
 
 /// Write the artifacts of a task into a folder.
 ///
@@ -53,7 +54,7 @@ pub(super) async fn fetch(args: FetchArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
     let mut task = client.task(args.task_id, None).await.map_err(|error| args.server.failed(&error))?;
     if args.wait.is_wanted() {
-        task = args.wait.follow(&client, &args.server, task).await?;
+        task = follow(&args.wait, &client, &args.server, task).await?;
     }
     let Some(result) = task.result.as_ref() else {
         if finished(&task).is_some() {

@@ -4,11 +4,12 @@ use clap::Args;
 use eap_types::{AgentId, TaskId, TaskPage, TaskQuery, TaskStatus, TaskType};
 
 use super::show;
-use super::wait::{Wait, finished};
+use super::wait::{finished, follow};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json};
 use crate::paging::Paging;
 use crate::server::ServerArgs;
+use crate::wait::Wait;
 
 /// Show a task, with its result if it has one.
 ///
@@ -95,7 +96,7 @@ pub(super) async fn get(args: GetArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
     let mut task = client.task(args.task_id, None).await.map_err(|error| args.server.failed(&error))?;
     if args.wait.is_wanted() {
-        task = args.wait.follow(&client, &args.server, task).await?;
+        task = follow(&args.wait, &client, &args.server, task).await?;
     }
     if args.json { print_json(&task) } else { print(&show::task(&task)) }?;
     let unfinished = if args.wait.is_wanted() { Exit::WaitOver } else { Exit::Done };

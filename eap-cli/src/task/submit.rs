@@ -10,11 +10,12 @@ use eap_types::{
     Timestamp,
 };
 
-use super::wait::{NOBODY_CAN, Wait, finished};
+use super::wait::{NOBODY_CAN, finished, follow};
 use super::{batch, schema, show};
 use crate::exit::{Exit, Failure, chain};
 use crate::output::{print, print_json, tell};
 use crate::server::{ServerArgs, new_id};
+use crate::wait::Wait;
 
 /// The longest input that is read, in bytes. The server has a limit of its own, usually lower.
 const MAX_INPUT_BYTES: u64 = 64 * 1024 * 1024;
@@ -183,7 +184,7 @@ pub(super) async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     tell(&format!("eap: submitted {}\n", submitted.task_id));
-    let task = args.wait.follow(&client, &args.server, submitted).await?;
+    let task = follow(&args.wait, &client, &args.server, submitted).await?;
     if args.json { print_json(&task) } else { print(&show::task(&task)) }?;
     Ok(finished(&task).unwrap_or(Exit::WaitOver))
 }

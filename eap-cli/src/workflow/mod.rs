@@ -1,10 +1,10 @@
 //! `eap workflow`: keep workflows, run them, follow and direct their sessions.
 
 mod definitions;
-mod follow;
 mod run;
 mod sessions;
 mod show;
+mod wait;
 
 use clap::Subcommand;
 

@@ -6,11 +6,12 @@ use clap::{ArgGroup, Args};
 use eap_types::{AgentId, IdempotencyKey, JsonObject, RunWorkflow, WorkflowId};
 
 use super::definitions::definition_in;
-use super::follow::{Wait, finished};
 use super::show;
+use super::wait::{finished, follow};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json, tell};
 use crate::server::{ServerArgs, new_id};
+use crate::wait::Wait;
 
 /// Run a workflow, in the version that was kept last unless another is named.
 ///
@@ -82,7 +83,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     tell(&format!("eap: session {}\n", started.session_id));
-    let session = args.wait.follow(&client, &args.server, started.session_id).await?;
+    let session = follow(&args.wait, &client, &args.server, started.session_id).await?;
     Ok(match session {
         None => Exit::WaitOver,
         Some(session) => {

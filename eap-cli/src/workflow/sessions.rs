@@ -3,12 +3,13 @@
 use clap::Args;
 use eap_types::{AgentId, SessionId, SessionPage, SessionQuery, SessionState, SessionView, WorkflowId};
 
-use super::follow::{Wait, finished};
 use super::show;
+use super::wait::{finished, follow};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json};
 use crate::paging::Paging;
 use crate::server::ServerArgs;
+use crate::wait::Wait;
 
 /// List sessions, newest first, without their results and steps.
 #[derive(Args, Debug)]
@@ -128,7 +129,7 @@ pub(super) async fn list(args: SessionsArgs) -> Result<Exit, Failure> {
 pub(super) async fn get(args: GetArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
     let session = match args.wait.is_wanted() {
-        true => args.wait.follow(&client, &args.server, args.session_id).await?,
+        true => follow(&args.wait, &client, &args.server, args.session_id).await?,
         false => Some(args.server.repeat(|| client.session(args.session_id, None)).await?),
     };
     let Some(session) = session else { return Ok(Exit::WaitOver) };
