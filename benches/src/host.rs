@@ -16,7 +16,8 @@ use axum::serve::ListenerExt as _;
 use clap::ValueEnum;
 use eap_bench_bare::{Commits, Writer};
 use eap_orchestrator::store::{SqliteOptions, SqliteStore};
-use eap_orchestrator::{Config, OperatorKey, Orchestrator, RegistrationSecret, SystemClock};
+use eap_orchestrator::{AgentKit, Config, OperatorKey, Orchestrator, RegistrationSecret, SystemClock};
+use eap_types::agentkit::AgentKitSecret;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
@@ -30,6 +31,8 @@ use crate::usage::Usage;
 pub(crate) const OPERATOR_KEY: &str = "operator-key-of-the-benchmarks";
 /// The same for agents.
 pub(crate) const REGISTRATION_SECRET: &str = "registration-secret-of-the-benchmarks";
+/// What the webhooks of an agent platform are signed with.
+pub(crate) const PLATFORM_SECRET: &str = "platform-secret-of-the-benchmarks";
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -146,6 +149,9 @@ pub(crate) async fn serve(side: Side, database: &Path) -> Result<(), BoxError> {
             let mut config = Config::default();
             config.operator_key = Some(OperatorKey::new(OPERATOR_KEY));
             config.registration_secret = Some(RegistrationSecret::new(REGISTRATION_SECRET));
+            let mut platform = AgentKit::default();
+            platform.secrets = vec![AgentKitSecret::new(PLATFORM_SECRET)?];
+            config.agentkit = Some(platform);
             let orchestrator = Orchestrator::builder(store.clone()).config(config).clock(clock).build()?;
             orchestrator.start().await?;
             answer_questions(address, stop, move || store.stats().transactions);

@@ -9,6 +9,7 @@ mod p11;
 mod p12;
 mod p4;
 mod p5;
+mod p6;
 mod p7;
 mod p8;
 mod p9;
@@ -93,6 +94,8 @@ enum Command {
     P4,
     /// Heartbeats a second, beside an echo by bare axum.
     P5,
+    /// State reports of a platform's agents, of which none may fail.
+    P6,
     /// Memory for an agent that waits over a WebSocket, or in a long-poll.
     P7,
     /// How long a claim takes as the queue grows and as finished tasks pile up.
@@ -151,8 +154,8 @@ fn measure(command: &Command, common: &Common) -> Result<(), BoxError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let wanted = match command {
         Command::All => {
-            use Command::{P1, P2, P4, P5, P7, P8, P9, P10, P11, P12};
-            vec![P1, P2, P4, P5, P7, P8, P9, P10, P11, P12 { cold: false }]
+            use Command::{P1, P2, P4, P5, P6, P7, P8, P9, P10, P11, P12};
+            vec![P1, P2, P4, P5, P6, P7, P8, P9, P10, P11, P12 { cold: false }]
         }
         one => vec![one.clone()],
     };
@@ -170,6 +173,7 @@ async fn measure_one(command: &Command, common: &Common, report: &mut Report) ->
         Command::P2 => throughput::measure(&throughput::P2, common, report).await,
         Command::P4 => p4::measure(common, report).await,
         Command::P5 => p5::measure(common, report).await,
+        Command::P6 => p6::measure(common, report).await,
         Command::P7 => p7::measure(common, report).await,
         Command::P8 => p8::measure(common, report).await,
         Command::P9 => p9::measure(common, report).await,

@@ -77,6 +77,11 @@ pub(crate) fn post(path: &str, header: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A GET, which has a head alone.
+pub(crate) fn get(path: &str, header: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{header}\r\n").into_bytes()
+}
+
 fn task() -> String {
     format!(r#"{{"task_type":"bench","input":"at={:0DIGITS$} {INPUT}","context":{{"source":"bench","line":7}}}}"#, 0)
 }

@@ -14,7 +14,9 @@ use crate::orchestrator::Orchestrator;
 
 /// An agent asks for work and waits for it; repeating the request gives the same tasks.
 pub(super) async fn lease(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
-    let call: AgentCall<LeaseRequest> = AgentCall::read(&orchestrator, request, |_| limits::MAX_SMALL_BYTES).await?;
+    // On the heap, so that a call that waits for work keeps no room for how it was read.
+    let read = Box::pin(AgentCall::<LeaseRequest>::read(&orchestrator, request, |_| limits::MAX_SMALL_BYTES));
+    let call = read.await?;
     if let Some(held) = call.body.held {
         let (agent, listed) = (&call.entry.agent, held.into_iter().collect());
         let missing = orchestrator.lifecycle().unlisted(&agent.id, agent.epoch, &listed).await?;
@@ -38,7 +40,7 @@ pub(super) async fn lease(orchestrator: Orchestrator, request: Request) -> Resul
 /// The one-task form; needs no body. A caller that hangs up gives its task back.
 pub(super) async fn next(orchestrator: Orchestrator, request: Request) -> Result<Response, ApiError> {
     let absent = NextRequest::default();
-    let call = AgentCall::read_or(&orchestrator, request, limits::MAX_SMALL_BYTES, absent).await?;
+    let call = Box::pin(AgentCall::read_or(&orchestrator, request, limits::MAX_SMALL_BYTES, absent)).await?;
     let wish = Wish {
         max_tasks: 1,
         wait: Duration::from_secs(call.body.wait_seconds),

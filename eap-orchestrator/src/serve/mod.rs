@@ -5,7 +5,7 @@ mod deadline;
 mod tls;
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::serve::Listener;
+use futures_util::TryFutureExt as _;
+use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -201,15 +203,13 @@ impl Front {
             request.extensions_mut().insert(Origin { is_local });
             request.extensions_mut().insert(KeepsOpen(Arc::clone(&pace)));
             // A target that names a host of its own could differ from `Host`, which was checked.
-            let answer = request.uri().authority().is_none().then(|| router.clone().oneshot(request));
-            async move {
-                let response = match answer {
-                    Some(answer) => answer.await,
-                    None => Ok(crate::http::bad_target()),
-                };
-                // A stream of events goes on long after its head was sent.
-                response.map(|response| response.map(|body| busy.until_sent(body)))
-            }
+            let answer = if request.uri().authority().is_none() {
+                Either::Left(router.clone().oneshot(request))
+            } else {
+                Either::Right(ready(Ok(crate::http::bad_target())))
+            };
+            // A stream of events goes on long after its head was sent.
+            answer.map_ok(|response| response.map(|body| busy.until_sent(body)))
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .max_headers(MAX_HEADERS)
