@@ -169,7 +169,7 @@ fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
         ErrorCode::PayloadTooLarge => "send less, or raise capacity.submit_bytes in the --config of `eap serve`",
         ErrorCode::NotFound => "check --url or EAP_URL, and the name",
         ErrorCode::WorkflowExists => "`eap workflow show` prints the one that is kept",
-        ErrorCode::IdempotencyConflict => "use another --idempotency-key for another task",
+        ErrorCode::IdempotencyConflict => "use another --idempotency-key for another task or run",
         ErrorCode::RateLimited | ErrorCode::Unavailable | ErrorCode::Draining => "try again later",
         _ => return None,
     })

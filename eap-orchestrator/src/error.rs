@@ -108,7 +108,7 @@ pub enum Error {
         reason: String,
     },
     /// There is no such workflow, or no such version of it, or not for this caller.
-    #[error("there is no such workflow")]
+    #[error("there is no such workflow, or no such version of it")]
     UnknownWorkflow,
     /// There is no such session, or not for this caller.
     #[error("there is no such session")]

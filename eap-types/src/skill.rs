@@ -57,7 +57,11 @@ impl Capability {
     ///
     /// If nothing is left of the words.
     pub fn of_words(words: &str) -> Result<Self, IdError> {
-        words.parse().or_else(|_| folded(words).parse())
+        let folded = || match folded(words) {
+            nothing if nothing.is_empty() => Err(IdError::new("capability", "must have a letter or a digit")),
+            folded => folded.parse(),
+        };
+        words.parse().or_else(|_| folded())
     }
 }
 

@@ -9,15 +9,15 @@ use eap_types::agentkit::{
     RunMessage, StateAccepted, StateHistoryQuery, StateReport,
 };
 use eap_types::{
-    AgentDetail, AgentPage, ArtifactQuery, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret,
-    CreatedKey, CreatedRegistrationSecret, Decode, Deregister, Deregistered, DrainAgent, EventQuery, EventView,
-    EventsReset, Health, Heartbeat, HeartbeatReply, IncomingResults, IncomingTasks, KeyPage, LeaseReply, LeaseRequest,
-    NextRequest, PageQuery, PayloadInfo, ProblemBody, ProgressReply, ProgressReport, Readiness, Registered,
-    Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch, ResultsReply,
-    RotatedToken, RotationAsked, RunWorkflow, SessionPage, SessionQuery, SessionView, SetInterval, StoredArtifact,
-    SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult,
-    TaskTypeView, TaskView, TriggerWorkflow, WaitQuery, WellKnown, WorkflowDefinition, WorkflowPage, WorkflowStarted,
-    from_json,
+    AgentDetail, AgentPage, ArtifactQuery, Assignment, Callback, CancelSession, CancelTask, CreateKey,
+    CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, Decode, Deregister, Deregistered, DrainAgent,
+    EventQuery, EventView, EventsReset, Health, Heartbeat, HeartbeatReply, IncomingResults, IncomingTasks, KeyPage,
+    LeaseReply, LeaseRequest, NextRequest, PageQuery, PayloadInfo, ProblemBody, ProgressReply, ProgressReport,
+    Readiness, Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultBatch,
+    ResultsReply, RotatedToken, RotationAsked, RunWorkflow, SessionPage, SessionQuery, SessionView, SetInterval,
+    StoredArtifact, SubmitBatch, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery,
+    TaskResult, TaskTypeView, TaskView, TriggerWorkflow, WaitQuery, WellKnown, WorkflowDefinition, WorkflowPage,
+    WorkflowQuery, WorkflowStarted, WorkflowSummary, from_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -109,6 +109,9 @@ const FIXTURES: &[(&str, RoundTrip)] = &[
     ("run_workflow.request", message::<RunWorkflow>),
     ("workflow_started.reply", reply::<WorkflowStarted>),
     ("workflow_page.reply", reply::<WorkflowPage>),
+    ("workflow_kept.reply", reply::<WorkflowSummary>),
+    ("workflow.query", reply::<WorkflowQuery>),
+    ("cancel_session.request", message::<CancelSession>),
     ("session.reply", reply::<SessionView>),
     ("session_started.reply", reply::<SessionView>),
     ("session_page.reply", reply::<SessionPage>),

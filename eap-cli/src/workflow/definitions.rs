@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use eap_types::{DecodeError, PageQuery, WorkflowDefinition, WorkflowId, WorkflowPage, from_json};
+use serde_json::Value;
 
 use super::show;
 use crate::exit::{Exit, Failure};
-use crate::output::{print, print_json};
+use crate::output::{one_line, print, print_json, tell};
 use crate::paging::Paging;
 use crate::server::ServerArgs;
 
@@ -56,9 +57,12 @@ pub(crate) struct ShowArgs {
 /// Keeps workflows.
 pub(super) async fn add(args: AddArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
-    let read: Result<Vec<_>, _> = args.files.iter().map(|file| definition_in(file)).collect();
-    for workflow in read? {
-        let kept = args.server.repeat(|| client.keep_workflow(&workflow)).await?;
+    let read: Result<Vec<_>, _> = args.files.iter().map(|file| Ok((file, definition_in(file)?))).collect();
+    for (file, workflow) in read? {
+        let kept = args.server.repeat(|| client.keep_workflow(&workflow)).await;
+        let kept = kept.map_err(|failure| {
+            failure.and(&format!("this is about {}, and those behind it were not tried", file.display()))
+        })?;
         print(&format!("{} {}\n", kept.id, kept.version))?;
     }
     Ok(Exit::Done)
@@ -97,6 +101,7 @@ pub(super) fn definition_in(file: &Path) -> Result<WorkflowDefinition, Failure> 
     let name = file.display();
     let text =
         fs::read(file).map_err(|error| Failure::usage(format!("cannot read the workflow in {name}: {error}")))?;
+    tell_of_unknown_fields(file, &text);
     from_json(&text).map_err(|error| {
         let told = match error {
             DecodeError::Invalid { problems } => {
@@ -110,6 +115,27 @@ pub(super) fn definition_in(file: &Path) -> Result<WorkflowDefinition, Failure> 
         };
         Failure::usage(format!("{name} holds no workflow: {told}"))
     })
+}
+
+/// A name that nobody knows is ignored on the wire; in a file it is most likely misspelt.
+fn tell_of_unknown_fields(file: &Path, text: &[u8]) {
+    const OF_A_WORKFLOW: [&str; 5] = ["id", "name", "description", "version", "tasks"];
+    const OF_A_STEP: [&str; 7] =
+        ["taskId", "name", "agentCapability", "parameters", "nextTaskId", "maxRetries", "timeoutSeconds"];
+    let Ok(Value::Object(workflow)) = serde_json::from_slice(text) else { return };
+    let unknown = |place: &str, name: &String| {
+        tell(&format!(
+            "eap: {}: {place}{} is no field of a workflow, and is ignored\n",
+            file.display(),
+            one_line(name)
+        ));
+    };
+    workflow.keys().filter(|name| !OF_A_WORKFLOW.contains(&name.as_str())).for_each(|name| unknown("", name));
+    let steps = workflow.get("tasks").and_then(Value::as_array).into_iter().flatten();
+    for (index, step) in steps.filter_map(Value::as_object).enumerate() {
+        let names = step.keys().filter(|name| !OF_A_STEP.contains(&name.as_str()));
+        names.for_each(|name| unknown(&format!("tasks[{index}]."), name));
+    }
 }
 
 /// The workflows in the `.json` files of a folder, in the order of their names.

@@ -56,7 +56,7 @@ pub(crate) struct GetArgs {
     json: bool,
 }
 
-/// Let no further step of a session begin; the one that runs goes on to its end.
+/// Let no further step of a session begin; the one whose turn it is, queued or running, goes on to its end.
 #[derive(Args, Debug)]
 pub(crate) struct PauseArgs {
     /// The session.

@@ -57,6 +57,16 @@ fn a_workflow_is_kept_run_and_followed() {
     assert!(listed.contains(id), "{listed}");
     let printed = run(&mut server.eap(&["workflow", "show", "wf-1"])).expect(0).json();
     assert_eq!(printed["tasks"][0]["nextTaskId"], "two");
+    fs::write(
+        dir.path().join("odd.json"),
+        r#"{"id": "wf-1", "version": "1.0", "name": "y", "tasks": [{"taskId": "a",
+        "name": "a", "agentCapabilty": "work"}]}"#,
+    )
+    .unwrap();
+    let odd = run(&mut server.eap(&["workflow", "add", dir.path().join("odd.json").to_str().unwrap()])).expect(3);
+    for told in ["tasks[0].agentCapabilty is no field", "WORKFLOW_EXISTS", "this is about"] {
+        assert!(odd.stderr.contains(told), "{odd:?}");
+    }
     let refused = run(&mut server.eap(&["workflow", "cancel", id])).expect(3);
     assert!(refused.stderr.contains("already completed"), "{refused:?}");
 

@@ -129,7 +129,7 @@ pub struct StepView {
     /// What came out of it, and goes into the next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<RawJson>,
-    /// Why it failed or was cancelled, for people.
+    /// Why it failed or was cancelled, or how its last attempt ended if it waits for another; for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Whether it waits and no agent that takes work can do it: because none has its capability, or because the agent

@@ -13,7 +13,7 @@ fn all_problems_of_a_definition_are_told_at_once() {
     let body = json!({
         "id": "a/b", "name": "", "description": "x".repeat(4097), "version": 1,
         "tasks": [
-            { "taskId": " t1", "agentCapability": "a b", "parameters": [], "nextTaskId": 7, "maxRetries": 100 },
+            { "taskId": " t1", "agentCapability": "…", "parameters": [], "nextTaskId": 7, "maxRetries": 100 },
             { "name": "n".repeat(257), "taskId": ".." },
             3,
         ],
@@ -40,6 +40,20 @@ fn all_problems_of_a_definition_are_told_at_once() {
         problems::<WorkflowDefinition>(&json!({})),
         ["body.id missing", "body.name missing", "body.tasks missing", "body.version missing"]
     );
+}
+
+#[test]
+fn a_step_asks_for_its_agent_in_the_words_of_a_platform() {
+    for (words, read) in [("Text Summarization", "text_summarization"), ("text.translate", "text.translate")] {
+        let step = json!({ "taskId": "t1", "name": "step", "agentCapability": words });
+        let step = accepted::<WorkflowDefinition>(&workflow(&json!({ "tasks": [step] }))).tasks.remove(0);
+        assert_eq!(step.agent_capability.expect("it is named").as_str(), read);
+    }
+    for words in ["", "!!!", &"x".repeat(129)] {
+        let step = json!({ "taskId": "t1", "name": "step", "agentCapability": words });
+        let expected = ["body.tasks[0].agentCapability value_error"];
+        assert_eq!(problems::<WorkflowDefinition>(&workflow(&json!({ "tasks": [step] }))), expected, "{words}");
+    }
 }
 
 #[test]

@@ -422,3 +422,25 @@ async fn what_was_claimed_for_an_agent_that_begins_with_something_else_goes_back
     platform.until(1).await;
     server.stop().await;
 }
+
+/// A late report of an earlier task, which it names, says nothing of the one in flight.
+#[tokio::test]
+async fn a_report_about_a_task_from_before_ends_no_other() {
+    for setup in setups() {
+        let (server, platform) = world(setup, [taken(), taken()]).await;
+        let first = submit(&server, json!({})).await;
+        platform.until(1).await;
+        say(&server, 1, "IDLE", json!({"task_id": first})).await.expect(202);
+        let second = submit(&server, json!({})).await;
+        platform.until(2).await;
+        say(&server, 2, "BUSY", json!({"task_id": second})).await.expect(202);
+        for state in ["IDLE", "ERROR", "FINISHED"] {
+            say(&server, 3, state, json!({"task_id": first, "late": true})).await.expect(202);
+            assert_eq!(server.operator().status(&second).await, "leased", "{state}");
+        }
+        // A word that is no task's counts as none.
+        say(&server, 4, "IDLE", json!({"task_id": "job 7 of the platform"})).await.expect(202);
+        assert_eq!(server.operator().status(&second).await, "completed");
+        server.stop().await;
+    }
+}

@@ -148,6 +148,10 @@ impl Lifecycle {
             let is_given = self.exchanges.is_sent(lease.lease_id) || stored.record.state.progress.is_some();
             in_flight.push(InFlight { id: *id, step: step_of(&stored.record), is_given });
         }
+        if self.is_about_another(report, &in_flight).await? {
+            debug!(agent.id = %agent.id, state = report.state, "a report names a task that its agent does not hold");
+            return Ok(false);
+        }
         let said = Said { at: row.reported_at, word: report.word(), task: report.task_id() };
         let said_before = match leases.as_slice() {
             [(id, lease)] => self.said_since(agent, *id, lease.attempt).await?,
@@ -184,6 +188,16 @@ impl Lifecycle {
                 Ok(false)
             }
             Ok(_) => Ok(true),
+        }
+    }
+
+    /// Whether a report names a task of ours that its agent does not hold: one from before. A word of the platform's own may
+    /// mean whatever is in flight.
+    async fn is_about_another(&self, report: &StateReport, in_flight: &[InFlight]) -> Result<bool, Error> {
+        let named: Option<TaskId> = report.task_id().and_then(|name| name.parse().ok());
+        match named.filter(|named| in_flight.iter().all(|task| task.id != *named)) {
+            Some(named) => Ok(self.store.task(named).await?.is_some()),
+            None => Ok(false),
         }
     }
 

@@ -9,6 +9,7 @@ use eap_types::{
     WorkflowId,
 };
 
+use super::super::views::last_end;
 use super::super::{Lifecycle, MAX_CONFLICTS, Share, cursor, page_limit, written};
 use crate::announce::Awaited;
 use crate::auth::Operator;
@@ -167,6 +168,9 @@ fn show_task(view: &mut SessionView, task: &Task, can_be_done: bool) {
         if view.status == SessionState::Started {
             view.status = SessionState::Running;
         }
+    }
+    if task.status() == TaskStatus::Queued {
+        step.error = last_end(task);
     }
     step.no_capable_agent = !can_be_done && task.status() == TaskStatus::Queued;
     step.status = match task.status() {
