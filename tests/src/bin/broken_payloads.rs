@@ -10,14 +10,15 @@ use eap_types::agentkit::{
     RunMessage, StateAccepted, StateHistoryQuery, StateReport,
 };
 use eap_types::{
-    AgentDetail, AgentPage, ArtifactQuery, Assignment, Callback, CancelTask, CreateKey, CreateRegistrationSecret,
-    CreatedKey, CreatedRegistrationSecret, Decode, Deregister, Deregistered, DrainAgent, EventQuery, EventView,
-    EventsReset, Health, Heartbeat, HeartbeatReply, IncomingResults, IncomingTasks, KeyPage, LeaseReply, LeaseRequest,
-    NextRequest, PageQuery, PayloadInfo, PayloadRole, ProblemBody, ProgressReply, ProgressReport, Readiness,
-    Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released, ResultAccepted, ResultsReply,
-    RotatedToken, RotationAsked, RunWorkflow, SessionPage, SessionQuery, SessionView, SetInterval, StoredArtifact,
-    SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery, TaskResult, TaskTypeView,
-    TaskView, TriggerWorkflow, WaitQuery, WellKnown, WorkflowDefinition, WorkflowPage, WorkflowStarted, from_json,
+    AgentDetail, AgentPage, ArtifactQuery, Assignment, Callback, CancelSession, CancelTask, CreateKey,
+    CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, Decode, Deregister, Deregistered, DrainAgent,
+    EventQuery, EventView, EventsReset, Health, Heartbeat, HeartbeatReply, IncomingResults, IncomingTasks, KeyPage,
+    LeaseReply, LeaseRequest, NextRequest, PageQuery, PayloadInfo, PayloadRole, ProblemBody, ProgressReply,
+    ProgressReport, Readiness, Registered, Registration, RegistrationSecretPage, ReleaseRequest, Released,
+    ResultAccepted, ResultsReply, RotatedToken, RotationAsked, RunWorkflow, SessionPage, SessionQuery, SessionView,
+    SetInterval, StoredArtifact, SubmitBatchReply, SubmitTask, TaskExplanation, TaskHistory, TaskPage, TaskQuery,
+    TaskResult, TaskTypeView, TaskView, TriggerWorkflow, WaitQuery, WellKnown, WorkflowDefinition, WorkflowPage,
+    WorkflowQuery, WorkflowStarted, WorkflowSummary, from_json,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -46,6 +47,7 @@ fn takes(payload: &str, body: &Value) -> bool {
         "ArtifactQuery" => reads::<ArtifactQuery>(body),
         "Assignment" => decodes::<Assignment>(body),
         "Callback" => reads::<Callback>(body),
+        "CancelSession" => decodes::<CancelSession>(body),
         "CancelTask" => decodes::<CancelTask>(body),
         "CreateKey" => decodes::<CreateKey>(body),
         "CreateRegistrationSecret" => decodes::<CreateRegistrationSecret>(body),
@@ -109,7 +111,9 @@ fn takes(payload: &str, body: &Value) -> bool {
         "WellKnown" => reads::<WellKnown>(body),
         "WorkflowDefinition" => decodes::<WorkflowDefinition>(body),
         "WorkflowPage" => reads::<WorkflowPage>(body),
+        "WorkflowQuery" => reads::<WorkflowQuery>(body),
         "WorkflowStarted" => reads::<WorkflowStarted>(body),
+        "WorkflowSummary" => reads::<WorkflowSummary>(body),
         other => panic!("{other} has no line in this program"),
     }
 }
