@@ -1,6 +1,8 @@
 //! How a workflow is started: through Ops-Core's call, or as a run over agents of our own.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::definition::MAX_VERSION_CHARS;
@@ -20,7 +22,21 @@ pub struct TriggerWorkflow {
     pub workflow: WorkflowChoice,
     /// What the first step is given in place of its `parameters`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<InitialPayload>")]
     pub initial_payload: Option<JsonObject>,
+}
+
+/// The same object under a name of its own: the choice of the workflow would have generators of clients meet it twice.
+struct InitialPayload;
+
+impl JsonSchema for InitialPayload {
+    fn schema_name() -> Cow<'static, str> {
+        "InitialPayload".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        JsonObject::json_schema(generator)
+    }
 }
 
 /// Which workflow is to be started.
