@@ -110,7 +110,7 @@ impl Orchestrator {
         self.lifecycle().list_sessions(operator, list).await
     }
 
-    /// Lets no further step of a session begin; the one that runs goes on to its end. Asking again changes nothing.
+    /// Lets no further step of a session begin; the one whose turn it is, queued or running, goes on to its end. Asking again changes nothing.
     ///
     /// # Errors
     ///

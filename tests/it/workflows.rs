@@ -2,6 +2,7 @@
 
 mod definitions;
 mod directing;
+mod faults;
 mod flow;
 mod others;
 mod restarts;

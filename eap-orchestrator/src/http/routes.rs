@@ -255,10 +255,14 @@ fn of_workflows() -> Vec<Route> {
             .asks::<WaitQuery>()
             .gives::<SessionView>(StatusCode::OK)
             .refuses(&[ErrorCode::NotFound]),
-        describe("pause_session", Tag::Workflows, "No further step begins; the one that runs goes on to its end.")
-            .operator(Method::POST, path::SESSION_PAUSE, Scope::TasksSubmit, workflows::pause)
-            .gives::<SessionView>(StatusCode::OK)
-            .refuses(&of_a_session),
+        describe(
+            "pause_session",
+            Tag::Workflows,
+            "No further step begins; the one whose turn it is goes on to its end.",
+        )
+        .operator(Method::POST, path::SESSION_PAUSE, Scope::TasksSubmit, workflows::pause)
+        .gives::<SessionView>(StatusCode::OK)
+        .refuses(&of_a_session),
         describe("resume_session", Tag::Workflows, "A paused session goes on where it was.")
             .operator(Method::POST, path::SESSION_RESUME, Scope::TasksSubmit, workflows::resume)
             .gives::<SessionView>(StatusCode::OK)

@@ -1,7 +1,7 @@
 //! The lifecycle manager: load, decide, commit, announce. The only writer.
 //!
-//! Every change to a task passes through [`Lifecycle::apply`] (or a claim, or its session's cancel), every change to an agent through
-//! `registration` or `standing`. What is decided is decided by `eap-core`; what is written is written with
+//! Every change to a task passes through [`Lifecycle::apply`] (or a claim, or the cancel of its session), every change to an
+//! agent through `registration` or `standing`. What is decided is decided by `eap-core`; what is written is written with
 //! the revision it was decided on, and decided again when another writer was faster.
 
 mod artifacts;

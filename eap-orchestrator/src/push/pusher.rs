@@ -214,6 +214,11 @@ impl Pusher {
         }
     }
 
+    fn still_holds(&self, task: TaskId, lease: LeaseId) -> bool {
+        let held = self.shared.lifecycle.leases.find(&self.agent, task);
+        held.is_some_and(|held| held.lease_id == lease)
+    }
+
     /// Gives back what a request was given while it was withdrawn: nobody heard its answer.
     async fn hand_back_unsent(&self) {
         let Some(request) = &self.request else { return };
@@ -257,6 +262,8 @@ impl Pusher {
                 for task in handover.accept() {
                     match task.lease().map(|lease| lease.lease_id) {
                         Some(lease) if !is_free => self.hand_back(task.id(), lease).await,
+                        // It went back while its answer was on the way here.
+                        Some(lease) if self.is_by_platform() && !self.still_holds(task.id(), lease) => {}
                         _ => self.deliver(task, false),
                     }
                 }

@@ -104,7 +104,8 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
     /// Reads one session, or `None` if it was never started or is purged.
     async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError>;
 
-    /// Reads sessions as [`Session::view_in_list`] shows them, newest first, with the insertion number that continues the page.
+    /// Reads sessions as [`Session::view_in_list`] shows them, newest first, with the insertion number that continues the
+    /// page.
     ///
     /// What it costs does not grow with their results.
     async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, SessionView)>, StoreError>;
@@ -128,8 +129,8 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
         version: Option<&str>,
     ) -> Result<Option<WorkflowRow>, StoreError>;
 
-    /// Reads workflows, without their steps, by the version of each that was kept last, those that were kept last first, with the insertion
-    /// number that continues the page.
+    /// Reads workflows, without their steps, by the version of each that was kept last, those that were kept last first, with
+    /// the insertion number that continues the page.
     async fn workflows(
         &self,
         tenant: TenantId,

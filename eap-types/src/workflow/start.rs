@@ -98,7 +98,7 @@ pub struct RunWorkflow {
     /// The agent that does every step it can; absent: any agent that can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,
-    /// Which version of the workflow, 1 to 64 characters; absent: the one that was kept last.
+    /// Which version of the workflow, at most 64 characters; absent: the one that was kept last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub version: Option<String>,

@@ -80,17 +80,25 @@ impl Lifecycle {
                 if taken.is_empty() {
                     break;
                 }
-                let told = taken.into_iter().map(async |(session, task)| {
-                    let this = Arc::clone(&self);
-                    let told = self.detached(Share::Running, async move { this.catch_up(session, task).await }).await;
-                    if let Err(error) = told {
-                        debug!(session.id = %session, %error, "that an agent has begun could not be written yet");
-                        lock(&self.beginnings.sessions).insert(session, Beginning::Taken(task));
-                    }
-                });
-                join_all(told).await;
+                let told = taken.into_iter().map(|(session, task)| self.tell_of_beginning(session, task));
+                if join_all(told).await.contains(&false) {
+                    // What does not work now is tried again, and not at once.
+                    let pause = tokio::time::sleep(self.config.timing.sweep_interval);
+                    self.stop.run_until_cancelled(pause).await;
+                }
             }
         }
+    }
+
+    /// Says whether it could be written; if not, it is to be told again.
+    async fn tell_of_beginning(self: &Arc<Self>, session: SessionId, task: TaskId) -> bool {
+        let this = Arc::clone(self);
+        let told = self.detached(Share::Running, async move { this.catch_up(session, task).await }).await;
+        if let Err(error) = &told {
+            debug!(session.id = %session, %error, "that an agent has begun could not be written yet");
+            lock(&self.beginnings.sessions).insert(session, Beginning::Taken(task));
+        }
+        told.is_ok()
     }
 
     /// Brings the sessions in line with the tasks of their first steps, after a start: what was not told before the end is.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eap_core::{NextTask, Note, NoteKind, Session, SessionChange, SessionEvent, SessionPhase, Task, TaskOrder};
 use eap_types::limits::DEFAULT_TASK_TIMEOUT;
-use eap_types::{AgentId, JsonObject, RawJson, SessionId, TaskId, TaskResult, TenantId, Timestamp};
+use eap_types::{AgentId, JsonObject, RawJson, SessionId, SessionState, TaskId, TaskResult, TenantId, Timestamp};
 use tracing::info;
 
 use super::super::Lifecycle;
@@ -19,7 +19,8 @@ use crate::store::{Change, EventKind, NewEvent, SessionWrite, Stored, TaskWrite,
 #[derive(Debug)]
 pub(in crate::lifecycle) struct Onward {
     session: SessionId,
-    is_over: bool,
+    /// How it ended and why, if it did.
+    ended: Option<(SessionState, Option<String>)>,
     /// The task of the step that begins.
     began: Option<Box<Task>>,
     /// The task that ends with its session, which the caller sees to.
@@ -59,8 +60,9 @@ impl Lifecycle {
         if session.status() != before.status() {
             change.events.push(session_event(&session, now));
         }
-        let is_over = session.run.phase.is_final();
-        let mut onward = Onward { session: session.id(), is_over, began: None, cancels: None };
+        let phase = &session.run.phase;
+        let ended = phase.is_final().then(|| (phase.status(), phase.reason().map(str::to_owned)));
+        let mut onward = Onward { session: session.id(), ended, began: None, cancels: None };
         match order {
             Some(TaskOrder::Create(task)) => {
                 change.events.extend(events_of(&task, &[Note::of(NoteKind::Submitted)], now));
@@ -69,10 +71,6 @@ impl Lifecycle {
             }
             Some(TaskOrder::Cancel { task, reason }) => onward.cancels = Some((task, reason)),
             _ => {}
-        }
-        if is_over {
-            let reason = session.run.phase.reason();
-            info!(session.id = %session.id(), status = %session.status(), reason, "a workflow ended");
         }
         change.sessions.push(SessionWrite::Update { session, revision });
         Ok(Some(onward))
@@ -83,7 +81,8 @@ impl Lifecycle {
         if let Some(task) = onward.began {
             self.announce(&task);
         }
-        if onward.is_over {
+        if let Some((status, reason)) = onward.ended {
+            info!(session.id = %onward.session, %status, reason, "a workflow ended");
             self.beginnings.forget(onward.session);
             self.announcements.ended(Awaited::Session(onward.session));
         }
