@@ -174,7 +174,7 @@ pub(crate) struct ProgressNote {
     pub(crate) message: Option<String>,
     /// Whether it was said since the last report.
     pub(crate) is_news: bool,
-    pub(crate) last_sent: Option<Instant>,
+    pub(crate) last_exchange: Option<Instant>,
     pub(crate) output: Outgoing,
     /// Whether a report has no answer yet: one overtaken by the next would be ignored.
     pub(crate) is_on_its_way: bool,

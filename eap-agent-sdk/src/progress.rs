@@ -68,13 +68,13 @@ fn due(state: &TaskState, now: Instant) -> Option<Instant> {
     }
     // A result waits for the last of the output.
     let gap = if note.has_ended { Duration::ZERO } else { SHORTEST_GAP };
-    Some(note.again_at.or_else(|| note.last_sent.map(|last| last + gap)).unwrap_or(now))
+    Some(note.again_at.or_else(|| note.last_exchange.map(|last| last + gap)).unwrap_or(now))
 }
 
 fn take_report(state: &TaskState, now: Instant) -> ProgressReport {
     let mut note = state.progress();
     note.is_on_its_way = true;
-    note.last_sent = Some(now);
+    note.last_exchange = Some(now);
     note.again_at = None;
     if let Some(unanswered) = note.output.unanswered() {
         return unanswered.clone();
@@ -151,6 +151,8 @@ fn note_answer(shared: &Shared, state: &TaskState, report: &ProgressReport, afte
     let is_told = {
         let mut note = state.progress();
         note.is_on_its_way = false;
+        // From its answer on: however long it took to get there, the next one does not come sooner after it.
+        note.last_exchange = Some(Instant::now());
         match after {
             // The newest word is worth no repeat: there may be a newer one already.
             After::Again(asked) if report.output_delta.is_some() => {
