@@ -10,7 +10,8 @@ use eap_types::{
 };
 use tracing::info;
 
-use super::submit::{invalid, page_limit};
+use super::pages::page_limit;
+use super::submit::invalid;
 use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
 use crate::auth::{Admission, KEY, Known, Operator, SECRET, hex, mint};
 use crate::clock::draw;

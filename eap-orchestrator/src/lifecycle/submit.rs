@@ -7,18 +7,18 @@ use std::time::Duration;
 use eap_core::{Note, NoteKind, RoutingKey, Task, TaskEvent, TaskSpec};
 use eap_types::{
     FieldProblem, IdempotencyKey, RawJson, SessionId, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView, Traceparent,
-    limits,
 };
 use tracing::field::{Empty, display};
 use tracing::{Instrument as _, debug_span};
 
+use super::pages::{cursor, cut, page_limit};
 use super::{Lifecycle, MAX_CONFLICTS, Share};
 use crate::auth::{Operator, sha256};
 use crate::clock::draw;
 use crate::error::Error;
 use crate::store::{
-    Change, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, Insertion, StoreError, Stored,
-    TaskFilter, TaskWrite, events_of,
+    Change, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, StoreError, Stored, TaskFilter,
+    TaskWrite, events_of,
 };
 use crate::trace;
 
@@ -216,10 +216,7 @@ impl Lifecycle {
             // One more than shown tells whether there is a next page.
             limit: limit + 1,
         };
-        let mut found = self.store.tasks(&filter).await?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next_cursor = found.last().filter(|_| more).map(|(number, _)| number.0.to_string());
+        let (found, next_cursor) = cut(self.store.tasks(&filter).await?, limit);
         // A page is mostly of a few kinds; each is looked up among the agents once.
         let mut served = HashMap::new();
         let mut can_serve = |key: &RoutingKey| {
@@ -228,7 +225,7 @@ impl Lifecycle {
                 .copied()
                 .unwrap_or_else(|| *served.entry(key.clone()).or_insert(self.directory.can_serve(key)))
         };
-        let tasks = found.iter().map(|(_, stored)| self.view_with(&stored.record, None, &mut can_serve)).collect();
+        let tasks = found.iter().map(|stored| self.view_with(&stored.record, None, &mut can_serve)).collect();
         Ok(TaskPage::new(tasks, next_cursor))
     }
 
@@ -259,23 +256,6 @@ impl Lifecycle {
             }
         }
     }
-}
-
-/// The size of a page: 50 unless told, 1 to 500.
-pub(crate) fn page_limit(given: Option<usize>) -> Result<usize, Error> {
-    let limit = given.unwrap_or(limits::DEFAULT_PAGE);
-    if (1..=limits::MAX_PAGE).contains(&limit) {
-        Ok(limit)
-    } else {
-        Err(invalid("query.limit", "The limit is a number from 1 to 500."))
-    }
-}
-
-/// Where a page goes on.
-pub(super) fn cursor(given: Option<&str>) -> Result<Option<Insertion>, Error> {
-    let number = given.map(str::parse).transpose();
-    let number = number.map_err(|_| invalid("query.cursor", "This is no cursor of an earlier page."))?;
-    Ok(number.map(Insertion))
 }
 
 /// One problem, as an error.

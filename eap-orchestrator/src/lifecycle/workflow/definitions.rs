@@ -6,7 +6,8 @@ use eap_core::{CheckedWorkflow, Crew, WorkflowProblem};
 use eap_types::{TenantId, WorkflowDefinition, WorkflowId, WorkflowPage, WorkflowSummary};
 use tracing::info;
 
-use super::super::{Lifecycle, Share, cursor, invalid, page_limit};
+use super::super::pages::{cursor, cut, page_limit};
+use super::super::{Lifecycle, Share, invalid};
 use crate::auth::Operator;
 use crate::error::Error;
 use crate::store::{Change, StoreError, WorkflowRow};
@@ -77,11 +78,8 @@ impl Lifecycle {
         limit: Option<usize>,
     ) -> Result<WorkflowPage, Error> {
         let limit = page_limit(limit)?;
-        let mut found = self.store.workflows(operator.tenant, cursor(page)?, limit + 1).await?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next = found.last().filter(|_| more).map(|(number, _)| number.0.to_string());
-        let workflows = found.into_iter().map(|(_, summary)| summary).collect();
+        let found = self.store.workflows(operator.tenant, cursor(page)?, limit + 1).await?;
+        let (workflows, next) = cut(found, limit);
         Ok(WorkflowPage::new(workflows, next))
     }
 

@@ -9,8 +9,9 @@ use eap_types::{
     WorkflowId,
 };
 
+use super::super::pages::{cursor, cut, page_limit};
 use super::super::views::last_end;
-use super::super::{Lifecycle, MAX_CONFLICTS, Share, cursor, page_limit, written};
+use super::super::{Lifecycle, MAX_CONFLICTS, Share, written};
 use crate::announce::Awaited;
 use crate::auth::Operator;
 use crate::error::Error;
@@ -84,11 +85,7 @@ impl Lifecycle {
             // One more than shown tells whether there is a next page.
             limit: limit + 1,
         };
-        let mut found = self.store.sessions(&filter).await?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next = found.last().filter(|_| more).map(|(number, _)| number.0.to_string());
-        let sessions = found.into_iter().map(|(_, view)| view).collect();
+        let (sessions, next) = cut(self.store.sessions(&filter).await?, limit);
         Ok(SessionPage::new(sessions, next))
     }
 
