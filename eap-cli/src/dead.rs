@@ -1,7 +1,7 @@
 //! `eap dead`: tasks that failed for good or died, listed, done again, or let be.
 
 use clap::{Args, Subcommand};
-use eap_types::{AgentId, TaskId, TaskPage, TaskQuery, TaskStatus, TaskType};
+use eap_types::{AgentId, TaskId, TaskQuery, TaskStatus, TaskType};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json, tell};
@@ -89,18 +89,12 @@ async fn list(args: ListArgs) -> Result<Exit, Failure> {
     query.status = args.status;
     query.task_type = args.task_type;
     query.agent_id = args.agent;
-    query.limit = args.paging.limit();
-    query.cursor = args.paging.cursor;
-    let mut page = TaskPage::default();
-    loop {
-        let next = client.dead_letters(&query).await.map_err(|error| args.server.failed(&error))?;
-        page.tasks.extend(next.tasks);
-        page.next_cursor = next.next_cursor;
-        query.cursor.clone_from(&page.next_cursor);
-        if !args.paging.all || query.cursor.is_none() {
-            break;
-        }
-    }
+    let page = args.paging.read(&args.server, async |cursor, limit| {
+        let mut query = query.clone();
+        (query.cursor, query.limit) = (cursor, limit);
+        client.dead_letters(&query).await
+    });
+    let page = page.await?;
     match (args.json, page.tasks.is_empty()) {
         (true, _) => print_json(&page)?,
         (false, true) => print("no dead letters\n")?,

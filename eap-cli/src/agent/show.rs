@@ -6,7 +6,7 @@ use eap_types::{AgentDetail, AgentId, AgentPage, AgentView};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Table, age, beginning, print, print_json};
-use crate::paging::Paging;
+use crate::paging::{Paging, more};
 use crate::server::ServerArgs;
 
 /// List agents, newest first.
@@ -143,19 +143,12 @@ pub(super) async fn rotate_token(args: RotateTokenArgs) -> Result<Exit, Failure>
 /// Lists agents.
 pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
-    let mut query = AgentQuery::new();
-    query.limit = args.paging.limit();
-    query.cursor = args.paging.cursor;
-    let mut page = AgentPage::default();
-    loop {
-        let next = client.agents(query.clone()).await.map_err(|error| args.server.failed(&error))?;
-        page.agents.extend(next.agents);
-        page.next_cursor = next.next_cursor;
-        query.cursor = page.next_cursor.clone();
-        if !args.paging.all || query.cursor.is_none() {
-            break;
-        }
-    }
+    let page = args.paging.read(&args.server, async |cursor, limit| {
+        let mut query = AgentQuery::new();
+        (query.cursor, query.limit) = (cursor, limit);
+        client.agents(query).await
+    });
+    let page = page.await?;
     if args.json {
         print_json(&page)?;
     } else {
@@ -190,11 +183,7 @@ fn listed(page: &AgentPage) -> String {
             words(agent.capabilities.iter()),
         ]);
     }
-    let mut text = table.render();
-    if let Some(cursor) = &page.next_cursor {
-        text.push_str(&format!("more: --cursor {cursor}\n"));
-    }
-    text
+    table.render() + &more(page)
 }
 
 fn shown(detail: &AgentDetail) -> String {

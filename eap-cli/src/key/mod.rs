@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use eap_orchestrator::{Clock as _, SystemClock};
-use eap_types::{CredentialId, PageQuery, Timestamp};
+use eap_types::{CredentialId, Timestamp};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{age, print};
@@ -103,13 +103,6 @@ pub(crate) async fn run_for_secrets(command: RegistrationSecretCommand) -> Resul
             Ok(Exit::Done)
         }
     }
-}
-
-fn query(paging: &Paging) -> PageQuery {
-    let mut query = PageQuery::default();
-    query.limit = paging.limit();
-    query.cursor.clone_from(&paging.cursor);
-    query
 }
 
 fn ago(at: Option<Timestamp>) -> String {

@@ -3,9 +3,10 @@
 use clap::Args;
 use eap_types::{CreateKey, CredentialName, KeyPage, Scope, ScopePreset};
 
-use super::{End, ListArgs, ago, end, query};
+use super::{End, ListArgs, ago, end};
 use crate::exit::{Exit, Failure};
 use crate::output::{Table, print, print_json, tell};
+use crate::paging::{more, query};
 use crate::server::ServerArgs;
 
 /// Make an operator key, and print it this once.
@@ -55,16 +56,8 @@ pub(super) async fn create(args: CreateArgs) -> Result<Exit, Failure> {
 
 pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
-    let (mut query, mut page) = (query(&args.paging), KeyPage::default());
-    loop {
-        let next = client.keys(&query).await.map_err(|error| args.server.failed(&error))?;
-        page.keys.extend(next.keys);
-        page.next_cursor = next.next_cursor;
-        query.cursor.clone_from(&page.next_cursor);
-        if !args.paging.all || query.cursor.is_none() {
-            break;
-        }
-    }
+    let page = args.paging.read(&args.server, async |cursor, limit| client.keys(&query(cursor, limit)).await);
+    let page = page.await?;
     if args.json {
         print_json(&page)?;
     } else {
@@ -89,9 +82,5 @@ fn listed(page: &KeyPage) -> String {
             key.scopes.to_string(),
         ]);
     }
-    let mut text = table.render();
-    if let Some(cursor) = &page.next_cursor {
-        text.push_str(&format!("more: --cursor {cursor}\n"));
-    }
-    text
+    table.render() + &more(page)
 }

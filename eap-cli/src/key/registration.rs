@@ -5,9 +5,10 @@ use eap_types::{
     Capability, CreateRegistrationSecret, CredentialName, NamePattern, RegistrationLimits, RegistrationSecretPage,
 };
 
-use super::{End, ListArgs, ago, end, query};
+use super::{End, ListArgs, ago, end};
 use crate::exit::{Exit, Failure};
 use crate::output::{Table, print, print_json, tell};
+use crate::paging::{more, query};
 use crate::server::ServerArgs;
 
 /// Make a secret that agents register with, and print it this once.
@@ -62,16 +63,9 @@ pub(super) async fn create(args: CreateArgs) -> Result<Exit, Failure> {
 
 pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
-    let (mut query, mut page) = (query(&args.paging), RegistrationSecretPage::default());
-    loop {
-        let next = client.registration_secrets(&query).await.map_err(|error| args.server.failed(&error))?;
-        page.registration_secrets.extend(next.registration_secrets);
-        page.next_cursor = next.next_cursor;
-        query.cursor.clone_from(&page.next_cursor);
-        if !args.paging.all || query.cursor.is_none() {
-            break;
-        }
-    }
+    let page =
+        args.paging.read(&args.server, async |cursor, limit| client.registration_secrets(&query(cursor, limit)).await);
+    let page = page.await?;
     if args.json {
         print_json(&page)?;
     } else {
@@ -102,11 +96,7 @@ fn listed(page: &RegistrationSecretPage) -> String {
             words(limits.capabilities.iter()),
         ]);
     }
-    let mut text = table.render();
-    if let Some(cursor) = &page.next_cursor {
-        text.push_str(&format!("more: --cursor {cursor}\n"));
-    }
-    text
+    table.render() + &more(page)
 }
 
 fn words<T: ToString>(words: impl Iterator<Item = T>) -> String {

@@ -1,7 +1,7 @@
 //! `eap task get`, `list`, `cancel` and `history`: tasks that are with the server.
 
 use clap::Args;
-use eap_types::{AgentId, TaskId, TaskPage, TaskQuery, TaskStatus, TaskType};
+use eap_types::{AgentId, TaskId, TaskQuery, TaskStatus, TaskType};
 
 use super::show;
 use super::wait::{finished, follow};
@@ -110,18 +110,12 @@ pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
     query.status = args.status;
     query.task_type = args.task_type;
     query.agent_id = args.agent;
-    query.limit = args.paging.limit();
-    query.cursor = args.paging.cursor;
-    let mut page = TaskPage::default();
-    loop {
-        let next = client.tasks(&query).await.map_err(|error| args.server.failed(&error))?;
-        page.tasks.extend(next.tasks);
-        page.next_cursor = next.next_cursor;
-        query.cursor = page.next_cursor.clone();
-        if !args.paging.all || query.cursor.is_none() {
-            break;
-        }
-    }
+    let page = args.paging.read(&args.server, async |cursor, limit| {
+        let mut query = query.clone();
+        (query.cursor, query.limit) = (cursor, limit);
+        client.tasks(&query).await
+    });
+    let page = page.await?;
     if args.json { print_json(&page) } else { print(&show::tasks(&page)) }?;
     Ok(Exit::Done)
 }

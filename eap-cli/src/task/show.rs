@@ -4,6 +4,7 @@ use eap_types::{AttemptView, ResultStatus, TaskHistory, TaskPage, TaskResult, Ta
 use serde_json::Value;
 
 use crate::output::{Table, age, beginning, harmless};
+use crate::paging::more;
 
 /// One task with its result.
 pub(super) fn task(task: &TaskView) -> String {
@@ -119,11 +120,7 @@ pub(crate) fn tasks(page: &TaskPage) -> String {
             note,
         ]);
     }
-    let mut text = table.render();
-    if let Some(cursor) = &page.next_cursor {
-        text.push_str(&format!("more: --cursor {cursor}\n"));
-    }
-    text
+    table.render() + &more(page)
 }
 
 /// Everything that happened to a task.

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use eap_types::{DecodeError, PageQuery, WorkflowDefinition, WorkflowId, WorkflowPage, from_json};
+use eap_types::{DecodeError, WorkflowDefinition, WorkflowId, from_json};
 use serde_json::Value;
 
 use super::show;
 use crate::exit::{Exit, Failure};
 use crate::output::{one_line, print, print_json, tell};
-use crate::paging::Paging;
+use crate::paging::{Paging, query};
 use crate::server::ServerArgs;
 
 /// Keep workflows, each from a JSON file.
@@ -71,19 +71,8 @@ pub(super) async fn add(args: AddArgs) -> Result<Exit, Failure> {
 /// Lists workflows.
 pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
     let client = args.server.client()?;
-    let mut query = PageQuery::default();
-    query.limit = args.paging.limit();
-    query.cursor = args.paging.cursor;
-    let mut page = WorkflowPage::default();
-    loop {
-        let next = client.workflows(&query).await.map_err(|error| args.server.failed(&error))?;
-        page.workflows.extend(next.workflows);
-        page.next_cursor = next.next_cursor;
-        query.cursor.clone_from(&page.next_cursor);
-        if !args.paging.all || query.cursor.is_none() {
-            break;
-        }
-    }
+    let page = args.paging.read(&args.server, async |cursor, limit| client.workflows(&query(cursor, limit)).await);
+    let page = page.await?;
     if args.json { print_json(&page) } else { print(&show::workflows(&page)) }?;
     Ok(Exit::Done)
 }

@@ -1,7 +1,7 @@
 //! `eap workflow sessions`, `get`, `pause`, `resume` and `cancel`: workflows on their way.
 
 use clap::Args;
-use eap_types::{AgentId, SessionId, SessionPage, SessionQuery, SessionState, SessionView, WorkflowId};
+use eap_types::{AgentId, SessionId, SessionQuery, SessionState, SessionView, WorkflowId};
 
 use super::show;
 use super::wait::{finished, follow};
@@ -109,18 +109,12 @@ pub(super) async fn list(args: SessionsArgs) -> Result<Exit, Failure> {
     query.status = args.status;
     query.workflow_id = args.workflow;
     query.agent_id = args.agent;
-    query.limit = args.paging.limit();
-    query.cursor = args.paging.cursor;
-    let mut page = SessionPage::default();
-    loop {
-        let next = client.sessions(&query).await.map_err(|error| args.server.failed(&error))?;
-        page.sessions.extend(next.sessions);
-        page.next_cursor = next.next_cursor;
-        query.cursor.clone_from(&page.next_cursor);
-        if !args.paging.all || query.cursor.is_none() {
-            break;
-        }
-    }
+    let page = args.paging.read(&args.server, async |cursor, limit| {
+        let mut query = query.clone();
+        (query.cursor, query.limit) = (cursor, limit);
+        client.sessions(&query).await
+    });
+    let page = page.await?;
     if args.json { print_json(&page) } else { print(&show::sessions(&page)) }?;
     Ok(Exit::Done)
 }

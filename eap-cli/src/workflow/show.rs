@@ -3,6 +3,7 @@
 use eap_types::{RawJson, SessionPage, SessionView, StepView, WorkflowPage};
 
 use crate::output::{Table, age, beginning};
+use crate::paging::more;
 
 /// A page of workflows.
 pub(super) fn workflows(page: &WorkflowPage) -> String {
@@ -19,7 +20,7 @@ pub(super) fn workflows(page: &WorkflowPage) -> String {
             beginning(&workflow.name, 60),
         ]);
     }
-    table.render() + &more(page.next_cursor.as_deref())
+    table.render() + &more(page)
 }
 
 /// A page of sessions.
@@ -38,7 +39,7 @@ pub(super) fn sessions(page: &SessionPage) -> String {
             beginning(session.error.as_deref().unwrap_or_default(), 60),
         ]);
     }
-    table.render() + &more(page.next_cursor.as_deref())
+    table.render() + &more(page)
 }
 
 /// One session with its steps.
@@ -81,8 +82,4 @@ fn note(step: &StepView) -> String {
     }
     let result = step.result.as_ref().map(RawJson::as_str);
     beginning(step.error.as_deref().or(result).unwrap_or_default(), 60)
-}
-
-fn more(cursor: Option<&str>) -> String {
-    cursor.map(|cursor| format!("more: --cursor {cursor}\n")).unwrap_or_default()
 }
