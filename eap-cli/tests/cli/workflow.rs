@@ -3,8 +3,6 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -124,7 +122,7 @@ fn a_chain_outlives_an_agent_a_failure_and_its_orchestrator() {
     let mut server = serve();
     // Each writes down that it ran, and what it was given.
     let log = r#"input=$(cat); printf '%s %s\n' "$EAP_ATTEMPT" "$input" >> "$DIR/log"; "#;
-    let waits = r#"until [ -e "$DIR/go" ]; do sleep 0.02; done; echo drafted"#;
+    let waits = r#"until [ -e "$DIR/go" ]; do sleep 0.02; done; touch "$DIR/drafted"; echo drafted"#;
     let fails = r#"if [ -e "$DIR/failed" ]; then echo checked; else touch "$DIR/failed"; echo no >&2; exit 1; fi"#;
     let hangs = r#"if [ -e "$DIR/hung" ]; then echo published; else touch "$DIR/hung"; exec sleep 600; fi"#;
     let first = format!(r#"{log} case "$input" in *five*|*three*) {waits};; *) echo drafted;; esac"#);
@@ -144,7 +142,7 @@ fn a_chain_outlives_an_agent_a_failure_and_its_orchestrator() {
     server.kill_9();
     drop(server);
     fs::write(dir.path().join("go"), "").unwrap();
-    thread::sleep(Duration::from_millis(300));
+    until("the step is done while nobody serves", || fs::metadata(dir.path().join("drafted")).ok());
     let _server = serve();
     until("the publisher is at work", || fs::metadata(dir.path().join("hung")).ok());
     publisher.kill_9();

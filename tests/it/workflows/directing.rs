@@ -2,14 +2,12 @@
 
 use serde_json::json;
 
-use super::flow::{direct, drafter, ended, reviewer, session, setups, started, two_steps, words, work};
+use super::flow::{World, direct, ended, session, setups, started, two_steps, two_under_way, words, work};
 
 #[tokio::test]
 async fn a_paused_session_begins_no_step_until_it_is_resumed() {
     for setup in setups() {
-        let server = setup.start().await;
-        let (drafter, reviewer) = (drafter(&server).await, reviewer(&server).await);
-        let id = started(&server, &two_steps(), json!({})).await;
+        let World { server, drafter, reviewer, id } = two_under_way(setup).await;
         let held = drafter.take().await;
         for _ in 0..2 {
             assert_eq!(direct(&server, &id, "pause").await.expect(200)["status"], "paused");
@@ -38,10 +36,7 @@ async fn a_paused_session_begins_no_step_until_it_is_resumed() {
 #[tokio::test]
 async fn a_cancelled_session_takes_the_task_of_its_step_with_it() {
     for setup in setups() {
-        let server = setup.start().await;
-        let drafter = drafter(&server).await;
-        let _reviewer = reviewer(&server).await;
-        let id = started(&server, &two_steps(), json!({})).await;
+        let World { server, drafter, id, .. } = two_under_way(setup).await;
         let held = drafter.take().await;
         let cancel = async || {
             let call = server.operator().post(&format!("/api/v1/sessions/{id}/cancel"));
@@ -72,10 +67,7 @@ async fn a_cancelled_session_takes_the_task_of_its_step_with_it() {
 #[tokio::test]
 async fn a_session_ends_with_a_task_of_its_own_that_somebody_cancels() {
     for setup in setups() {
-        let server = setup.start().await;
-        let drafter = drafter(&server).await;
-        let _reviewer = reviewer(&server).await;
-        let id = started(&server, &two_steps(), json!({})).await;
+        let World { server, drafter, id, .. } = two_under_way(setup).await;
         let held = drafter.take().await;
         let task = held["task_id"].as_str().unwrap();
         server.operator().cancel(task, Some(&json!({"reason": "why not"}))).await.expect(200);
@@ -90,9 +82,7 @@ async fn a_session_ends_with_a_task_of_its_own_that_somebody_cancels() {
 #[tokio::test]
 async fn a_wait_ends_with_the_session() {
     for setup in setups() {
-        let server = setup.start().await;
-        let (drafter, reviewer) = (drafter(&server).await, reviewer(&server).await);
-        let id = started(&server, &two_steps(), json!({})).await;
+        let World { server, drafter, reviewer, id } = two_under_way(setup).await;
         let steps = async {
             work(&drafter, json!({})).await;
             work(&reviewer, json!({})).await;

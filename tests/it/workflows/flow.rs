@@ -17,6 +17,21 @@ pub(super) fn workflow(id: &str, steps: &[(&str, &str, Option<&str>)]) -> Value 
     json!({"id": id, "name": "A chain", "version": "1.0", "tasks": steps.collect::<Vec<_>>()})
 }
 
+/// A server with somebody for each of the two steps, and a session of them.
+pub(super) struct World {
+    pub(super) server: Server,
+    pub(super) drafter: Agent,
+    pub(super) reviewer: Agent,
+    pub(super) id: String,
+}
+
+pub(super) async fn two_under_way(setup: Setup) -> World {
+    let server = setup.start().await;
+    let (drafter, reviewer) = (drafter(&server).await, reviewer(&server).await);
+    let id = started(&server, &two_steps(), json!({})).await;
+    World { server, drafter, reviewer, id }
+}
+
 /// Draft, then review.
 pub(super) fn two_steps() -> Value {
     workflow("wf-1", &[("t1", "draft", Some("t2")), ("t2", "review", None)])

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::flow::{drafter, ended, input, reviewer, run, session, setups, started, two_steps, words, work, workflow};
+use super::flow::{
+    World, drafter, ended, input, reviewer, run, session, setups, started, two_steps, two_under_way, words, work,
+    workflow,
+};
 use crate::harness::{Agent, Server, eventually};
 
 #[tokio::test]
@@ -114,9 +117,7 @@ async fn a_batch_of_results_moves_every_session_that_it_is_about() {
 #[tokio::test]
 async fn a_step_that_gives_nothing_hands_null_on() {
     for setup in setups() {
-        let server = setup.start().await;
-        let (drafter, reviewer) = (drafter(&server).await, reviewer(&server).await);
-        let id = started(&server, &two_steps(), json!({})).await;
+        let World { server, drafter, reviewer, id } = two_under_way(setup).await;
         work(&drafter, json!({})).await;
         assert_eq!(input(&work(&reviewer, json!({})).await), json!({"of": "t2", "previous": null}));
         let done = ended(&server, &id).await;
@@ -128,9 +129,7 @@ async fn a_step_that_gives_nothing_hands_null_on() {
 #[tokio::test]
 async fn a_lost_answer_is_asked_for_again_and_no_step_begins_twice() {
     for setup in setups() {
-        let server = setup.start().await;
-        let (drafter, reviewer) = (drafter(&server).await, reviewer(&server).await);
-        let id = started(&server, &two_steps(), json!({})).await;
+        let World { server, drafter, reviewer, id } = two_under_way(setup).await;
         let first = drafter.take().await;
         for duplicate in [false, true, true] {
             let reply = drafter.complete(&first).await.expect(200);
@@ -148,10 +147,7 @@ async fn a_lost_answer_is_asked_for_again_and_no_step_begins_twice() {
 #[tokio::test]
 async fn a_task_that_only_says_it_is_a_step_moves_nothing() {
     for setup in setups() {
-        let server = setup.start().await;
-        let drafter = drafter(&server).await;
-        let _reviewer = reviewer(&server).await;
-        let id = started(&server, &two_steps(), json!({})).await;
+        let World { server, drafter, id, .. } = two_under_way(setup).await;
         let held = drafter.take().await;
         let forged = json!({"task_type": "draft", "session_id": id, "context": held["context"]});
         server.operator().submit(forged).await;
@@ -190,9 +186,7 @@ async fn the_agent_that_a_workflow_is_started_for_does_every_step_it_can() {
 #[tokio::test]
 async fn what_happens_to_workflows_is_told_among_the_events() {
     for setup in setups() {
-        let server = setup.start().await;
-        let (drafter, reviewer) = (drafter(&server).await, reviewer(&server).await);
-        let id = started(&server, &two_steps(), json!({})).await;
+        let World { server, drafter, reviewer, id } = two_under_way(setup).await;
         work(&drafter, json!({})).await;
         eventually("it runs", async || (listed(&server, "running").await == 1).then_some(())).await;
         work(&reviewer, json!({})).await;
