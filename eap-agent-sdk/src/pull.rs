@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::sleep_until;
 use tracing::debug;
 
-use crate::session::{Backoff, Verdict, came_back_early, judge};
+use crate::session::{Backoff, Verdict, came_back_early, judge, repeat_pause};
 use crate::shared::{Access, Shared};
 use crate::transport::{Received, Transport};
 
@@ -162,7 +162,9 @@ impl Pull {
                     // The same question would get the same answer.
                     _ => self.open = None,
                 }
-                self.not_before = now + self.backoff.fail(self.shared.chance(), asked);
+                let pause = self.backoff.fail(self.shared.chance(), asked);
+                let lease = self.link.as_ref().filter(|_| self.open.is_some() && asked.is_none());
+                self.not_before = now + lease.map_or(pause, |(access, _)| repeat_pause(pause, access.lease));
                 self.shared.note_poll("failing", false);
                 None
             }

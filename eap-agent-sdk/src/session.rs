@@ -16,6 +16,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// While heartbeats fail, even the shortest lease makes the agent try no more often than the back-off
 /// or this.
 const LONGEST_BEAT_RETRY: Duration = Duration::from_secs(1);
+/// How often a request for tasks is repeated at least while a lease lasts that it may have been given.
+const REPEATS_WITHIN_A_LEASE: u32 = 6;
 /// So many refusals in a row right after registering mean that somebody else has the identity.
 const STRIKES: u32 = 3;
 
@@ -161,6 +163,12 @@ pub(crate) fn retry_pause(backoff: Duration, usual: Duration) -> Duration {
     backoff.min(usual.max(LONGEST_BEAT_RETRY))
 }
 
+/// How long after a request for tasks that got no answer the same one is due: the back-off, cut so that it is repeated
+/// several times within a lease. What it was given, and never came, waits for that.
+pub(crate) fn repeat_pause(backoff: Duration, lease: Duration) -> Duration {
+    backoff.min((lease / REPEATS_WITHIN_A_LEASE).max(LONGEST_BEAT_RETRY))
+}
+
 /// Whether a poll that brought nothing came back too early to be repeated at once.
 pub(crate) fn came_back_early(took: Duration, wait: Duration) -> bool {
     wait.is_zero() || took < wait / 2
@@ -283,6 +291,15 @@ mod tests {
         assert_eq!(beat_pause(interval, Some(Duration::from_secs(60))), Duration::from_secs(20));
         assert_eq!(beat_pause(interval, Some(Duration::from_secs(600))), interval);
         assert_eq!(beat_pause(interval, Some(Duration::ZERO)), SHORTEST_PAUSE);
+    }
+
+    #[test]
+    fn a_request_that_may_have_got_a_lease_is_repeated_six_times_before_it_ends() {
+        let second = Duration::from_secs(1);
+        assert_eq!(repeat_pause(10 * second, 15 * second), 15 * second / 6);
+        assert_eq!(repeat_pause(10 * second, 90 * second), 10 * second);
+        assert_eq!(repeat_pause(second / 4, 90 * second), second / 4);
+        assert_eq!(repeat_pause(10 * second, second), second);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use eap_orchestrator::store::Repository as _;
 use eap_orchestrator::{Config, EndpointProfile};
+use eap_tests::ports::free_address;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -187,7 +188,7 @@ async fn a_callback_outlives_the_server_and_has_one_effect() {
     let path = dir.path().join("eap.db");
     let start = async || Setup::sqlite_at(&path).config(telling).start().await;
     // Nobody is there yet.
-    let address = Receiver::start([]).await.stop().await;
+    let address = free_address();
     let first = start().await;
     let url = format!("http://{address}/done");
     let down = first.operator().submit(json!({"callback_url": url})).await;
@@ -463,7 +464,7 @@ async fn the_callback_of_a_task_that_is_gone_is_forgotten() {
     let store = GatedStore::new();
     let server = Setup::store(Arc::clone(&store) as Arc<_>).config(telling).start().await;
     // Nobody is there yet, so that it is tried again.
-    let address = Receiver::start([]).await.stop().await;
+    let address = free_address();
     let id = server.operator().submit(json!({"callback_url": format!("http://{address}/done")})).await;
     server.operator().cancel(&id, None).await.expect(200);
     until_told(&server, &id, "callback.failed").await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use eap_agent_sdk::{Agent, AgentBuilder, AgentHandle, HandlerError, Push, Status, Task, TaskContext};
+use eap_tests::ports::free_address;
 use eap_types::{TaskId, TaskStatus, TaskView};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,12 +21,6 @@ const LONG: Duration = Duration::from_secs(15);
 
 fn anywhere() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-/// An address that was free a moment ago.
-async fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind(anywhere()).await.expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address")
 }
 
 fn working(agent: AgentBuilder, runs: &Arc<AtomicU32>) -> AgentBuilder {
@@ -93,7 +88,7 @@ async fn tasks_are_pushed_to_a_router_in_the_author_s_own_service() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_caller_gets_the_result_as_the_answer_and_a_repeat_starts_no_second_run() {
     let (site, runs) = (Site::start().await, Arc::new(AtomicU32::new(0)));
-    let (address, dir) = (free_address().await, site.dir("agent"));
+    let (address, dir) = (free_address(), site.dir("agent"));
     let agent = working(site.agent("AGENT-PUSHED").push(Push::listen(address)).data_dir(&dir), &runs);
     let handle = agent.build().expect("it is described well").start();
     online(&handle).await;
@@ -128,7 +123,7 @@ async fn an_older_caller_gets_the_result_as_the_answer_and_a_repeat_starts_no_se
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_agent_says_so_and_tells_when_to_come_back() {
     let site = Site::start().await;
-    let (address, dir, gate) = (free_address().await, site.dir("agent"), Gate::closed());
+    let (address, dir, gate) = (free_address(), site.dir("agent"), Gate::closed());
     let inside = gate.clone();
     let agent = site.agent("AGENT-PUSHED").push(Push::listen(address)).data_dir(&dir).max_concurrent_tasks(1).handle(
         "work",
@@ -193,7 +188,7 @@ async fn a_cancel_reaches_the_handler_by_a_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_dies_after_its_work_does_not_do_it_again() {
     let (site, runs) = (Site::start().await, Arc::new(AtomicU32::new(0)));
-    let address = free_address().await;
+    let address = free_address();
     let describe =
         || working(site.agent("AGENT-MORTAL").data_dir(site.dir("agent")).push(Push::listen(address)), &runs);
     let lost = Arc::new(AtomicU32::new(0));
@@ -217,7 +212,7 @@ async fn an_agent_that_dies_after_its_work_does_not_do_it_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_of_an_agent_that_dies_at_work_is_done_by_the_next_process() {
     let site = Site::start_hasty().await;
-    let (address, runs) = (free_address().await, Arc::new(AtomicU32::new(0)));
+    let (address, runs) = (free_address(), Arc::new(AtomicU32::new(0)));
     let describe = || {
         let runs = Arc::clone(&runs);
         let agent = site.agent("AGENT-MORTAL").data_dir(site.dir("agent")).push(Push::listen(address));
@@ -244,7 +239,7 @@ async fn a_task_of_an_agent_that_dies_at_work_is_done_by_the_next_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_goes_on_over_a_stop_of_the_orchestrator() {
     let mut site = Site::start().await;
-    let (gate, address) = (Gate::closed(), free_address().await);
+    let (gate, address) = (Gate::closed(), free_address());
     let inside = gate.clone();
     let agent = site.agent("AGENT-PUSHED").push(Push::listen(address)).handle(
         "work",
@@ -282,7 +277,7 @@ async fn an_agent_that_cannot_be_reached_asks_for_its_tasks() {
     })
     .await;
     let runs = Arc::new(AtomicU32::new(0));
-    let unreachable = format!("http://{}", free_address().await);
+    let unreachable = format!("http://{}", free_address());
     let agent = working(site.agent("AGENT-HIDDEN").push(Push::listen(anywhere()).reached_at(unreachable)), &runs);
     let handle = agent.build().expect("it is described well").start();
     let task = site.submit("work", "one").await;
@@ -305,7 +300,7 @@ fn an_address_that_is_taken_is_an_error_of_its_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeat_of_a_task_whose_result_waits_is_answered() {
     let (site, runs) = (Site::start().await, Arc::new(AtomicU32::new(0)));
-    let (address, dir) = (free_address().await, site.dir("agent"));
+    let (address, dir) = (free_address(), site.dir("agent"));
     let network = Network::new(|path, _| {
         let is_result = path.ends_with("/result") || path.ends_with("/results");
         if is_result { Fate::Breaks } else { Fate::Arrives }
@@ -336,7 +331,7 @@ async fn a_repeat_of_a_task_whose_result_waits_is_answered() {
 #[tokio::test(flavor = "current_thread")]
 async fn connections_beyond_the_bound_wait_until_others_end() {
     let (site, runs) = (Site::start().await, Arc::new(AtomicU32::new(0)));
-    let address = free_address().await;
+    let address = free_address();
     let agent = working(site.agent("AGENT-PUSHED").push(Push::listen(address)).max_concurrent_tasks(1), &runs);
     let handle = agent.build().expect("it is described well").start();
     online(&handle).await;

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share beyond one test binary: who saw what was acknowledged, the checker of the invariants
-//! of docs/reliability.md, section 6, and a network that loses things.
+//! of docs/reliability.md, section 6, a network that loses things, and ports for what listens later.
 
 pub mod invariants;
+pub mod ports;
 pub mod proxy;
 pub mod witness;

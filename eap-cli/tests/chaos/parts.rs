@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use eap_tests::ports::free_address;
 use eap_tests::proxy::Proxy;
 
 use crate::network::Network;
@@ -146,10 +147,4 @@ fn run(
     }
     command.args(["--", "sh", "-c", SCRIPT]).arg(dir.join("runs"));
     Running::start(command.args([number.to_string(), process.to_string()]))
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address")
 }

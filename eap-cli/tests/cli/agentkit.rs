@@ -1,19 +1,15 @@
 //! `eap serve` with the face of an agent platform, which `mock-agentkit` plays.
 
 use std::fs;
-use std::net::TcpListener;
 use std::time::Duration;
 
+use eap_tests::ports::free_address;
 use eap_types::agentkit::PlatformAgent;
 use mock_agentkit::{Ending, MockAgentKit};
 
 use crate::support::{Running, eap, run, until};
 
 const KEY: &str = "canary-operator-key-000000";
-
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("it has one").to_string()
-}
 
 fn agent(id: &str) -> PlatformAgent {
     PlatformAgent::new(id.parse().unwrap(), id.to_uppercase(), "http://127.0.0.1:9").with_capabilities(["summarize"])
@@ -23,7 +19,7 @@ fn agent(id: &str) -> PlatformAgent {
 fn an_agent_of_a_platform_does_the_work_and_its_secret_is_replaced_without_a_restart() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let (address, secrets, log) = (free_address(), dir.path().join("secrets"), "info");
+    let (address, secrets, log) = (free_address().to_string(), dir.path().join("secrets"), "info");
     let url = format!("http://{address}");
     fs::write(&secrets, "the old word, long enough to count\n").unwrap();
     let kit = |secret: &str| {

@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use eap_tests::ports::free_address;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -18,8 +19,8 @@ fn printed_json(watcher: &mut Running) -> Value {
 
 /// A server on a file, at an address that a second one can have after it.
 fn serve_at(url: Option<&str>, database: &str) -> Server {
-    let listen = url.map_or("127.0.0.1:0", |url| url.trim_start_matches("http://"));
-    Server::start(&["--database", database, "--listen", listen], &[])
+    let listen = url.map_or_else(|| free_address().to_string(), |url| url.trim_start_matches("http://").to_owned());
+    Server::start(&["--database", database, "--listen", &listen], &[])
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The sequence of the integration plan, against both commands: `eap serve`, and `mock-agentkit` in the platform's place.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eap_client::{HttpCall as _, ReqwestCall};
+use eap_tests::ports::free_address;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -53,8 +53,7 @@ impl Client {
 #[test]
 fn the_sequence_of_the_plan_runs_from_register_to_deregister() {
     let dir = tempfile::tempdir().unwrap();
-    let opscore = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let opscore = format!("http://{opscore}");
+    let opscore = format!("http://{}", free_address());
     let mut command = Command::new(mock_agentkit());
     command.args(["--listen", "127.0.0.1:0", "--opscore-url", &opscore, "--work-ms", "300", "--sign-rfc3339"]);
     command.envs([("OPSCORE_API_KEY", KEY), ("OPSCORE_WEBHOOK_SECRET", SECRET)]);

@@ -1,9 +1,9 @@
 //! Workflows from the command line, and through the deaths of those who carry them out.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 
+use eap_tests::ports::free_address;
 use serde_json::{Value, json};
 
 use crate::support::{Running, Server, eap, run, until};
@@ -110,7 +110,7 @@ fn a_session_is_paused_resumed_and_cancelled_by_command() {
 fn a_chain_outlives_an_agent_a_failure_and_its_orchestrator() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let listen = free_address().to_string();
     let (url, database) = (format!("http://{listen}"), format!("sqlite:{}", path("eap.db")));
     fs::write(path("config.json"), r#"{"timing": {"lease": 2}, "tasks": {"backoff_base": 0.1}}"#).unwrap();
     let serve = || {

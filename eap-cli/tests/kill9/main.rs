@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use eap_tests::ports::free_address;
 use serde_json::json;
 
 use self::chance::{Chance, number, random};
@@ -37,7 +38,7 @@ fn what_was_acknowledged_survives_kill_9_at_any_moment() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
 
-    let mut server = serve(dir.path(), "127.0.0.1:0");
+    let mut server = serve(dir.path(), &free_address().to_string());
     let address = wait_until_serving(&mut server).expect("the first start succeeds");
     let witness = Arc::new(Witness::default());
     let load = runtime.block_on(async { Load::start(&format!("http://{address}"), &witness) });

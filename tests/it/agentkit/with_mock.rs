@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use eap_tests::ports::free_address;
 use eap_types::agentkit::PlatformAgent;
 use mock_agentkit::{
     Ending, Faults, MockAgentKit, MockBuilder, ReportFaults, RunFaults, SentKind, WebhookFaults, WorkFaults,
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use super::platform::{SECRET, registry, with_face};
 use crate::harness::{OPERATOR_KEY, Server, Setup, eventually};
@@ -20,9 +20,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn start(setup: Setup, shape: impl FnOnce(MockBuilder) -> MockBuilder) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let address = free.local_addr().expect("a bound listener has an address");
-        drop(free);
+        let address = free_address();
         let url = format!("http://{address}");
         let builder = MockAgentKit::builder().notifies(&url).reports_to(&url).secret(SECRET).key(OPERATOR_KEY);
         let builder = builder.works_for(Duration::from_millis(5)).tries(5, Duration::from_millis(20));

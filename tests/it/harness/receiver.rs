@@ -14,7 +14,6 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::eventually;
@@ -85,7 +84,6 @@ struct Shared {
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
-    serving: JoinHandle<()>,
 }
 
 impl Receiver {
@@ -98,8 +96,8 @@ impl Receiver {
         let listener = TcpListener::bind(address).await.expect("the port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
         let router = Router::new().fallback(receive).with_state(Arc::clone(&shared));
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.expect("the receiver serves") });
-        Self { address, shared, serving }
+        tokio::spawn(async move { axum::serve(listener, router).await.expect("the receiver serves") });
+        Self { address, shared }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -117,14 +115,6 @@ impl Receiver {
             (received.len() >= count).then_some(received)
         })
         .await
-    }
-
-    /// Ends the server and gives its port free.
-    pub(crate) async fn stop(self) -> SocketAddr {
-        self.serving.abort();
-        let address = self.address;
-        eventually("the port is free", async || TcpListener::bind(address).await.ok()).await;
-        address
     }
 }
 

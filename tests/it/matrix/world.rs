@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use eap_agent_sdk::{Agent, AgentBuilder, AgentHandle, Push, Report, Status};
 use eap_orchestrator::Config;
+use eap_tests::ports::free_address;
 use eap_tests::proxy::{Fate, Leg, Passing, Proxy};
 use eap_types::{SubmitTask, TaskId, TaskStatus};
-use tokio::net::TcpListener;
 
 use super::script::Stage;
 use crate::harness::REGISTRATION_SECRET;
@@ -76,7 +76,7 @@ impl World {
         let pushed = match self.way {
             Way::Pull | Way::WebSocket => None,
             Way::Push => {
-                let address = free_address().await;
+                let address = free_address();
                 let proxy = network.proxy(address).await;
                 let url = proxy.url();
                 self.to_agents.borrow_mut().push(proxy);
@@ -280,10 +280,4 @@ pub(super) async fn stop(agent: AgentHandle) -> Report {
     agent.drain();
     let report = tokio::time::timeout(LONG, agent.wait()).await;
     report.expect("the agent stops in time").expect("the agent stops well")
-}
-
-/// An address that was free a moment ago.
-async fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address")
 }

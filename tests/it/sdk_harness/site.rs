@@ -9,6 +9,7 @@ use std::time::Duration;
 use eap_agent_sdk::{Agent, AgentBuilder};
 use eap_orchestrator::store::MemoryStore;
 use eap_orchestrator::{Config, Operator as Host, Orchestrator, ShutdownReport, StartError, SystemClock, Timing};
+use eap_tests::ports::free_address;
 use eap_types::{AgentDetail, AgentId, AgentView, Secret, SubmitTask, TaskHistory, TaskId, TaskView};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -68,7 +69,7 @@ impl Site {
     }
 
     pub(crate) async fn start_on(keep: Keep, change: impl Fn(&mut Config) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let listener = TcpListener::bind(free_address()).await.expect("it was free a moment ago");
         let address = listener.local_addr().expect("a bound listener has an address");
         let dir = TempDir::new().expect("there is room for a temporary directory");
         let memory = (keep == Keep::Memory).then(|| MemoryStore::new(Arc::new(SystemClock::new())));
