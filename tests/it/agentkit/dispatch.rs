@@ -2,6 +2,7 @@
 //! (docs/protocol.md, section 6).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eap_orchestrator::ManualClock;
 use eap_types::Timestamp;
@@ -95,7 +96,7 @@ async fn busy_and_idle_complete_the_one_task_in_flight() {
 #[tokio::test]
 async fn a_task_that_is_done_before_run_answers_is_done_once() {
     for setup in setups() {
-        let late = Turn::LateStatus(std::time::Duration::from_millis(300), 200);
+        let late = Turn::LateStatus(Duration::from_millis(300), 200);
         let (server, platform) = world(setup, [late]).await;
         let task = submit(&server, json!({})).await;
         platform.until(1).await;
@@ -299,10 +300,12 @@ async fn what_the_platform_does_not_have_is_not_done_by_other_work() {
 #[tokio::test]
 async fn a_cancelled_task_is_not_sent_again() {
     for setup in setups() {
-        let (server, platform) = world(setup, [Turn::status(503), taken()]).await;
+        // Late enough that the cancel comes before the next try.
+        let (server, platform) = world(setup, [Turn::LateStatus(Duration::from_secs(1), 503), taken()]).await;
         let task = submit(&server, json!({})).await;
         platform.until(1).await;
         server.operator().post(&format!("/api/v1/tasks/{task}/cancel")).send().await.expect(200);
+        eventually("the first try is answered", async || (platform.answered() == 1).then_some(())).await;
         let next = submit(&server, json!({})).await;
         let received = eventually("the next one is sent", async || {
             server.advance(1);
@@ -412,7 +415,7 @@ async fn what_was_claimed_for_an_agent_that_begins_with_something_else_goes_back
     eventually("it is claimed", async || (store.kept() == 1).then_some(())).await;
     say(&server, 3, "BUSY", Value::Null).await.expect(202);
     // The request is withdrawn meanwhile; whether or not, the task must not wait for this agent.
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     store.give_answers();
     eventually("it waits for somebody", async || (server.operator().status(&task).await == "queued").then_some(()))
         .await;

@@ -165,20 +165,41 @@ async fn the_agent_that_a_workflow_is_started_for_does_every_step_it_can() {
     for setup in setups() {
         let server = setup.start().await;
         let both = |name: &'static str| server.agent_with(name, json!({"capabilities": ["draft", "review"]}));
-        let (chosen, _other) = (both("AGENT-ONE").await, both("AGENT-TWO").await);
+        let (chosen, other) = (both("AGENT-ONE").await, both("AGENT-TWO").await);
         let translator = server.agent_with("AGENT-T", json!({"capabilities": ["translate"]})).await;
         let mut workflow =
             workflow("wf-3", &[("a", "draft", Some("b")), ("b", "translate", Some("c")), ("c", "review", None)]);
         workflow["tasks"][2].as_object_mut().unwrap().remove("agentCapability");
         let id = started(&server, &workflow, json!({"agent_id": chosen.id})).await;
+        let is_offered_none = async || other.take_up_to(1).await.is_empty();
+        assert!(is_offered_none().await);
         work(&chosen, json!({})).await;
         work(&translator, json!({})).await;
+        assert!(is_offered_none().await);
         let last = chosen.take().await;
         assert_eq!(last["task_type"], "workflow_task", "a step without a capability has none in its type");
         chosen.complete(&last).await.expect(200);
         let done = ended(&server, &id).await;
         let agents: Vec<_> = done["steps"].as_array().unwrap().iter().map(|step| step["agentId"].clone()).collect();
         assert_eq!(agents, [json!(chosen.id), json!(translator.id), json!(chosen.id)]);
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_nobody_can_do_any_more_says_so() {
+    for setup in setups() {
+        let server = setup.start().await;
+        let (drafter, reviewer) = (drafter(&server).await, reviewer(&server).await);
+        let id = started(&server, &two_steps(), json!({})).await;
+        reviewer.deregister().await;
+        work(&drafter, json!({})).await;
+        let left = session(&server, &id).await;
+        assert_eq!((&left["status"], &left["steps"][1]["noCapableAgent"]), (&json!("running"), &json!(true)), "{left}");
+        let other = server.agent_with("AGENT-OTHER", json!({"capabilities": ["review"]})).await;
+        assert_eq!(session(&server, &id).await["steps"][1].get("noCapableAgent"), None);
+        work(&other, json!({})).await;
+        assert_eq!(ended(&server, &id).await["status"], "completed");
         server.stop().await;
     }
 }
