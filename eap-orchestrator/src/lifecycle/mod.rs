@@ -8,6 +8,7 @@ mod artifacts;
 mod batch;
 mod callbacks;
 mod credentials;
+mod detached;
 mod exchanges;
 mod explain;
 mod heartbeat;
@@ -35,7 +36,7 @@ use eap_types::{Artifact, AttemptOutcome, FailureCode, TaskId, TaskResult};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, debug, error, info, warn};
+use tracing::{debug, error, info, warn};
 
 pub(crate) use exchanges::Exchange;
 pub(crate) use orders::Order;
@@ -190,31 +191,6 @@ impl Lifecycle {
     /// Tells when the store has failed for good, and why.
     pub(crate) fn failure(&self) -> watch::Receiver<Option<String>> {
         self.failure.subscribe()
-    }
-
-    /// Runs `work` to its end whether or not its caller stays: a commit never lives in a request's future.
-    async fn detached<T: Send + 'static>(
-        self: &Arc<Self>,
-        share: Share,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
-        let full = Error::Busy { reason: "too many writes are under way" };
-        // A quarter is kept for heartbeats and results.
-        let is_full = share == Share::New && self.writes.available_permits() < self.config.capacity.writes.div_ceil(4);
-        let permit = if is_full { None } else { Arc::clone(&self.writes).try_acquire_owned().ok() };
-        let Some(permit) = permit else {
-            self.metrics.writes_refused.add(1);
-            return Err(full);
-        };
-        let work = async move {
-            let _permit = permit;
-            work.await
-        };
-        let running = self.under_way.spawn(work.in_current_span());
-        running.await.unwrap_or_else(|broken| {
-            error!(error = %broken, "a write ended without an answer");
-            Err(Error::Broken)
-        })
     }
 
     /// Loads a task, decides, commits, announces; again while other writers are faster.

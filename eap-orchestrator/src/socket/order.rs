@@ -2,7 +2,8 @@
 //! frames.
 
 use std::collections::HashMap;
-use std::future::ready;
+use std::future::{pending, ready};
+use std::panic::resume_unwind;
 
 use eap_types::TaskId;
 use eap_types::socket::Frame;
@@ -11,6 +12,8 @@ use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::calls::Answered;
 
@@ -39,11 +42,20 @@ impl Calls {
         let is_done: Done = is_done.map(drop).boxed().shared();
         let before: Vec<Done> =
             tasks.into_iter().filter_map(|task| self.newest.insert(task, is_done.clone())).collect();
-        self.under_way.push_back(Box::pin(async move {
+        // A task of its own: a line that takes nothing for a while must not keep a write from being told.
+        let call = AbortOnDropHandle::new(tokio::spawn(async move {
             join_all(before).await;
             let answered = call.await;
             drop(done);
             answered
+        }));
+        self.under_way.push_back(Box::pin(async move {
+            match call.await.map_err(JoinError::try_into_panic) {
+                Ok(answered) => answered,
+                Err(Ok(panic)) => resume_unwind(panic),
+                // The runtime ends, and this with it.
+                Err(Err(_)) => pending().await,
+            }
         }));
     }
 
@@ -122,6 +134,9 @@ mod tests {
         }
         calls.answer(answered(5));
         assert!(calls.next().now_or_never().is_none(), "the first answer comes first");
+        for _ in 0..9 {
+            tokio::task::yield_now().await;
+        }
         assert_eq!(*lock(&log), [1, 3]);
         open.send(()).unwrap();
         for number in 1..=5 {
