@@ -49,22 +49,19 @@ const FACE: &str = "/v1/opscore";
 
 /// Every row of the table of calls but `/metrics`, served.
 pub(crate) fn router(orchestrator: Orchestrator) -> Router {
-    let (mut external, mut api) = (Router::new(), Router::new());
+    let mut api = Router::new();
     for route in routes::routes().into_iter().filter(|route| route.path != path::METRICS) {
-        match route.caller {
-            Caller::Agent | Caller::Registration => {
-                external = external.route(&pattern(route.path), route.handler);
-            }
-            Caller::Open | Caller::Operator(_) | Caller::Platform | Caller::Reporter(_) => {
-                api = api.route(&pattern(route.path), route.handler);
-            }
-        }
+        // One table of full paths: each router within another costs a call its path anew.
+        let base = match route.caller {
+            Caller::Agent | Caller::Registration => path::AGENTS_BASE,
+            Caller::Open | Caller::Operator(_) | Caller::Platform | Caller::Reporter(_) => "",
+        };
+        api = api.route(&format!("{base}{}", pattern(route.path)), route.handler);
     }
     // The fallbacks stand on the API's own subtree, so that the router merges into a host's beside its fallback.
     let rest = Router::new().fallback(no_route);
     let rest_of_the_face = Router::new().fallback(no_route_of_the_face);
-    api.nest(path::AGENTS_BASE, external)
-        .nest("/api/v1", rest)
+    api.nest("/api/v1", rest)
         .nest(FACE, rest_of_the_face)
         .method_not_allowed_fallback(no_method)
         .with_state(orchestrator)
