@@ -152,14 +152,45 @@ impl SubAssign<Duration> for Timestamp {
     }
 }
 
+impl Timestamp {
+    /// A record holds a dozen of them, and is written at each step of its task: no formatter is asked.
+    fn with_text<T>(self, take: impl FnOnce(&str) -> T) -> T {
+        let at = jiff::Timestamp::from_microsecond(self.0).expect("MIN and MAX lie within what jiff can hold");
+        let at = Offset::UTC.to_datetime(at);
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let number = |number: i8| i32::from(number);
+        for (place, value) in [
+            (0..4, i32::from(at.year())),
+            (5..7, number(at.month())),
+            (8..10, number(at.day())),
+            (11..13, number(at.hour())),
+            (14..16, number(at.minute())),
+            (17..19, number(at.second())),
+            (20..26, at.subsec_nanosecond() / 1000),
+        ] {
+            write_digits(&mut text[place], value);
+        }
+        let end = match at.subsec_nanosecond() {
+            0 => 19,
+            nanos if nanos % 1_000_000 == 0 => 23,
+            _ => 26,
+        };
+        text[end] = b'Z';
+        take(str::from_utf8(&text[..=end]).expect("digits are ASCII"))
+    }
+}
+
+/// Fills a place with a number that is not negative, with zeros before it.
+fn write_digits(place: &mut [u8], mut number: i32) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = jiff::Timestamp::from_microsecond(self.0).expect("MIN and MAX lie within what jiff can hold");
-        match self.0.rem_euclid(MICROS_PER_SECOND) {
-            0 => write!(f, "{at:.0}"),
-            micros if micros % 1000 == 0 => write!(f, "{at:.3}"),
-            _ => write!(f, "{at:.6}"),
-        }
+        self.with_text(|text| f.write_str(text))
     }
 }
 
@@ -185,7 +216,7 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.with_text(|text| serializer.serialize_str(text))
     }
 }
 
