@@ -7,6 +7,13 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, header};
 
+/// The two ends of the connection that a call came over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) listener: IpAddr,
+    pub(crate) peer: IpAddr,
+}
+
 /// What is known of where a call came from.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Origin {
@@ -18,18 +25,25 @@ pub(crate) struct Origin {
 const FORWARDED: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
-/// Whether a call that came to `listener` from `peer` with these headers was made on this machine, by a program.
-pub(crate) fn is_local_call(listener: IpAddr, peer: IpAddr, headers: &HeaderMap) -> bool {
-    let text = |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    listener.is_loopback()
-        && peer.is_loopback()
-        && headers.get_all(header::HOST).iter().count() == 1
-        && text(header::HOST).is_some_and(is_loopback_host)
-        && FORWARDED.iter().all(|name| !headers.contains_key(*name))
-        && text(header::ORIGIN)
-            .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| is_loopback_host(host)))
-        && text(header::HeaderName::from_static("sec-fetch-site"))
-            .is_none_or(|site| matches!(site, "same-origin" | "none"))
+impl Ends {
+    /// Where a call with these headers came from.
+    pub(crate) fn origin(self, headers: &HeaderMap) -> Origin {
+        Origin { is_local: self.is_local_call(headers) }
+    }
+
+    /// Whether a call with these headers was made on this machine, by a program.
+    fn is_local_call(self, headers: &HeaderMap) -> bool {
+        let text = |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        self.listener.is_loopback()
+            && self.peer.is_loopback()
+            && headers.get_all(header::HOST).iter().count() == 1
+            && text(header::HOST).is_some_and(is_loopback_host)
+            && FORWARDED.iter().all(|name| !headers.contains_key(*name))
+            && text(header::ORIGIN)
+                .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| is_loopback_host(host)))
+            && text(header::HeaderName::from_static("sec-fetch-site"))
+                .is_none_or(|site| matches!(site, "same-origin" | "none"))
+    }
 }
 
 /// Whether `host[:port]` names this machine without asking a resolver.
@@ -54,12 +68,13 @@ mod tests {
     #[test]
     fn only_a_plain_call_on_this_machine_is_local() {
         let (here, away): (IpAddr, IpAddr) = ([127, 0, 0, 1].into(), [10, 0, 0, 7].into());
+        let ends = |listener, peer| Ends { listener, peer };
         let plain = headers(&[("host", "127.0.0.1:8080")]);
-        assert!(is_local_call(here, here, &plain));
-        assert!(is_local_call(here, here, &headers(&[("host", "localhost")])));
-        assert!(is_local_call(here, here, &headers(&[("host", "[::1]:80"), ("origin", "http://localhost:3000")])));
-        assert!(!is_local_call(away, here, &plain));
-        assert!(!is_local_call(here, away, &plain));
+        assert!(ends(here, here).is_local_call(&plain));
+        assert!(ends(here, here).is_local_call(&headers(&[("host", "localhost")])));
+        assert!(ends(here, here).is_local_call(&headers(&[("host", "[::1]:80"), ("origin", "http://localhost:3000")])));
+        assert!(!ends(away, here).is_local_call(&plain));
+        assert!(!ends(here, away).is_local_call(&plain));
         for pairs in [
             &[][..],
             &[("host", "eap.example.com")],
@@ -70,7 +85,7 @@ mod tests {
             &[("host", "localhost"), ("origin", "null")],
             &[("host", "localhost"), ("sec-fetch-site", "cross-site")],
         ] {
-            assert!(!is_local_call(here, here, &headers(pairs)), "{pairs:?}");
+            assert!(!ends(here, here).is_local_call(&headers(pairs)), "{pairs:?}");
         }
     }
 }

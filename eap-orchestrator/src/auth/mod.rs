@@ -13,7 +13,7 @@ use eap_types::{Capability, CredentialId, RegistrationLimits, Scope, Scopes, Ten
 
 pub(crate) use credential::{KEY, SECRET, mint};
 pub(crate) use keyring::{Keyring, Known};
-pub(crate) use loopback::{Origin, is_local_call};
+pub(crate) use loopback::{Ends, Origin};
 pub(crate) use seal::Seal;
 pub(crate) use token::{AgentToken, hex, sha256, unhex};
 

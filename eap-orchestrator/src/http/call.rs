@@ -15,7 +15,7 @@ use http_body_util::BodyExt as _;
 use serde::Serialize;
 
 use super::error::ApiError;
-use crate::auth::{AgentToken, Operator, Origin};
+use crate::auth::{AgentToken, Ends, Operator, Origin};
 use crate::canary;
 use crate::directory::Entry;
 use crate::error::Error;
@@ -268,9 +268,11 @@ pub(crate) fn be_ready(orchestrator: &Orchestrator) -> Result<(), ApiError> {
     if orchestrator.is_ready() { Ok(()) } else { Err(ApiError::NotReady) }
 }
 
-/// Where the call came from; only `serve` knows.
+/// Where the call came from; only `serve` knows. A frame brings that of its connection along.
 pub(crate) fn origin(parts: &Parts) -> Origin {
-    parts.extensions.get::<Origin>().copied().unwrap_or_default()
+    let told = parts.extensions.get::<Origin>().copied();
+    let ends = || parts.extensions.get::<Ends>();
+    told.or_else(|| ends().map(|ends| ends.origin(&parts.headers))).unwrap_or_default()
 }
 
 /// The agent whose live token came along, and the token's digest.

@@ -28,8 +28,7 @@ use tracing::{debug, info, warn};
 pub(crate) use self::deadline::KeepsOpen;
 use self::deadline::{Pace, WithDeadlines};
 use crate::announce::lock;
-use crate::auth::Origin;
-use crate::auth::is_local_call;
+use crate::auth::Ends;
 use crate::config::{Access, Capacity, Tls};
 use crate::error::StartError;
 use crate::lifecycle::Lifecycle;
@@ -199,8 +198,7 @@ impl Front {
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let busy = pace.busy();
             let mut request = request.map(axum::body::Body::new);
-            let is_local = is_local_call(listener, peer.ip(), request.headers());
-            request.extensions_mut().insert(Origin { is_local });
+            request.extensions_mut().insert(Ends { listener, peer: peer.ip() });
             request.extensions_mut().insert(KeepsOpen(Arc::clone(&pace)));
             // A target that names a host of its own could differ from `Host`, which was checked.
             let answer = if request.uri().authority().is_none() {
