@@ -8,12 +8,13 @@ use std::collections::HashSet;
 
 use eap_core::NoteKind;
 use eap_types::{AgentId, TaskId, TenantId};
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::event_row::EventRow;
 use super::fault::Fault;
 use super::journal::Journal;
 use super::ledger::Ledger;
+use super::many::write_rows;
 use super::rows::word;
 
 /// How far behind they are at most, in events: so many are looked at by who reads.
@@ -80,16 +81,18 @@ impl Ledger {
         // In the order of the tables: what stands together is written together.
         let mut entries = std::mem::take(&mut self.behind).0;
         entries.sort_unstable_by_key(|entry| (entry.task, entry.event));
-        let mut insert = self.connection.prepare_cached("INSERT OR IGNORE INTO event_of_task VALUES (?1, ?2)")?;
-        for entry in &entries {
-            insert.execute([entry.task, entry.event])?;
-        }
+        write_rows(&self.connection, "INSERT OR IGNORE INTO event_of_task", 2, &entries, |entry, places| {
+            places.take(entry.task)?;
+            places.take(entry.event)
+        })?;
         let mut held: Vec<_> = entries.iter().filter_map(|entry| Some((entry.holder.as_ref()?, entry.task))).collect();
         held.sort_unstable();
-        let mut insert = self.connection.prepare_cached("INSERT OR IGNORE INTO task_of_agent VALUES (?1, ?2, ?3)")?;
-        for ((tenant, agent), task) in held {
-            insert.execute(params![tenant.as_bytes(), agent.as_str(), task])?;
-        }
+        write_rows(&self.connection, "INSERT OR IGNORE INTO task_of_agent", 3, &held, |held, places| {
+            let ((tenant, agent), task) = held;
+            places.take(tenant.as_bytes())?;
+            places.take(agent.as_str())?;
+            places.take(task)
+        })?;
         match entries.iter().map(|entry| entry.event).max() {
             Some(newest) => self.write_meta("indexed", newest),
             None => Ok(()),

@@ -11,7 +11,8 @@ use super::behind::Behind;
 use super::event_row::EventRow;
 use super::fault::Fault;
 use super::holders::{Holders, request_of};
-use super::journal::{Journal, MAX_SPEC, Moving, Share};
+use super::journal::{Journal, MAX_SPEC, Moving, Share, Young};
+use super::many::write_rows;
 use super::recent::{Kept, Known, Recent};
 use super::routes::Routes;
 use super::rows::{PreparedResult, StateColumns, StateText, stored_task};
@@ -27,14 +28,11 @@ const MAX_FRESH_BYTES: usize = 16 << 20;
 const STORED: &str =
     "SELECT t.rev, s.spec, t.state, t.seq FROM task t JOIN task_spec s ON s.seq = t.seq WHERE t.id = ?1";
 
-const INSERT_SPEC: &str = "INSERT INTO task_spec (seq, spec) VALUES (?1, ?2)";
-const INSERT_TASK: &str = "INSERT INTO task (seq, rev, id, tenant, task_type, priority, status, route, due_at, holder, \
-     request_id, ended_at, last_agent, state) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-const INSERT_RESULT: &str = "INSERT INTO result (seq, attempt, recorded_at, result) VALUES (?1, ?2, ?3, ?4)";
-
-const INSERT_EVENT: &str = "INSERT INTO event (seq, tenant, at, kind, task, agent, attempt, detail) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const INSERT_SPEC: &str = "INSERT OR FAIL INTO task_spec (seq, spec)";
+const INSERT_TASK: &str = "INSERT OR FAIL INTO task (seq, rev, id, tenant, task_type, priority, status, route, due_at, \
+     holder, request_id, ended_at, last_agent, letter, state)";
+const INSERT_RESULT: &str = "INSERT OR FAIL INTO result (seq, attempt, recorded_at, result)";
+const INSERT_EVENT: &str = "INSERT OR FAIL INTO event (seq, tenant, at, kind, task, agent, attempt, detail)";
 
 // SQLite visits every index of a column that is set, whether or not its value changes. So the usual steps of a task's
 // life name just the columns that they change.
@@ -70,6 +68,21 @@ pub(super) struct Ledger {
     pub(super) journal: Journal,
     last_task: i64,
     last_event: i64,
+}
+
+/// A task that is in no table yet, as it is to be written.
+struct NewRow<'a> {
+    known: &'a Known,
+    spec: &'a str,
+    state: &'a str,
+    /// Where it waits, while it is ready.
+    route: Option<i64>,
+}
+
+impl<'a> From<&'a Young> for NewRow<'a> {
+    fn from(Young { known, spec, state, route, .. }: &'a Young) -> Self {
+        Self { known, spec, state, route: *route }
+    }
 }
 
 /// Tasks that became ready a moment ago, so that the claim that takes them need not read them back.
@@ -235,7 +248,7 @@ impl Ledger {
         if spec.len() <= MAX_SPEC {
             self.journal.insert(known.clone(), spec, &state.text, route);
         } else {
-            self.write_task(&known, spec, &state.text, route)?;
+            self.put_tasks(&[NewRow { known: &known, spec, state: &state.text, route }])?;
             if route.is_some() {
                 self.fresh.put(seq, Arc::clone(task));
             }
@@ -246,45 +259,50 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes a task that is in no table yet, as it now is.
-    fn write_task(&self, known: &Known, spec: &str, state: &str, route: Option<i64>) -> Result<(), Fault> {
-        let (seq, task) = (known.seq, &known.task);
-        let TaskSpec { id, routing, priority, .. } = &*task.spec;
-        let columns = StateColumns::of(task);
-        self.connection.prepare_cached(INSERT_TASK)?.execute(params![
-            seq,
-            known.revision.0.cast_signed(),
-            id.as_bytes(),
-            routing.tenant.as_bytes(),
-            routing.task_type.as_str(),
-            priority.get(),
-            columns.status,
-            route,
-            columns.due_at,
-            columns.holder,
-            columns.request,
-            columns.ended_at,
-            columns.last_agent,
-            state,
-        ])?;
-        self.connection.prepare_cached(INSERT_SPEC)?.execute(params![seq, spec])?;
-        self.list_letter(seq, false, task)?;
-        if let Some(kept) = &known.result {
-            self.write_result(seq, kept)?;
-        }
-        Ok(())
+    /// Writes tasks that are in no table yet, as they now are.
+    fn put_tasks(&self, tasks: &[NewRow<'_>]) -> Result<(), Fault> {
+        write_rows(&self.connection, INSERT_TASK, 15, tasks, |row, places| {
+            let task = &row.known.task;
+            let TaskSpec { id, routing, priority, .. } = &*task.spec;
+            let columns = StateColumns::of(task);
+            places.take(row.known.seq)?;
+            places.take(row.known.revision.0.cast_signed())?;
+            places.take(id.as_bytes())?;
+            places.take(routing.tenant.as_bytes())?;
+            places.take(routing.task_type.as_str())?;
+            places.take(priority.get())?;
+            places.take(columns.status)?;
+            places.take(row.route)?;
+            places.take(columns.due_at)?;
+            places.take(columns.holder)?;
+            places.take(columns.request)?;
+            places.take(columns.ended_at)?;
+            places.take(columns.last_agent)?;
+            places.take(task.is_dead_letter().then_some(1))?;
+            places.take(row.state)
+        })?;
+        write_rows(&self.connection, INSERT_SPEC, 2, tasks, |row, places| {
+            places.take(row.known.seq)?;
+            places.take(row.spec)
+        })?;
+        let result_of = |row: &NewRow<'_>| Some((row.known.seq, Arc::clone(row.known.result.as_ref()?)));
+        self.put_results(&tasks.iter().filter_map(result_of).collect::<Vec<_>>())
     }
 
-    fn write_result(&self, seq: i64, Kept { attempt, recorded_at, text }: &Kept) -> Result<(), Fault> {
-        self.connection.prepare_cached(INSERT_RESULT)?.execute(params![seq, attempt, recorded_at, text])?;
-        Ok(())
+    fn put_results(&self, results: &[(i64, Arc<Kept>)]) -> Result<(), Fault> {
+        write_rows(&self.connection, INSERT_RESULT, 4, results, |(seq, kept), places| {
+            places.take(seq)?;
+            places.take(kept.attempt)?;
+            places.take(kept.recorded_at)?;
+            places.take(&kept.text)
+        })
     }
 
     /// Writes the result of a task that has none.
     pub(super) fn insert_result(&mut self, PreparedResult { task, kept }: &PreparedResult) -> Result<(), Fault> {
         let seq = self.seq_of(*task)?.ok_or_else(|| Fault::nonsense("a task that was there a moment ago is gone"))?;
         if !self.journal.record(seq, kept) {
-            self.write_result(seq, kept)?;
+            self.put_results(&[(seq, Arc::clone(kept))])?;
         }
         if let Some(known) = self.written.get_mut(task) {
             known.result = Some(Arc::clone(kept));
@@ -327,23 +345,18 @@ impl Ledger {
             return Ok(());
         }
         let Moving { tasks, events } = self.journal.take(&self.connection, share)?;
-        for (_, young) in &tasks {
-            self.write_task(&young.known, &young.spec, &young.state, young.route)?;
-        }
-        let mut statement = self.connection.prepare_cached(INSERT_EVENT)?;
-        for event in &events {
-            statement.execute(params![
-                event.number,
-                event.tenant.as_bytes(),
-                event.at,
-                event.kind,
-                event.task.as_ref().map(TaskId::as_bytes),
-                event.agent.as_ref().map(AgentId::as_str),
-                event.attempt,
-                event.detail,
-            ])?;
-            self.behind.note(event);
-        }
+        self.put_tasks(&tasks.iter().map(|(_, young)| NewRow::from(young)).collect::<Vec<_>>())?;
+        write_rows(&self.connection, INSERT_EVENT, 8, &events, |event, places| {
+            places.take(event.number)?;
+            places.take(event.tenant.as_bytes())?;
+            places.take(event.at)?;
+            places.take(&*event.kind)?;
+            places.take(event.task.as_ref().map(TaskId::as_bytes))?;
+            places.take(event.agent.as_ref().map(AgentId::as_str))?;
+            places.take(event.attempt)?;
+            places.take(event.detail.as_deref())
+        })?;
+        events.iter().for_each(|event| self.behind.note(event));
         Ok(())
     }
 

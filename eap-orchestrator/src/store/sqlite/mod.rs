@@ -19,6 +19,7 @@ mod holders;
 mod journal;
 mod ledger;
 mod lock;
+mod many;
 mod migrations;
 mod open;
 mod pages;
