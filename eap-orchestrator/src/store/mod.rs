@@ -10,10 +10,18 @@ mod error;
 #[cfg(feature = "faulty")]
 pub mod faulty;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod prepared;
 mod query;
+#[cfg(feature = "sqlite")]
+mod queue;
+#[cfg(feature = "sqlite")]
+mod routing;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod stats;
+#[cfg(feature = "sqlite")]
+mod tally;
 
 use std::fmt;
 use std::sync::Arc;
