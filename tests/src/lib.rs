@@ -1,6 +1,8 @@
 //! What the end-to-end tests share beyond one test binary: who saw what was acknowledged, the checker of the invariants
-//! of docs/reliability.md, section 6, and a network that loses things.
+//! of docs/reliability.md, section 6, a network that loses things, and a PostgreSQL server.
 
 pub mod invariants;
+#[cfg(unix)]
+pub mod postgres;
 pub mod proxy;
 pub mod witness;
