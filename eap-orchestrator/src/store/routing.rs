@@ -6,7 +6,7 @@ use eap_core::{Agent, RoutingKey};
 use eap_types::{AgentId, TaskType};
 
 /// How many agents' matches are remembered; beyond it, all are found out anew.
-const MAX_MATCHES: usize = 16_384;
+pub(super) const MAX_MATCHES: usize = 16_384;
 
 /// Routing keys under the numbers that a store gave them, in rising order.
 #[derive(Debug, Default)]
@@ -66,6 +66,18 @@ impl RoutingKeys {
     /// The record of `agent` changes: what admits it is found out anew.
     pub(super) fn forget_agent(&mut self, agent: &AgentId) {
         self.matches.remove(agent);
+    }
+
+    /// Forgets all keys behind a number: they were never written.
+    #[cfg(feature = "postgres")]
+    pub(super) fn back_to(&mut self, newest: i64) {
+        let kept = |keys: &[i64]| keys.partition_point(|id| *id <= newest);
+        for matches in self.matches.values_mut() {
+            matches.keys.truncate(kept(&matches.keys));
+            matches.seen = matches.seen.min(newest);
+        }
+        self.keys.split_off(&(newest + 1));
+        self.newest = self.newest.min(newest);
     }
 
     /// Forgets keys, and gives those that were known.
