@@ -22,8 +22,8 @@ ALLOWED = {
     # channel to watch an agent; and the router that a pushed agent is mounted with.
     "eap_agent_sdk": {"serde_core", "serde_json", "schemars", "tokio", "tokio_util", "axum"},
     # The router of a host, its listener, the calls it may make itself, and configuration from files; and the pool of
-    # connections that a host has and hands to the PostgreSQL store, which is sqlx's, by its two crates.
-    "eap_orchestrator": {"axum", "serde_core", "http", "bytes", "sqlx_core", "sqlx_postgres"},
+    # connections that a host has and hands to the PostgreSQL store.
+    "eap_orchestrator": {"axum", "serde_core", "http", "bytes", "sqlx_postgres"},
     # Faults and what was sent, as its control reads and writes them.
     "mock_agentkit": {"serde_core"},
 }

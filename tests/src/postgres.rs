@@ -5,8 +5,9 @@
 //! started it, however that ends. Where there is neither, tests are skipped, and that is said aloud; under
 //! `EAP_REQUIRE_POSTGRES=1` they fail instead.
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -25,15 +26,17 @@ const USERS: [&str; 2] = ["postgres", "nobody"];
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs the server until a word comes in, or the process at the other end is gone. Then it is stopped as by its operator,
-/// and its folder goes, unless the word says otherwise.
+/// Runs a server until a word comes in, or the process at the other end is gone. Then it gets a signal, and its folder goes,
+/// unless the word says otherwise.
 const KEEPER: &str = r#"
-"$1" -D "$2/data" -k "$2" -h 127.0.0.1 -p "$3" >>"$2/log" 2>&1 &
+folder=$1 signal=$2
+shift 2
+"$@" >>"$folder/log" 2>&1 &
 server=$!
 read -r word
-kill -INT "$server"
+kill -"$signal" "$server"
 wait "$server"
-[ "$word" = keep ] || rm -rf "$2"
+[ "$word" = keep ] || rm -rf "$folder"
 "#;
 
 /// A server that tests can use.
@@ -73,7 +76,7 @@ pub struct PrivateServer {
     folder: PathBuf,
     port: u16,
     user: Option<(u32, u32)>,
-    keeper: Option<Child>,
+    keeper: Option<Keeper>,
 }
 
 impl PrivateServer {
@@ -84,10 +87,7 @@ impl PrivateServer {
     /// As [`server`].
     pub fn start() -> Option<Self> {
         let Some(programs) = programs() else {
-            let missing = "no PostgreSQL: EAP_TEST_POSTGRES_URL is not set, and initdb and postgres were not found";
-            assert!(env::var_os("EAP_REQUIRE_POSTGRES").is_none(), "{missing}");
-            // Written past the capture of the test runner, or nobody would read it.
-            let _ = writeln!(io::stderr(), "SKIPPED tests of the PostgreSQL store: {missing}");
+            missing("no PostgreSQL: EAP_TEST_POSTGRES_URL is not set, and initdb and postgres were not found");
             return None;
         };
         let folder = tempfile::Builder::new().prefix("eap-postgres-").tempdir().expect("a folder can be made").keep();
@@ -98,7 +98,7 @@ impl PrivateServer {
         }
         let postgres = programs.join("postgres");
         let mut server = Self { postgres, folder, port: 0, user, keeper: None };
-        let mut initdb = server.command(&programs.join("initdb"));
+        let mut initdb = command(user, &server.folder, &programs.join("initdb"));
         // The data is new: a power cut now costs nothing.
         initdb.args(["--no-sync", "-U", "eap", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"]);
         let made = initdb.arg(server.folder.join("data")).output().expect("initdb runs");
@@ -114,7 +114,9 @@ impl PrivateServer {
 
     /// Stops the server as its operator would: connections are cut, and the data stays.
     pub fn stop(&mut self) {
-        self.end(b"keep\n");
+        if let Some(keeper) = self.keeper.take() {
+            keeper.stop();
+        }
     }
 
     /// Starts the server that was stopped, on the port that it had.
@@ -124,14 +126,14 @@ impl PrivateServer {
     /// If it does not answer in time.
     pub fn start_again(&mut self) {
         if self.port == 0 {
-            let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-            self.port = free.local_addr().expect("it is bound").port();
+            self.port = free_port();
         }
-        let mut keeper = self.command(Path::new("/bin/sh"));
-        keeper.args(["-c", KEEPER, "sh"]).arg(&self.postgres).arg(&self.folder).arg(self.port.to_string());
-        // Keys that are pressed in the terminal end the tests, and by that the server.
-        let keeper = keeper.process_group(0).stdin(Stdio::piped()).spawn().expect("a shell runs");
-        self.keeper = Some(keeper);
+        let port = self.port.to_string();
+        let mut arguments = vec![self.postgres.clone().into_os_string(), "-D".into(), self.folder.join("data").into()];
+        arguments.extend(["-k".into(), self.folder.clone().into_os_string()]);
+        arguments.extend(["-h", "127.0.0.1", "-p", &port].map(OsString::from));
+        // As its operator would: connections are cut, and what was committed is there.
+        self.keeper = Some(Keeper::start(self.user, &self.folder, "INT", &arguments));
         let started = Instant::now();
         while !self.answers() {
             assert!(started.elapsed() < PATIENCE, "postgres does not answer: {}", self.log());
@@ -140,7 +142,7 @@ impl PrivateServer {
     }
 
     fn answers(&self) -> bool {
-        let mut ask = self.command(&self.postgres.with_file_name("pg_isready"));
+        let mut ask = command(self.user, &self.folder, &self.postgres.with_file_name("pg_isready"));
         ask.args(["-q", "-t", "1", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
         ask.status().is_ok_and(|status| status.success())
     }
@@ -148,31 +150,111 @@ impl PrivateServer {
     fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
-
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(&self.folder).env("LC_ALL", "C");
-        if let Some((uid, gid)) = self.user {
-            command.uid(uid).gid(gid);
-        }
-        command
-    }
-
-    fn end(&mut self, word: &[u8]) {
-        let Some(mut keeper) = self.keeper.take() else { return };
-        if let Some(mut stdin) = keeper.stdin.take() {
-            let _ = stdin.write_all(word);
-        }
-        let _ = keeper.wait();
-    }
 }
 
 impl Drop for PrivateServer {
     fn drop(&mut self) {
-        self.end(b"");
+        drop(self.keeper.take());
         // Where it was stopped before, nobody has removed it.
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// A PgBouncer before a private server, which gives a connection to another client after each transaction.
+#[derive(Debug)]
+pub struct Pooler {
+    port: u16,
+    _keeper: Keeper,
+}
+
+impl Pooler {
+    /// Starts one that has so many connections to the server; `None` if this machine has no PgBouncer.
+    ///
+    /// # Panics
+    ///
+    /// As [`server`].
+    pub fn start(server: &PrivateServer, connections: u32) -> Option<Self> {
+        let places = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+        let places = places.into_iter().chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+        let Some(program) = places.map(|place| place.join("pgbouncer")).find(|program| program.is_file()) else {
+            missing("no PgBouncer: pgbouncer was not found");
+            return None;
+        };
+        let (port, folder) = (free_port(), server.folder.join("pgbouncer"));
+        fs::create_dir(&folder).expect("a folder can be made");
+        let settings = format!(
+            "[databases]\npostgres = host=127.0.0.1 port={} user=eap\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
+             default_pool_size = {connections}\n",
+            server.port
+        );
+        let file = folder.join("pgbouncer.ini");
+        fs::write(&file, settings).expect("a file can be written");
+        if let Some((uid, gid)) = server.user {
+            chown(&folder, Some(uid), Some(gid)).expect("root may give a folder away");
+        }
+        let keeper = Keeper::start(server.user, &folder, "TERM", &[program.into_os_string(), file.into_os_string()]);
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
+            assert!(started.elapsed() < PATIENCE, "pgbouncer does not answer: {}", log());
+            sleep(Duration::from_millis(20));
+        }
+        Some(Self { port, _keeper: keeper })
+    }
+
+    /// The URL of the server's database through it.
+    pub fn url(&self) -> String {
+        format!("postgres://eap@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+/// A server that ends with this, or with the process.
+#[derive(Debug)]
+struct Keeper(Child);
+
+impl Keeper {
+    fn start(user: Option<(u32, u32)>, folder: &Path, signal: &str, arguments: &[OsString]) -> Self {
+        let mut keeper = command(user, folder, Path::new("/bin/sh"));
+        keeper.args(["-c", KEEPER, "sh"]).arg(folder).arg(signal).args(arguments);
+        // Keys that are pressed in the terminal end the tests, and by that the server.
+        Self(keeper.process_group(0).stdin(Stdio::piped()).spawn().expect("a shell runs"))
+    }
+
+    /// Stops the server and leaves its folder.
+    fn stop(mut self) {
+        if let Some(stdin) = &mut self.0.stdin {
+            let _ = stdin.write_all(b"keep\n");
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Says that tests are skipped, or fails where they must not be.
+fn missing(what: &str) {
+    assert!(env::var_os("EAP_REQUIRE_POSTGRES").is_none(), "{what}");
+    // Written past the capture of the test runner, or nobody would read it.
+    let _ = writeln!(io::stderr(), "SKIPPED tests of the PostgreSQL store: {what}");
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    free.local_addr().expect("it is bound").port()
+}
+
+fn command(user: Option<(u32, u32)>, folder: &Path, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).env("LC_ALL", "C");
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    command
 }
 
 /// The folder with `initdb` and `postgres`: that of the path, else the newest of a package's.

@@ -6,5 +6,6 @@ mod opening;
 mod outages;
 #[path = "../postgres/mod.rs"]
 mod postgres;
+mod proxy;
 mod records;
 mod replicas;

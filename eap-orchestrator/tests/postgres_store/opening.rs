@@ -155,3 +155,30 @@ async fn times_are_the_databases() {
     let told = store.task(id).await.expect("a read succeeds").expect("it is stored").now.as_micros();
     assert!((before..=now().await).contains(&told), "{told}");
 }
+
+/// What was acknowledged is on the disk (G1), whatever the server does for others.
+#[tokio::test]
+async fn a_commit_waits_for_the_disk_where_the_servers_default_does_not() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    open(&schema).await.close().await.expect("a store closes");
+    let name = schema.name();
+    let mut connection = connection(&schema).await;
+    let spy = format!(
+        "CREATE TABLE {name}.spied (mode text); \
+         CREATE FUNCTION {name}.spy() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN INSERT INTO {name}.spied VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$; \
+         CREATE TRIGGER spy AFTER INSERT ON {name}.event FOR EACH ROW EXECUTE FUNCTION {name}.spy()"
+    );
+    connection.execute(&*spy).await.expect("a trigger can be made");
+    let sloppy: sqlx::postgres::PgConnectOptions = schema.url().parse().expect("this is a URL");
+    let sloppy = sloppy.options([("synchronous_commit", "off")]);
+    let pool = PgPoolOptions::new().max_connections(3).connect_with(sloppy).await.expect("the server is there");
+    let store = PostgresStore::with_pool(pool, options(&schema)).await.expect("the schema can be opened");
+    store.commit(inserting(task("a"))).await.expect("a commit succeeds");
+    let sql = format!("SELECT mode FROM {name}.spied");
+    let row = sqlx::query(&sql).fetch_one(&mut connection).await.expect("it was spied on");
+    assert_eq!(row.get::<String, _>(0), "on");
+}

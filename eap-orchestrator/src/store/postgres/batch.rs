@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::check::No;
-use super::claim::Counter;
+use super::claim::Claiming;
 use super::database::{Database, Transaction};
 use super::fault::Fault;
 use super::ground::Ground;
@@ -129,14 +129,14 @@ async fn claims(
     if asks.is_empty() {
         return Ok(());
     }
-    let mut counter = Counter::open(transaction, &ground.agents, &asks, routes, &database.time).await?;
+    let mut claiming = Claiming::open(transaction, &ground.agents, &asks, routes, &database.time).await?;
     for (write, draft) in writes.iter().zip(drafts) {
         if let (Some((demand, decide)), Draft::Written(answers, told)) = (&write.claim, draft) {
             for ask in &demand.asks {
-                answers.push(counter.serve(transaction, ask, &**decide, events).await?);
+                answers.push(claiming.serve(transaction, ask, &**decide, events).await?);
             }
             *told = events.len() as u64;
         }
     }
-    counter.close(transaction).await
+    claiming.close(transaction).await
 }

@@ -21,7 +21,7 @@ use crate::store::{Ask, Claimed, Decide, MAX_CLAIM_BYTES, NewEvent, events_of};
 type Agents = HashMap<AgentId, Known<KnownAgent>>;
 
 /// The asks of one transaction, served in turn.
-pub(super) struct Counter<'a> {
+pub(super) struct Claiming<'a> {
     agents: &'a Agents,
     holders: HashMap<AgentId, Holder>,
     /// What each ask may take from, in their order.
@@ -32,7 +32,7 @@ pub(super) struct Counter<'a> {
     leased: HashMap<i64, (Task, StateText)>,
 }
 
-impl<'a> Counter<'a> {
+impl<'a> Claiming<'a> {
     pub(super) async fn open(
         transaction: &mut Transaction<'_>,
         agents: &'a Agents,

@@ -40,6 +40,7 @@ pub(super) struct Database {
     pub(super) time: Time,
     begin: String,
     statement: Duration,
+    is_prepared: bool,
 }
 
 /// What tells the time of a record that is read, and of a claim.
@@ -118,6 +119,7 @@ impl Database {
             time: options.clock.clone().map_or(Time::Database, Time::Clock),
             begin: begin(options.statement_timeout, options.lock_timeout),
             statement: options.statement_timeout,
+            is_prepared: options.prepared_statements,
         })
     }
 
@@ -129,12 +131,18 @@ impl Database {
     /// Reads, with one statement that names its tables as in `eap.task`.
     pub(super) async fn rows(&self, sql: &str, arguments: PgArguments) -> Result<Vec<PgRow>, Fault> {
         let mut connection = self.acquire_to_read().await?;
-        let sql = self.schema.sql(sql);
-        let rows = sqlx::query_with(&sql, arguments).fetch_all(&mut *connection);
-        let outcome = match tokio::time::timeout(self.statement, rows).await {
-            Ok(rows) => rows.map_err(Fault::from),
-            Err(_) => Err(Fault::late()),
+        let rows = async {
+            if self.is_prepared {
+                let sql = self.schema.sql(sql);
+                return Ok(sqlx::query_with(&sql, arguments).fetch_all(&mut *connection).await?);
+            }
+            // What is prepared for the next message alone must meet the same connection of the server.
+            let mut moment = self.moment(&mut connection).await?;
+            let rows = moment.rows(sql, arguments).await?;
+            moment.commit().await?;
+            Ok(rows)
         };
+        let outcome = tokio::time::timeout(self.statement, rows).await.unwrap_or_else(|_| Err(Fault::late()));
         outcome.inspect_err(|fault| self.let_go(connection, fault))
     }
 
@@ -167,7 +175,7 @@ impl Database {
         connection: &'c mut PoolConnection<Postgres>,
     ) -> Result<Transaction<'c>, Fault> {
         let inner = connection.begin_with(self.begin.clone()).await?;
-        Ok(Transaction { inner, schema: &self.schema })
+        Ok(self.transaction(inner))
     }
 
     /// Begins a transaction that reads one moment.
@@ -176,8 +184,10 @@ impl Database {
         connection: &'c mut PoolConnection<Postgres>,
     ) -> Result<Transaction<'c>, Fault> {
         let limit = millis(self.statement);
-        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {limit}");
-        Ok(Transaction { inner: connection.begin_with(begin).await?, schema: &self.schema })
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {limit}; SET LOCAL jit = off"
+        );
+        Ok(self.transaction(connection.begin_with(begin).await?))
     }
 
     /// Begins a transaction that may change the schema, alone among all replicas.
@@ -186,7 +196,11 @@ impl Database {
         connection: &'c mut PoolConnection<Postgres>,
     ) -> Result<Transaction<'c>, Fault> {
         let begin = begin(MIGRATION, MIGRATION);
-        Ok(Transaction { inner: connection.begin_with(begin).await?, schema: &self.schema })
+        Ok(self.transaction(connection.begin_with(begin).await?))
+    }
+
+    fn transaction<'c>(&'c self, inner: sqlx::Transaction<'c, Postgres>) -> Transaction<'c> {
+        Transaction { inner, schema: &self.schema, is_prepared: self.is_prepared }
     }
 
     /// Gives a connection back after a failure: it is closed if it is of no more use, or still busy.
@@ -241,12 +255,14 @@ fn millis(duration: Duration) -> i32 {
 pub(super) struct Transaction<'c> {
     inner: sqlx::Transaction<'c, Postgres>,
     schema: &'c Schema,
+    is_prepared: bool,
 }
 
 impl Transaction<'_> {
     pub(super) async fn rows(&mut self, sql: &str, arguments: PgArguments) -> Result<Vec<PgRow>, Fault> {
         let sql = self.schema.sql(sql);
-        Ok(sqlx::query_with(&sql, arguments).fetch_all(&mut *self.inner).await?)
+        let query = sqlx::query_with(&sql, arguments).persistent(self.is_prepared);
+        Ok(query.fetch_all(&mut *self.inner).await?)
     }
 
     /// The same where there is one row or none.
@@ -257,7 +273,8 @@ impl Transaction<'_> {
     /// Writes, and says how many rows.
     pub(super) async fn execute(&mut self, sql: &str, arguments: PgArguments) -> Result<u64, Fault> {
         let sql = self.schema.sql(sql);
-        Ok(sqlx::query_with(&sql, arguments).execute(&mut *self.inner).await?.rows_affected())
+        let query = sqlx::query_with(&sql, arguments).persistent(self.is_prepared);
+        Ok(query.execute(&mut *self.inner).await?.rows_affected())
     }
 
     /// Carries out several statements without arguments.

@@ -65,8 +65,11 @@ use super::{
 /// While the server cannot be reached, calls fail with [`StoreError::Unavailable`] after some seconds at most; once it is
 /// back, they succeed again. Such an error of a write says that it may have been made or not.
 ///
-/// Works through a proxy that hands a connection to another client after each transaction, if the proxy follows prepared
-/// statements (PgBouncer from 1.21 on, with `max_prepared_statements` above 0).
+/// Works through a proxy that hands a connection to another client after each transaction: one that follows prepared
+/// statements (PgBouncer from 1.21 on, with `max_prepared_statements` above 0), or any other with
+/// [`prepared_statements`](PostgresOptions::prepared_statements) off.
+///
+/// Needs PostgreSQL 12; it is tested with 15.
 ///
 /// Lives in the runtime that it was opened in. Dropping it lets what was handed over be finished;
 /// [`close`](Repository::close) does the same and waits for it.
@@ -90,7 +93,8 @@ impl PostgresStore {
     /// Opens the store in the database at `url`, as in `postgres://user:password@host:5432/database?sslmode=verify-full`.
     ///
     /// The connection is encrypted if the server offers it (`sslmode=prefer`); `sslmode=verify-full` insists on that and
-    /// on a certificate for this host by an authority that the system trusts, or by `sslrootcert`.
+    /// on a certificate for this host by an authority that the system trusts, or by `sslrootcert`. What the URL leaves out
+    /// is looked for where `psql` looks: in variables as `PGPASSWORD` and in `~/.pgpass`.
     ///
     /// # Errors
     ///
@@ -103,7 +107,7 @@ impl PostgresStore {
 
     /// The same on connections of a pool that the host has, and goes on using; closing the store leaves it open.
     ///
-    /// Two of them are taken while there is much to write. The pool should test connections before it hands them out, which
+    /// One of them is taken while there is something to write. The pool should test connections before it hands them out, which
     /// is what sqlx does by default.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ pub struct PostgresOptions {
     /// The schema that everything stands in; `eap`. Lower-case letters, digits and `_`. Several stores can share a
     /// database, each in a schema of its own.
     pub schema: String,
-    /// How many connections are open at most; 10. Zero counts as one. Two of them write when there is much to write.
+    /// How many connections are open at most; 10. Zero counts as one. One of them writes.
     /// A pool that is handed over has its own bound.
     pub max_connections: u32,
     /// How long one statement may take; 5 s. A call whose statement takes longer fails with
@@ -23,6 +23,10 @@ pub struct PostgresOptions {
     /// Whether an empty or older schema is brought to the newest version; yes. If not, one that is not at this version
     /// is refused: for those who migrate by hand, with a role that may.
     pub migrate: bool,
+    /// Whether statements are prepared once for each connection; yes. A proxy that gives a connection to others between
+    /// transactions and does not follow prepared statements (PgBouncer before 1.21) needs a no: then each read is a
+    /// transaction, too, which costs two more messages to the server and back.
+    pub prepared_statements: bool,
     /// What tells the time. `None`, the default, is the database itself, so that replicas agree about leases whatever
     /// their own clocks say; a clock is for tests that move it.
     pub clock: Option<Arc<dyn Clock>>,
@@ -36,6 +40,7 @@ impl Default for PostgresOptions {
             statement_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(2),
             migrate: true,
+            prepared_statements: true,
             clock: None,
         }
     }
@@ -74,6 +79,13 @@ impl PostgresOptions {
     #[must_use]
     pub fn with_migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
+        self
+    }
+
+    /// Sets whether statements are prepared once for each connection.
+    #[must_use]
+    pub fn with_prepared_statements(mut self, prepared_statements: bool) -> Self {
+        self.prepared_statements = prepared_statements;
         self
     }
 

@@ -1,6 +1,6 @@
 //! Changes that fit, written: one statement for each kind of row, however many changes there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use eap_core::Task;
 use eap_types::{AgentId, CredentialId, SessionId, TaskId, Timestamp};
@@ -177,7 +177,7 @@ async fn agents(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Res
     Ok(())
 }
 
-/// The last of each agent; those of unknown agents are passed over.
+/// The last of each agent; those of agents that are unknown, or registered by a later change alone, are passed over.
 async fn vitals(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
     let mut first = Vec::new();
     for write in changes.iter().flat_map(|change| &change.agents) {
@@ -185,8 +185,15 @@ async fn vitals(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Res
             first.push((write.agent.id.as_str(), vitals));
         }
     }
-    let heard = changes.iter().flat_map(|change| &change.vitals).map(|(agent, vitals)| (agent.as_str(), vitals));
-    let last: HashMap<&str, _> = heard.collect();
+    let (mut unknown, mut last): (HashSet<&str>, HashMap<&str, _>) = Default::default();
+    unknown.extend(first.iter().map(|(agent, _)| *agent));
+    for change in changes {
+        for write in &change.agents {
+            unknown.remove(write.agent.id.as_str());
+        }
+        let heard = change.vitals.iter().map(|(agent, vitals)| (agent.as_str(), vitals));
+        last.extend(heard.filter(|(agent, _)| !unknown.contains(agent)));
+    }
     let insert = "INSERT INTO eap.vitals (agent, last_seen, vitals) \
          SELECT * FROM unnest($1::text[], $2::int8[], $3::text[])";
     let update = "UPDATE eap.vitals v SET last_seen = w.last_seen, vitals = w.vitals \
@@ -328,19 +335,36 @@ async fn credentials(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -
         };
         transaction.execute(sql, arguments![ids, ended, records]).await?;
     }
-    let used = changes.iter().flat_map(|change| &change.last_used);
-    let last: HashMap<CredentialId, i64> = used.map(|(id, at)| (*id, at.as_micros())).collect();
+    let last = last_used(changes);
     if last.is_empty() {
         return Ok(());
     }
-    let mut last: Vec<_> = last.into_iter().collect();
-    last.sort_unstable();
     let ids: Vec<&[u8]> = last.iter().map(|(id, _)| &id.as_bytes()[..]).collect();
     let times: Vec<i64> = last.iter().map(|(_, at)| *at).collect();
     let sql = "UPDATE eap.credential c SET last_used_at = w.at \
          FROM unnest($1::bytea[], $2::int8[]) AS w (id, at) WHERE c.id = w.id";
     transaction.execute(sql, arguments![ids, times]).await?;
     Ok(())
+}
+
+/// The last of each credential, in the order of ids; those of credentials that a later change inserts are passed over.
+fn last_used(changes: &[&Prepared]) -> Vec<(CredentialId, i64)> {
+    let inserted = |change: &&Prepared| -> Vec<CredentialId> {
+        let new = change.credentials.iter().filter(|write| matches!(write.write, CredentialWrite::Insert(_)));
+        new.map(|write| write.write.credential().id).collect()
+    };
+    let mut unknown: HashSet<CredentialId> = changes.iter().flat_map(inserted).collect();
+    let mut last = HashMap::new();
+    for change in changes {
+        for id in inserted(change) {
+            unknown.remove(&id);
+        }
+        let used = change.last_used.iter().filter(|(id, _)| !unknown.contains(id));
+        last.extend(used.map(|(id, at)| (*id, at.as_micros())));
+    }
+    let mut last: Vec<_> = last.into_iter().collect();
+    last.sort_unstable();
+    last
 }
 
 async fn results(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {

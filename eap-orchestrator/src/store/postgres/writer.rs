@@ -1,14 +1,13 @@
 //! What is asked to be written, and its group commit.
 //!
-//! Writes wait in one bounded queue. Whoever is free takes whatever is there, never waits for more, carries it out in one
-//! transaction and answers after the commit. There are two such lanes: while one waits for the server's disk, the other
-//! reads what the next batch stands on.
+//! Writes wait in one bounded queue. One task takes whatever is there, never waits for more, carries it out in one
+//! transaction and answers after the commit. So writes that one caller hands over one after the other are made in that
+//! order, whether or not it waits for the first.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 
 use super::batch::{Broken, Settled, carry_out};
 use super::database::Database;
@@ -19,8 +18,6 @@ use crate::store::prepared::Prepared;
 use crate::store::queue::Queued;
 use crate::store::tally::{Done, Tally};
 use crate::store::{Ask, Claims, Cutoffs, Decide, Demand, Purged, StoreError};
-
-const LANES: usize = 2;
 
 /// How many tasks are written in one transaction, and about how many bytes, at most, unless one request alone has more.
 const MAX_BATCH: usize = 512;
@@ -84,24 +81,12 @@ struct Batch {
 impl Writer {
     /// Ends once it was told to close, or nobody is there to ask, and all that was handed over is answered.
     pub(super) async fn run(mut self) {
-        let mut idle: Vec<Lane> = (0..LANES).map(|_| self.lane()).collect();
-        let mut busy = JoinSet::new();
-        loop {
-            while let Some(ended) = busy.try_join_next() {
-                // A panic costs those who wait their answer, and the lane what it knew.
-                idle.push(ended.unwrap_or_else(|_| self.lane()));
-            }
-            let lane = match idle.pop() {
-                Some(lane) => lane,
-                None => match busy.join_next().await {
-                    Some(Ok(lane)) => lane,
-                    Some(Err(_)) | None => self.lane(),
-                },
-            };
-            let Some(batch) = self.next_batch().await else { break };
-            busy.spawn(lane.serve(batch));
+        let mut lane = self.lane();
+        while let Some(batch) = self.next_batch().await {
+            let serving = tokio::spawn(lane.serve(batch));
+            // A panic costs those who wait their answer, and the lane what it knew.
+            lane = serving.await.unwrap_or_else(|_| self.lane());
         }
-        while busy.join_next().await.is_some() {}
     }
 
     fn lane(&self) -> Lane {
@@ -131,7 +116,7 @@ impl Writer {
     }
 }
 
-/// One that writes, with what it knows by heart.
+/// What carries batches out, with what it knows by heart.
 struct Lane {
     database: Arc<Database>,
     tally: Arc<Tally>,
