@@ -90,6 +90,11 @@ async fn within(
     let (mut admitted, mut events): (Vec<&Prepared>, Vec<NewEvent>) = (Vec::new(), Vec::new());
     let mut drafts = Vec::with_capacity(writes.len());
     for write in writes {
+        if let Some(Draft::Later) = drafts.last() {
+            // None overtakes another.
+            drafts.push(Draft::Later);
+            continue;
+        }
         let draft = match write.change.as_deref().map(|change| (change, ground.admit(change))) {
             Some((_, Err(No::Later))) => Draft::Later,
             Some((_, Err(No::Refused(error)))) => Draft::Refused(error),

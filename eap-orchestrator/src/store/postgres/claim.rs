@@ -45,9 +45,7 @@ impl<'a> Claiming<'a> {
         ids.dedup();
         let holders = holders::load(transaction, ids).await?;
         let now = routes.catch_up(transaction, clock).await?;
-        let revision = |ask: &Ask| agents.get(&ask.agent.id).and_then(|known| known.rev);
-        let open = asks.iter().map(|ask| revision(ask).map(|rev| routes.open_to(ask, rev)).unwrap_or_default());
-        let open: Vec<Vec<i64>> = open.collect();
+        let open: Vec<Vec<i64>> = asks.iter().map(|ask| routes.open_to(ask)).collect();
         Ok(Self { agents, holders, open: open.into_iter(), pool: None, now, leased: HashMap::new() })
     }
 

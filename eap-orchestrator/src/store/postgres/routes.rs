@@ -1,8 +1,9 @@
 //! The routing keys that ready tasks have: rows that all replicas share.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use eap_core::RoutingKey;
+use eap_core::{Agent, RoutingKey};
 use eap_types::{AgentId, Timestamp};
 use sqlx::Row;
 
@@ -64,20 +65,22 @@ pub(super) struct KnownRoutes {
     keys: RoutingKeys,
     /// How often routes had been forgotten when these were read.
     forgotten: i64,
-    /// What agents were at when it was found out which keys admit them.
-    revisions: HashMap<AgentId, i64>,
+    /// The agents for which it was found out which keys admit them, as they were then.
+    asked: HashMap<AgentId, Arc<Agent>>,
 }
 
 impl KnownRoutes {
-    /// The routes that one who asks may take from, of the types that it names, if its record is at this revision.
-    pub(super) fn open_to(&mut self, ask: &Ask, revision: i64) -> Vec<i64> {
-        let id = &ask.agent.id;
-        if self.revisions.get(id) != Some(&revision) {
-            if self.revisions.len() >= MAX_MATCHES {
-                self.revisions.clear();
+    /// The routes that one who asks may take from, of the types that it names.
+    pub(super) fn open_to(&mut self, ask: &Ask) -> Vec<i64> {
+        let agent = &ask.agent;
+        // The whole record, because other replicas change agents, too, and one that was purged may come again.
+        let is_same = |before: &Arc<Agent>| Arc::ptr_eq(before, agent) || before == agent;
+        if !self.asked.get(&agent.id).is_some_and(is_same) {
+            if self.asked.len() >= MAX_MATCHES {
+                self.asked.clear();
             }
-            self.keys.forget_agent(id);
-            self.revisions.insert(id.clone(), revision);
+            self.keys.forget_agent(&agent.id);
+            self.asked.insert(agent.id.clone(), Arc::clone(agent));
         }
         let matching = self.keys.admitting(&ask.agent).to_vec();
         matching.into_iter().filter(|route| self.keys.is_of(*route, ask.task_types.as_ref())).collect()
@@ -91,7 +94,6 @@ impl KnownRoutes {
     /// A transaction was undone that began when this route was the newest: what was read in it may never have been.
     pub(super) fn back_to(&mut self, newest: i64) {
         self.keys.back_to(newest);
-        self.revisions.clear();
     }
 
     /// Takes up the routes that were made since, drops those that were forgotten, and tells the time.
