@@ -1,8 +1,8 @@
 //! What is asked to be written, and its group commit.
 //!
 //! Writes wait in one bounded queue. One task takes whatever is there, never waits for more, carries it out in one
-//! transaction and answers after the commit. So writes that one caller hands over one after the other are made in that
-//! order, whether or not it waits for the first.
+//! transaction and answers after the commit. So changes are made in the order in which they were handed over; the claims of
+//! a batch come behind its changes, and purges behind both.
 
 use std::sync::Arc;
 use std::time::Duration;
