@@ -19,7 +19,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`store`] | the [`Repository`](store::Repository) contract, the memory and SQLite stores, the conformance suite |
+//! | [`store`] | the [`Repository`](store::Repository) contract, the memory, SQLite and PostgreSQL stores, the conformance suite |
 //! | [`artifacts`] | where uploaded artifacts are kept: a folder beside the database, or memory |
 //! | `orchestrator`, `builder`, `config` | what a host calls and sets |
 //! | `schemas` | what agents take as input, compiled once for all who say the same |
@@ -37,6 +37,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `sqlite` | yes | `store::SqliteStore`, durable storage in one file |
+//! | `postgres` | no | `store::PostgresStore`, durable storage in a PostgreSQL database |
 //! | `outbound` | yes | calls to `callback_url` and pushes to agents; without it a task that has one is refused, and so are agents that want pushes |
 //! | `tls` | yes | TLS in [`Orchestrator::serve`] |
 //! | `conformance` | no | `store::conformance`, the suite for authors of stores |

@@ -10,10 +10,20 @@ mod error;
 #[cfg(feature = "faulty")]
 pub mod faulty;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod prepared;
 mod query;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod queue;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod routing;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod stats;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod tally;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +41,8 @@ pub use change::{
 };
 pub use error::{BoxError, RecordRef, StoreError};
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresOptions, PostgresStore};
 pub use query::{
     Ask, Claimed, Claims, CredentialRow, Cutoffs, Demand, Event, EventSeq, Insertion, MAX_CLAIM_BYTES, Purged,
     Revision, SessionFilter, Stored, TaskFilter,

@@ -2,15 +2,18 @@
 //! docs/reliability.md).
 //!
 //! Each sequence has up to 60 steps: submits, events of tasks, late results, keys, agents, claims with request ids,
-//! purges, reads, and for SQLite the file closed and opened again. Some writes are handed over together, so that they
+//! purges, reads, and for SQLite and PostgreSQL the store closed and opened again. Some writes are handed over together, so that they
 //! share a transaction with others that fail. Every answer, and in the end every row, is compared with the reference.
 //!
-//! `EAP_L1_SEQUENCES=20000` runs more of them (default 1,000, on SQLite 300: every sequence opens a file of its own). A failure prints the smallest sequence that shows it and
+//! `EAP_L1_SEQUENCES=20000` runs more of them (default 1,000, on SQLite 300 and on PostgreSQL 50: every sequence opens a file or makes a schema of its own). A failure prints the smallest sequence that shows it and
 //! keeps its seed in `main.seeds`, which runs first from then on. The SQLite files lie in memory where the system has
 //! such a folder: what is tried here is what they say, not what they survive. The last line printed is one JSON
 //! document of counts.
 
 mod ops;
+#[cfg(all(feature = "postgres", unix))]
+#[path = "../postgres/mod.rs"]
+mod postgres;
 mod reference;
 mod sequence;
 
@@ -19,7 +22,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use eap_orchestrator::store::{MemoryStore, Repository, SqliteOptions, SqliteStore};
+#[cfg(all(feature = "postgres", unix))]
+use eap_orchestrator::store::{PostgresOptions, PostgresStore};
 use eap_orchestrator::{Clock, ManualClock};
 use eap_types::Timestamp;
 use proptest::test_runner::{Config, FailurePersistence, FileFailurePersistence, TestError, TestRunner};
@@ -29,13 +35,16 @@ use self::sequence::{BackEnd, Seen, Sequence};
 /// How many sequences a run has unless it is told otherwise.
 const SEQUENCES_IN_MEMORY: u32 = 1_000;
 const SEQUENCES_IN_FILES: u32 = 300;
+#[cfg(all(feature = "postgres", unix))]
+const SEQUENCES_IN_DATABASES: u32 = 50;
 /// A run shorter than this need not have met everything.
 const LONG_ENOUGH: u32 = 200;
 
 struct InMemory(MemoryStore);
 
+#[async_trait]
 impl BackEnd for InMemory {
-    fn open(&mut self) -> Arc<dyn Repository> {
+    async fn open(&mut self) -> Arc<dyn Repository> {
         // A clone of a closed handle is an open one.
         Arc::new(self.0.clone())
     }
@@ -48,11 +57,29 @@ struct InFile {
     _folder: tempfile::TempDir,
 }
 
+#[async_trait]
 impl BackEnd for InFile {
-    fn open(&mut self) -> Arc<dyn Repository> {
+    async fn open(&mut self) -> Arc<dyn Repository> {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let options = SqliteOptions::default().with_readers(1);
         Arc::new(SqliteStore::open(&self.path, clock, options).expect("the file is free"))
+    }
+}
+
+#[cfg(all(feature = "postgres", unix))]
+struct InDatabase {
+    schema: postgres::Schema,
+    clock: Arc<ManualClock>,
+}
+
+#[cfg(all(feature = "postgres", unix))]
+#[async_trait]
+impl BackEnd for InDatabase {
+    async fn open(&mut self) -> Arc<dyn Repository> {
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let options = PostgresOptions::default().with_clock(clock).with_schema(self.schema.name());
+        let store = PostgresStore::connect(self.schema.url(), options.with_max_connections(3)).await;
+        Arc::new(store.expect("the server is there"))
     }
 }
 
@@ -69,6 +96,16 @@ fn sqlite_does_what_the_reference_does() {
         let folder = tempfile::tempdir_in(&parent).expect("there is room for a temporary directory");
         Box::new(InFile { path: folder.path().join("eap.db"), clock, _folder: folder })
     });
+}
+
+#[cfg(all(feature = "postgres", unix))]
+#[test]
+fn postgres_does_what_the_reference_does() {
+    if postgres::is_there() {
+        explore("postgres", SEQUENCES_IN_DATABASES, &|clock| {
+            Box::new(InDatabase { schema: postgres::Schema::new(), clock })
+        });
+    }
 }
 
 fn explore(name: &str, usual: u32, begin: &dyn Fn(Arc<ManualClock>) -> Box<dyn BackEnd>) {
@@ -91,9 +128,12 @@ fn explore(name: &str, usual: u32, begin: &dyn Fn(Arc<ManualClock>) -> Box<dyn B
     let outcome = TestRunner::new(config).run(&ops::sequence(), |ops| {
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_767_225_600_123_457)));
         let mut back_end = begin(Arc::clone(&clock));
-        let mut sequence = Sequence::new(&mut *back_end, clock);
-        runtime.block_on(sequence.run(&ops));
-        total.set(total.get().and(&sequence.seen));
+        let seen = runtime.block_on(async {
+            let mut sequence = Sequence::new(&mut *back_end, clock).await;
+            sequence.run(&ops).await;
+            sequence.seen
+        });
+        total.set(total.get().and(&seen));
         Ok(())
     });
     match outcome {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use eap_core::{
     Agent, Chance, EndOfLease, Note, NoteKind, Progress, Quote, Refusal, Report, RoutingKey, Standing, Step, Task,
     TaskEvent, TaskPolicy, TaskSpec, Vitals,
@@ -27,9 +28,10 @@ use crate::reference::{Kept, Reference, Wrong};
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Opens and reopens the store under test.
+#[async_trait]
 pub(crate) trait BackEnd {
     /// Opens it on what it has; the first time that is nothing.
-    fn open(&mut self) -> Arc<dyn Repository>;
+    async fn open(&mut self) -> Arc<dyn Repository>;
 }
 
 /// How often something happened that a run must have seen.
@@ -80,11 +82,11 @@ enum Answer {
 }
 
 impl<'a> Sequence<'a> {
-    pub(crate) fn new(back_end: &'a mut dyn BackEnd, clock: Arc<ManualClock>) -> Self {
+    pub(crate) async fn new(back_end: &'a mut dyn BackEnd, clock: Arc<ManualClock>) -> Self {
         let mut policy = TaskPolicy::default();
         policy.max_expiries = 2;
         policy.rejection_cooldown = Duration::from_secs(60);
-        let store = back_end.open();
+        let store = back_end.open().await;
         Self {
             back_end,
             store,
@@ -117,7 +119,7 @@ impl<'a> Sequence<'a> {
 
     async fn reopen(&mut self) {
         self.store.close().await.expect("an open store closes");
-        self.store = self.back_end.open();
+        self.store = self.back_end.open().await;
         self.seen.reopened += 1;
         self.read_all().await;
     }

@@ -21,8 +21,9 @@ use super::event_row::EventRow;
 use super::fault::Fault;
 use super::pages::{Page, Record};
 use super::read::MOVED;
-use super::recent::{Kept, Known};
+use super::recent::Known;
 use crate::store::Revision;
+use crate::store::prepared::Kept;
 
 /// How many tasks are over, or how many events are here, when they move on: enough to share pages, and few enough not to
 /// keep others waiting.

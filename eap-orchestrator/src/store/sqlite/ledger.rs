@@ -13,11 +13,12 @@ use super::fault::Fault;
 use super::holders::{Holders, request_of};
 use super::journal::{Journal, MAX_SPEC, Moving, Share, Young};
 use super::many::write_rows;
-use super::recent::{Kept, Known, Recent};
+use super::recent::{Known, Recent};
 use super::routes::Routes;
 use super::rows::{PreparedResult, StateColumns, StateText, stored_task};
 use crate::canary;
 use crate::clock::Clock;
+use crate::store::prepared::Kept;
 use crate::store::{EventSeq, NewEvent, Revision, Stored};
 
 /// How many ready tasks are kept at hand, and how many bytes of them.

@@ -26,7 +26,6 @@ mod pages;
 #[cfg(test)]
 mod plans;
 mod purge;
-mod queue;
 mod read;
 mod readers;
 mod recent;
@@ -37,7 +36,6 @@ mod rows;
 mod sample;
 mod sessions;
 mod states;
-mod tally;
 mod workflows;
 mod writer;
 
@@ -62,12 +60,12 @@ use self::fault::Fault;
 use self::journal::Share;
 use self::ledger::Ledger;
 use self::open::Database;
-use self::queue::Queue;
 use self::readers::Readers;
 use self::recent::Recent;
 use self::room::Room;
 use self::rows::Prepared;
 use self::writer::{Request, Shared, Writer};
+use super::queue::Queue;
 use super::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
     IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, SessionFilter, StateRow, StoreError,
@@ -122,7 +120,7 @@ pub struct SqliteStore {
     path: Arc<Path>,
     vfs: Option<Arc<str>>,
     clock: Arc<dyn Clock>,
-    writes: Queue,
+    writes: Queue<Request>,
     readers: Readers,
     recent: Arc<Recent>,
     shared: Arc<Shared>,
@@ -265,7 +263,9 @@ impl SqliteStore {
 
     async fn written<T>(&self, request: impl FnOnce(writer::Reply<T>) -> Request) -> Result<T, StoreError> {
         let (reply, answered) = oneshot::channel();
-        self.writes.send(request(reply)).await.map_err(|_| self.stopped(StoreError::Closed))?;
+        let request = request(reply);
+        let bytes = request.bytes();
+        self.writes.send(request, bytes).await.map_err(|_| self.stopped(StoreError::Closed))?;
         answered.await.unwrap_or_else(|_| Err(self.stopped(Fault::stopped().into())))
     }
 
@@ -307,7 +307,7 @@ impl Repository for SqliteStore {
         if let Some(known) = self.recent.get(id)
             && let Some(kept) = known.result
         {
-            return Ok(Some(kept.row(id)?));
+            return Ok(Some(kept.row(id).map_err(Fault::from)?));
         }
         self.read_all(Share::Everything, move |connection, _| read::result(connection, id)).await
     }
@@ -433,7 +433,7 @@ impl Repository for SqliteStore {
     }
 
     async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
-        let change = Box::new(Prepared::of(change)?);
+        let change = Box::new(Prepared::of(change).map_err(Fault::from)?);
         self.write(|reply| Request::Commit(change, reply)).await
     }
 
@@ -447,7 +447,7 @@ impl Repository for SqliteStore {
         demand: Demand,
         decide: Arc<Decide>,
     ) -> Result<Claims, StoreError> {
-        let change = Box::new(Prepared::of(change)?);
+        let change = Box::new(Prepared::of(change).map_err(Fault::from)?);
         self.write(|reply| Request::CommitAndClaim(change, demand, decide, reply)).await
     }
 
@@ -458,7 +458,7 @@ impl Repository for SqliteStore {
 
     async fn close(&self) -> Result<(), StoreError> {
         // Errors say that the threads have ended already.
-        let _ = self.writes.send(Request::Close).await;
+        let _ = self.writes.send(Request::Close, 0).await;
         self.readers.stop().await;
         // No thread sends; `None` comes when all have ended.
         let _ = self.ended.lock().await.recv().await;

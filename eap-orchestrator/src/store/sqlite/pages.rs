@@ -7,8 +7,8 @@ use eap_types::{AgentId, TaskId, TenantId};
 
 use super::event_row::EventRow;
 use super::fault::Fault;
-use super::recent::Kept;
 use crate::store::Revision;
+use crate::store::prepared::Kept;
 
 const TASK: u8 = 1;
 const STATE: u8 = 2;

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use eap_core::Task;
 use eap_types::{TaskId, Timestamp};
 
-use super::fault::Fault;
 use super::rows::number;
-use crate::store::{ResultRow, Revision, Stored};
+use crate::store::prepared::Kept;
+use crate::store::{Revision, Stored};
 
 /// How many tasks a generation holds, and how many bytes of inputs and contexts. There are two of them.
 const MAX_TASKS: usize = 8_192;
@@ -25,22 +25,6 @@ pub(super) struct Known {
     pub(super) task: Arc<Task>,
     /// Its result, if it was recorded lately.
     pub(super) result: Option<Arc<Kept>>,
-}
-
-/// A result as it is kept.
-#[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) attempt: u32,
-    pub(super) recorded_at: i64,
-    pub(super) text: String,
-}
-
-impl Kept {
-    /// The result as a reader is told it.
-    pub(super) fn row(&self, task: TaskId) -> Result<ResultRow, Fault> {
-        let recorded_at = Timestamp::from_micros(self.recorded_at);
-        Ok(ResultRow { task, attempt: self.attempt, recorded_at, result: serde_json::from_str(&self.text)? })
-    }
 }
 
 impl Known {

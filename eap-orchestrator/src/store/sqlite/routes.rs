@@ -1,6 +1,6 @@
 //! Which routing keys there are, which may have ready tasks, and which an agent may take from.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use eap_core::{Agent, RoutingKey};
 use eap_types::{AgentId, TaskType};
@@ -8,37 +8,24 @@ use rusqlite::{Connection, params};
 
 use super::fault::Fault;
 use super::rows::json;
+use crate::store::routing::RoutingKeys;
 
 /// How many routes a step of forgetting looks at for each one that it may forget.
 const LOOKS: usize = 8;
 
 pub(super) const IS_READY: &str = "SELECT 1 FROM task INDEXED BY task_ready WHERE route = ?1 LIMIT 1";
 
-/// How many agents' matches are remembered; beyond it, all are found out anew.
-const MAX_MATCHES: usize = 16_384;
-
 /// The routing keys in memory. What it knows is that of the current transaction: after a rollback it
 /// is loaded anew.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    keys: BTreeMap<i64, RoutingKey>,
+    keys: RoutingKeys,
     ids: HashMap<String, i64>,
     /// Routes that may have ready tasks. One that was found empty is left out until a task joins it,
     /// so that a claim does not pay for the routes that were ever used.
     hot: BTreeSet<i64>,
-    matches: HashMap<AgentId, Matches>,
-    newest: i64,
     /// Where [`forget_empty`](Self::forget_empty) goes on.
     next_look: i64,
-}
-
-/// The routes that admit an agent as it was registered under `epoch`, of those up to `seen`.
-#[derive(Debug)]
-struct Matches {
-    epoch: u64,
-    seen: i64,
-    /// In rising order.
-    routes: Vec<i64>,
 }
 
 impl Routes {
@@ -55,9 +42,8 @@ impl Routes {
 
     fn add(&mut self, id: i64, canonical: String, key: RoutingKey) {
         self.ids.insert(canonical, id);
-        self.keys.insert(id, key);
+        self.keys.add(id, key);
         self.hot.insert(id);
-        self.newest = self.newest.max(id);
     }
 
     /// The route of a task that becomes ready.
@@ -66,7 +52,7 @@ impl Routes {
             self.hot.insert(*id);
             return Ok(*id);
         }
-        let id = self.newest + 1;
+        let id = self.keys.newest() + 1;
         let text = serde_json::to_string(key)?;
         connection
             .prepare_cached("INSERT INTO route (id, tenant, canonical, key) VALUES (?1, ?2, ?3, ?4)")?
@@ -82,36 +68,18 @@ impl Routes {
 
     /// The routes that may have ready tasks of these types for `agent`.
     pub(super) fn open_to(&mut self, agent: &Agent, types: Option<&BTreeSet<TaskType>>) -> Vec<i64> {
-        self.match_up(agent);
-        let Some(Matches { routes: matching, .. }) = self.matches.get(&agent.id) else { return Vec::new() };
+        let matching = self.keys.admitting(agent);
         let hot: Vec<i64> = if matching.len() < self.hot.len() {
             matching.iter().copied().filter(|id| self.hot.contains(id)).collect()
         } else {
             self.hot.iter().copied().filter(|id| matching.binary_search(id).is_ok()).collect()
         };
-        let is_wanted =
-            |id: &i64| types.is_none_or(|types| self.keys.get(id).is_some_and(|key| types.contains(&key.task_type)));
-        hot.into_iter().filter(is_wanted).collect()
-    }
-
-    /// Brings what is known of `agent` up to the newest route.
-    fn match_up(&mut self, agent: &Agent) {
-        if self.matches.len() >= MAX_MATCHES && !self.matches.contains_key(&agent.id) {
-            self.matches.clear();
-        }
-        let new = || Matches { epoch: agent.epoch, seen: 0, routes: Vec::new() };
-        let matches = self.matches.entry(agent.id.clone()).or_insert_with(new);
-        if matches.epoch != agent.epoch {
-            *matches = new();
-        }
-        let unseen = self.keys.range(matches.seen + 1..).filter(|(_, key)| key.admits(agent));
-        matches.routes.extend(unseen.map(|(id, _)| *id));
-        matches.seen = self.newest;
+        hot.into_iter().filter(|id| self.keys.is_of(*id, types)).collect()
     }
 
     /// The record of `agent` changes: what it matches is found out anew.
     pub(super) fn forget_agent(&mut self, agent: &AgentId) {
-        self.matches.remove(agent);
+        self.keys.forget_agent(agent);
     }
 
     /// Forgets routes without ready tasks, at most `limit`, and says how many: a task that becomes ready joins
@@ -119,7 +87,7 @@ impl Routes {
     pub(super) fn forget_empty(&mut self, connection: &Connection, limit: usize) -> Result<u64, Fault> {
         let mut is_ready = connection.prepare_cached(IS_READY)?;
         let mut empty = BTreeSet::new();
-        let unlooked = self.keys.range(self.next_look..).map(|(id, _)| *id).enumerate();
+        let unlooked = self.keys.from(self.next_look).enumerate();
         self.next_look = 0;
         for (looks, id) in unlooked {
             if empty.len() >= limit || looks >= limit.saturating_mul(LOOKS) {
@@ -137,12 +105,9 @@ impl Routes {
         for id in &empty {
             delete.execute([id])?;
             self.hot.remove(id);
-            if let Some(key) = self.keys.remove(id) {
-                self.ids.remove(&key.canonical());
-            }
         }
-        for matches in self.matches.values_mut() {
-            matches.routes.retain(|id| !empty.contains(id));
+        for key in self.keys.remove(&empty) {
+            self.ids.remove(&key.canonical());
         }
         Ok(empty.len() as u64)
     }
@@ -178,7 +143,7 @@ mod tests {
         assert_eq!((forget(), stored()), (20, 30), "at most as many as it may");
         assert_eq!((forget(), stored()), (10, 20), "the rest of them");
         assert_eq!((forget(), stored()), (0, 20), "those in use stay");
-        assert_eq!((routes.keys.len(), routes.ids.len(), routes.hot.len()), (20, 20, 20));
+        assert_eq!((routes.keys.from(0).count(), routes.ids.len(), routes.hot.len()), (20, 20, 20));
 
         assert_eq!(routes.join(&connection, &key(1).canonical(), &key(1)).unwrap(), 51, "it joins anew");
         assert_eq!(routes.join(&connection, &key(31).canonical(), &key(31)).unwrap(), 31, "it was never gone");

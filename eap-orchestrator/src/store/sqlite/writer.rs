@@ -11,10 +11,10 @@ use super::checkpoint::{LogGauge, checkpoint};
 use super::fault::{Fault, Setback};
 use super::journal::Share;
 use super::ledger::Ledger;
-use super::queue::Queued;
 use super::room::Room;
 use super::rows::Prepared;
-use super::tally::Tally;
+use crate::store::queue::Queued;
+use crate::store::tally::{Done, Tally};
 use crate::store::{Claims, Committed, Cutoffs, Decide, Demand, Purged, StoreError};
 
 /// How many tasks are written in one transaction, and about how many bytes, at most, unless one request alone has more.
@@ -83,7 +83,7 @@ impl Shared {
 
 /// What the writing thread does until the store is closed.
 pub(super) struct Writer {
-    pub(super) requests: mpsc::Receiver<Queued>,
+    pub(super) requests: mpsc::Receiver<Queued<Request>>,
     pub(super) ledger: Ledger,
     pub(super) log: LogGauge,
     pub(super) room: Room,
@@ -237,7 +237,7 @@ impl Writer {
             return Err(Broken::Unknown(fault));
         }
         self.shared.tell(&self.ledger);
-        self.shared.tally.count(&outcomes, began, written);
+        self.shared.tally.count(&done(&outcomes), began, written);
         Ok(outcomes)
     }
 
@@ -307,6 +307,23 @@ impl Writer {
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+/// What the outcomes of a transaction amount to.
+fn done(outcomes: &[Outcome]) -> Done {
+    let mut done = Done::of(outcomes.len());
+    for outcome in outcomes {
+        match outcome {
+            Ok(Answer::Committed(_)) => done.committed(),
+            Ok(Answer::Claimed(claims)) => done.claimed(claims),
+            Ok(Answer::CommittedAndClaimed(claims)) => {
+                done.committed();
+                done.claimed(claims);
+            }
+            Ok(Answer::Purged(_) | Answer::Settled) | Err(_) => {}
+        }
+    }
+    done
 }
 
 impl Broken {

@@ -1,10 +1,9 @@
-//! What the writer did, counted after each transaction.
+//! What was written, counted after each transaction.
 
 use std::time::Instant;
 
-use super::writer::{Answer, Outcome};
+use super::{Claims, StoreStats};
 use crate::metrics::{Counter, Histogram, StoreErrorCounters};
-use crate::store::StoreStats;
 
 /// Up to the most that share a transaction.
 const REQUESTS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
@@ -44,28 +43,43 @@ impl Default for Tally {
     }
 }
 
+/// What one transaction did, for all who shared it.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    requests: u64,
+    commits: u64,
+    claims: u64,
+    tasks: u64,
+}
+
+impl Done {
+    /// So many requests share it.
+    pub(super) fn of(requests: usize) -> Self {
+        Self { requests: requests as u64, ..Self::default() }
+    }
+
+    /// A change was committed.
+    pub(super) fn committed(&mut self) {
+        self.commits += 1;
+    }
+
+    /// A claim was served.
+    pub(super) fn claimed(&mut self, claims: &Claims) {
+        self.claims += 1;
+        let fresh = claims.answers.iter().filter(|answer| !answer.repeated);
+        self.tasks += fresh.map(|answer| answer.tasks.len() as u64).sum::<u64>();
+    }
+}
+
 impl Tally {
     /// A transaction is on the disk: it began then, and all of it was written then.
-    pub(super) fn count(&self, outcomes: &[Outcome], began: Instant, written: Instant) {
-        let (mut commits, mut claims, mut tasks) = (0, 0, 0);
-        for outcome in outcomes {
-            match outcome {
-                Ok(Answer::Committed(_)) => commits += 1,
-                Ok(Answer::Claimed(claimed) | Answer::CommittedAndClaimed(claimed)) => {
-                    commits += u64::from(matches!(outcome, Ok(Answer::CommittedAndClaimed(_))));
-                    claims += 1;
-                    let fresh = claimed.answers.iter().filter(|answer| !answer.repeated);
-                    tasks += fresh.map(|answer| answer.tasks.len() as u64).sum::<u64>();
-                }
-                Ok(Answer::Purged(_) | Answer::Settled) | Err(_) => {}
-            }
-        }
-        self.commits.add(commits);
-        self.claims.add(claims);
+    pub(super) fn count(&self, done: &Done, began: Instant, written: Instant) {
+        self.commits.add(done.commits);
+        self.claims.add(done.claims);
         self.transactions.add(1);
-        self.batch.observe(outcomes.len() as u64);
-        if claims > 0 {
-            self.claimed.observe(tasks);
+        self.batch.observe(done.requests);
+        if done.claims > 0 {
+            self.claimed.observe(done.tasks);
         }
         self.transaction_micros.observe(micros_since(began));
         self.commit_micros.observe(micros_since(written));

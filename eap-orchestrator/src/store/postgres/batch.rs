@@ -1,0 +1,147 @@
+//! One batch of writes, carried out in one transaction.
+
+use std::time::Instant;
+
+use super::check::No;
+use super::claim::Claiming;
+use super::database::{Database, Transaction};
+use super::fault::Fault;
+use super::ground::Ground;
+use super::routes::KnownRoutes;
+use super::write_aside::tell;
+use super::writer::Write;
+use crate::store::prepared::Prepared;
+use crate::store::{Ask, Claimed, Claims, EventSeq, NewEvent, StoreError};
+
+/// What a write comes to: `None` if it is for the next transaction.
+pub(super) type Settled = Option<Result<Claims, StoreError>>;
+
+/// How far a transaction came.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// Undone before it was committed.
+    Undone(Fault),
+    /// Its commit failed, and whether it was committed is not known.
+    Unknown(Fault),
+}
+
+impl Broken {
+    pub(super) fn fault(&self) -> &Fault {
+        let (Self::Undone(fault) | Self::Unknown(fault)) = self;
+        fault
+    }
+
+    /// Whether nothing of it is there, and it may be done again.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        // The server answers a commit with such a state when it has undone it.
+        self.fault().is_crossed()
+    }
+}
+
+/// What a write has come to before its events have numbers.
+enum Draft {
+    Later,
+    Refused(StoreError),
+    /// With the number of events up to it, its own included.
+    Written(Vec<Claimed>, u64),
+}
+
+/// Carries out writes in one transaction; the times are those of its beginning, and of when all of it was written.
+pub(super) async fn carry_out(
+    database: &Database,
+    routes: &mut KnownRoutes,
+    writes: &[&Write],
+) -> Result<(Vec<Settled>, Instant, Instant), Broken> {
+    let began = Instant::now();
+    let newest = routes.newest();
+    let mut connection = database.acquire().await.map_err(Broken::Undone)?;
+    let whole = async {
+        let mut transaction = database.begin(&mut connection).await.map_err(Broken::Undone)?;
+        let settled = match within(&mut transaction, database, routes, writes).await {
+            Ok(settled) => settled,
+            Err(fault) => {
+                transaction.rollback().await;
+                return Err(Broken::Undone(fault));
+            }
+        };
+        let written = Instant::now();
+        transaction.commit().await.map_err(Broken::Unknown)?;
+        Ok((settled, began, written))
+    };
+    let outcome = tokio::time::timeout(database.transaction_limit(), whole).await;
+    // A commit may be under way.
+    let outcome = outcome.unwrap_or_else(|_| Err(Broken::Unknown(Fault::late())));
+    outcome.inspect_err(|broken| {
+        database.let_go(connection, broken.fault());
+        routes.back_to(newest);
+    })
+}
+
+/// Changes first, then claims: a task that is submitted in the same batch finds the agent that waits for it. Events last.
+async fn within(
+    transaction: &mut Transaction<'_>,
+    database: &Database,
+    routes: &mut KnownRoutes,
+    writes: &[&Write],
+) -> Result<Vec<Settled>, Fault> {
+    let changes: Vec<&Prepared> = writes.iter().filter_map(|write| write.change.as_deref()).collect();
+    let asks: Vec<&Ask> = writes.iter().flat_map(|write| write.asks()).collect();
+    let mut ground = Ground::load(transaction, &changes, &asks).await?;
+    let (mut admitted, mut events): (Vec<&Prepared>, Vec<NewEvent>) = (Vec::new(), Vec::new());
+    let mut drafts = Vec::with_capacity(writes.len());
+    for write in writes {
+        if let Some(Draft::Later) = drafts.last() {
+            // None overtakes another.
+            drafts.push(Draft::Later);
+            continue;
+        }
+        let draft = match write.change.as_deref().map(|change| (change, ground.admit(change))) {
+            Some((_, Err(No::Later))) => Draft::Later,
+            Some((_, Err(No::Refused(error)))) => Draft::Refused(error),
+            Some((change, Ok(()))) => {
+                admitted.push(change);
+                events.extend(change.events.iter().cloned());
+                Draft::Written(Vec::new(), events.len() as u64)
+            }
+            None => Draft::Written(Vec::new(), 0),
+        };
+        drafts.push(draft);
+    }
+    super::write::write(transaction, &admitted, &ground).await?;
+    claims(transaction, database, routes, &ground, writes, &mut drafts, &mut events).await?;
+    let newest = tell(transaction, &events).await?;
+    let before = newest - events.len() as u64;
+    let settled = |draft| match draft {
+        Draft::Later => None,
+        Draft::Refused(error) => Some(Err(error)),
+        Draft::Written(answers, told) => Some(Ok(Claims { answers, head: EventSeq(before + told) })),
+    };
+    Ok(drafts.into_iter().map(settled).collect())
+}
+
+async fn claims(
+    transaction: &mut Transaction<'_>,
+    database: &Database,
+    routes: &mut KnownRoutes,
+    ground: &Ground,
+    writes: &[&Write],
+    drafts: &mut [Draft],
+    events: &mut Vec<NewEvent>,
+) -> Result<(), Fault> {
+    let is_served = |draft: &Draft| matches!(draft, Draft::Written(..));
+    let served = writes.iter().zip(&*drafts).filter(|(_, draft)| is_served(draft));
+    let asks: Vec<&Ask> = served.flat_map(|(write, _)| write.asks()).collect();
+    if asks.is_empty() {
+        return Ok(());
+    }
+    let mut claiming = Claiming::open(transaction, &ground.agents, &asks, routes, &database.time).await?;
+    for (write, draft) in writes.iter().zip(drafts) {
+        if let (Some((demand, decide)), Draft::Written(answers, told)) = (&write.claim, draft) {
+            for ask in &demand.asks {
+                answers.push(claiming.serve(transaction, ask, &**decide, events).await?);
+            }
+            *told = events.len() as u64;
+        }
+    }
+    claiming.close(transaction).await
+}

@@ -1,0 +1,147 @@
+//! Ready tasks to those who ask.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use eap_core::{Changed, Task};
+use eap_types::{AgentId, Timestamp};
+
+use super::database::{Time, Transaction};
+use super::fault::Fault;
+use super::ground::{Known, KnownAgent};
+use super::holders::{self, Holder, tasks_at};
+use super::pool::{PAGE, Pool};
+use super::routes::{KnownRoutes, RouteIds};
+use super::write::TaskRows;
+use crate::canary;
+use crate::store::prepared::{StateText, number};
+use crate::store::{Ask, Claimed, Decide, MAX_CLAIM_BYTES, NewEvent, events_of};
+
+/// The agents whose rows are locked.
+type Agents = HashMap<AgentId, Known<KnownAgent>>;
+
+/// The asks of one transaction, served in turn.
+pub(super) struct Claiming<'a> {
+    agents: &'a Agents,
+    holders: HashMap<AgentId, Holder>,
+    /// What each ask may take from, in their order.
+    open: std::vec::IntoIter<Vec<i64>>,
+    pool: Option<Pool>,
+    now: Timestamp,
+    /// What was leased so far, and is yet to be written.
+    leased: HashMap<i64, (Task, StateText)>,
+}
+
+impl<'a> Claiming<'a> {
+    pub(super) async fn open(
+        transaction: &mut Transaction<'_>,
+        agents: &'a Agents,
+        asks: &[&Ask],
+        routes: &mut KnownRoutes,
+        clock: &Time,
+    ) -> Result<Self, Fault> {
+        let mut ids: Vec<&str> = asks.iter().map(|ask| ask.agent.id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let holders = holders::load(transaction, ids).await?;
+        let now = routes.catch_up(transaction, clock).await?;
+        let open: Vec<Vec<i64>> = asks.iter().map(|ask| routes.open_to(ask)).collect();
+        Ok(Self { agents, holders, open: open.into_iter(), pool: None, now, leased: HashMap::new() })
+    }
+
+    /// Serves the next ask; see [`Repository::claim`](crate::store::Repository::claim).
+    pub(super) async fn serve(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        ask: &Ask,
+        decide: &Decide,
+        events: &mut Vec<NewEvent>,
+    ) -> Result<Claimed, Fault> {
+        let routes = self.open.next().unwrap_or_default();
+        let agent = &ask.agent;
+        let takes_work = |known: &Known<KnownAgent>| known.more.is_active && known.more.epoch == number(agent.epoch);
+        if !self.agents.get(&agent.id).is_some_and(takes_work) {
+            return Ok(Claimed::default());
+        }
+        let holder = self.holders.entry(agent.id.clone()).or_default();
+        let request = ask.request_id.as_ref().filter(|_| !canary::sings("request-id-ignored"));
+        let claimed = request.map(|request| holder.claimed_by(request)).unwrap_or_default();
+        if !claimed.is_empty() {
+            let mut stored = tasks_at(transaction, &claimed).await?;
+            let mut of = |seq: &i64| self.leased.get(seq).map(|(task, _)| task.clone()).or_else(|| stored.remove(seq));
+            let tasks = claimed.iter().filter_map(|(_, seq)| of(seq)).collect();
+            return Ok(Claimed { tasks, repeated: true, is_exhausted: false });
+        }
+        let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(holder.leases)) as usize;
+        if routes.is_empty() || room == 0 {
+            return Ok(Claimed { is_exhausted: room > 0, ..Claimed::default() });
+        }
+        self.take(transaction, ask, routes, room, decide, events).await
+    }
+
+    /// Fills the room from all routes at once, in their common order.
+    async fn take(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        ask: &Ask,
+        routes: Vec<i64>,
+        room: usize,
+        decide: &Decide,
+        events: &mut Vec<NewEvent>,
+    ) -> Result<Claimed, Fault> {
+        // Agents that are alike ask of the same routes, and share what was read.
+        let mut pool = match self.pool.take() {
+            Some(pool) if pool.routes == routes => pool,
+            _ => Pool::new(routes),
+        };
+        let alike = self.open.as_slice().iter().take_while(|routes| **routes == pool.routes).count();
+        let (mut taken, mut bytes, mut is_any_refused, mut next) = (Vec::new(), 0, false, 0);
+        while taken.len() < room && bytes < MAX_CLAIM_BYTES {
+            let Some((place, task)) = pool.tasks.get(next) else {
+                if pool.is_at_end {
+                    break;
+                }
+                // Refused tasks are passed over: then, whole pages.
+                let page = if is_any_refused { PAGE } else { (room - taken.len()) * (1 + alike) };
+                pool.read_on(transaction, page.min(PAGE), |seq| self.leased.contains_key(&seq)).await?;
+                continue;
+            };
+            let Some(changed) = decided(decide, task, ask, self.now)? else {
+                is_any_refused = true;
+                next += 1;
+                continue;
+            };
+            let task = Task { spec: Arc::clone(&task.spec), state: changed.state };
+            let place = *place;
+            pool.tasks.remove(next);
+            bytes += task.spec.payload_bytes();
+            events.extend(events_of(&task, &changed.notes, self.now));
+            let holder = self.holders.entry(ask.agent.id.clone()).or_default();
+            holder.add(ask.request_id.clone(), place);
+            self.leased.insert(place.1, (task.clone(), StateText::of(&task)?));
+            taken.push(task);
+        }
+        let is_exhausted =
+            pool.is_at_end && next >= pool.tasks.len() && taken.len() < room && !is_any_refused && !pool.is_shared;
+        self.pool = Some(pool);
+        Ok(Claimed { tasks: taken, repeated: false, is_exhausted })
+    }
+
+    /// Writes what was leased.
+    pub(super) async fn close(self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        let mut rows = TaskRows::default();
+        // A task that was leased has no route any more.
+        let no_routes = RouteIds::new();
+        for (task, text) in self.leased.values() {
+            rows.push(task, text, &no_routes)?;
+        }
+        rows.update(transaction).await
+    }
+}
+
+/// What follows if the ask gets the task; `None` if it does not. What decides is a stranger's code.
+fn decided(decide: &Decide, task: &Task, ask: &Ask, now: Timestamp) -> Result<Option<Changed>, Fault> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| decide(task, ask, now)));
+    outcome.map(Result::ok).map_err(|_| Fault::nonsense("what decides on claims panicked"))
+}

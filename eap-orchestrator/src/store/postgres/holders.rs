@@ -1,0 +1,60 @@
+//! What agents that ask for work hold already.
+
+use std::collections::HashMap;
+
+use eap_core::Task;
+use eap_types::{AgentId, RequestId};
+
+use super::database::Transaction;
+use super::fault::Fault;
+use super::values::{arguments, integer, maybe_word, task, word};
+
+/// Where a task stands in the order of claims: (priority, insertion number).
+pub(super) type Place = (i64, i64);
+
+/// One agent's leases.
+#[derive(Debug, Default)]
+pub(super) struct Holder {
+    pub(super) leases: u32,
+    requests: HashMap<RequestId, Vec<Place>>,
+}
+
+impl Holder {
+    /// It got one more.
+    pub(super) fn add(&mut self, request: Option<RequestId>, place: Place) {
+        self.leases = self.leases.saturating_add(1);
+        if let Some(request) = request {
+            self.requests.entry(request).or_default().push(place);
+        }
+    }
+
+    /// The leases that a request is bound to, in order.
+    pub(super) fn claimed_by(&self, request: &RequestId) -> Vec<Place> {
+        let mut places = self.requests.get(request).cloned().unwrap_or_default();
+        places.sort_unstable();
+        places
+    }
+}
+
+/// Reads what agents hold. Their rows are locked, so nothing is added but by this transaction.
+pub(super) async fn load(
+    transaction: &mut Transaction<'_>,
+    agents: Vec<&str>,
+) -> Result<HashMap<AgentId, Holder>, Fault> {
+    let sql = "SELECT holder, request_id, priority, seq FROM eap.task WHERE holder = ANY($1)";
+    let mut holders: HashMap<AgentId, Holder> = HashMap::new();
+    for row in transaction.rows(sql, arguments![agents]).await? {
+        let place = (integer(&row, 2)?, integer(&row, 3)?);
+        holders.entry(word(&row, 0)?).or_default().add(maybe_word(&row, 1)?, place);
+    }
+    Ok(holders)
+}
+
+/// Reads tasks by their places, in order.
+pub(super) async fn tasks_at(transaction: &mut Transaction<'_>, places: &[Place]) -> Result<HashMap<i64, Task>, Fault> {
+    let seqs: Vec<i64> = places.iter().map(|(_, seq)| *seq).collect();
+    let sql = "SELECT t.seq, t.rev, s.spec, t.state FROM eap.task t JOIN eap.task_spec s ON s.seq = t.seq \
+         WHERE t.seq = ANY($1)";
+    let rows = transaction.rows(sql, arguments![seqs]).await?;
+    rows.iter().map(|row| Ok((integer(row, 0)?, task(row, 1)?.1))).collect()
+}

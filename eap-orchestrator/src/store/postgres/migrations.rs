@@ -1,0 +1,114 @@
+//! The schema and its versions.
+
+use sqlx::Row;
+
+use super::database::{Database, Transaction};
+use super::fault::Fault;
+use super::values::arguments;
+use crate::store::StoreError;
+
+/// Every migration, oldest first; the version of a schema is the number of those it has seen.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+
+/// The version this program reads and writes.
+const NEWEST: i64 = MIGRATIONS.len() as i64;
+
+/// Brings the schema to the newest version, or refuses one that is not at it.
+///
+/// One transaction under a lock: of several replicas that start, one migrates and the others find it done; killed at any
+/// statement, it leaves nothing behind.
+pub(super) async fn migrate(database: &Database, may_change: bool) -> Result<(), StoreError> {
+    let mut connection = database.acquire().await?;
+    let outcome = match database.migration(&mut connection).await {
+        Ok(mut transaction) => match brought_up(&mut transaction, database.schema.name(), may_change).await {
+            Ok(()) => transaction.commit().await.map_err(Stop::Failed),
+            Err(stop) => {
+                transaction.rollback().await;
+                Err(stop)
+            }
+        },
+        Err(fault) => Err(Stop::Failed(fault)),
+    };
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(Stop::Refused(reason)) => Err(StoreError::Refused { reason }),
+        Err(Stop::Failed(fault)) => {
+            database.let_go(connection, &fault);
+            Err(fault.into())
+        }
+    }
+}
+
+/// Why a schema was left as it was.
+enum Stop {
+    Refused(String),
+    Failed(Fault),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+async fn brought_up(transaction: &mut Transaction<'_>, schema: &str, may_change: bool) -> Result<(), Stop> {
+    let encoding = transaction.row("SELECT current_setting('server_encoding')", arguments![]).await?;
+    let encoding = encoding.map(|row| row.try_get::<String, _>(0)).transpose().map_err(Fault::from)?;
+    if encoding.as_deref() != Some("UTF8") {
+        return Err(Stop::Refused(format!(
+            "the database's encoding is {}, which cannot hold every text: make one with UTF8",
+            encoding.unwrap_or_default()
+        )));
+    }
+    let version = version(transaction, schema, may_change).await?;
+    if version > NEWEST {
+        return Err(Stop::Refused(format!(
+            "the schema {schema} has version {version}, and this program knows versions up to {NEWEST}: use a newer program"
+        )));
+    }
+    if version == NEWEST {
+        return Ok(());
+    }
+    if !may_change {
+        return Err(Stop::Refused(format!(
+            "the schema {schema} has version {version}, this program needs {NEWEST}, and it was told not to migrate"
+        )));
+    }
+    let missing = MIGRATIONS.get(usize::try_from(version).unwrap_or(0)..).unwrap_or_default();
+    for migration in missing {
+        transaction.execute_all(migration).await?;
+    }
+    transaction.execute("UPDATE eap.schema_version SET version = $1", arguments![NEWEST]).await?;
+    tracing::info!(schema, from = version, to = NEWEST, "database schema is brought up to date");
+    Ok(())
+}
+
+/// How many migrations the schema has seen; makes an empty one if it may.
+async fn version(transaction: &mut Transaction<'_>, schema: &str, may_change: bool) -> Result<i64, Fault> {
+    // Whatever else takes such locks in this database, two numbers that agree by chance cost a wait.
+    let lock = "SELECT pg_advisory_xact_lock(hashtext('eap schema'), hashtext($1))";
+    transaction.rows(lock, arguments![schema]).await?;
+    // Asked for rather than `IF NOT EXISTS`, which needs the right to make one even where there is one.
+    let is_there =
+        transaction.row("SELECT 1 FROM pg_namespace WHERE nspname = $1", arguments![schema]).await?.is_some();
+    let is_known = transaction
+        .row("SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'schema_version'", arguments![schema])
+        .await?
+        .is_some();
+    if is_known {
+        let row = transaction.row("SELECT version FROM eap.schema_version", arguments![]).await?;
+        let row = row.ok_or_else(|| Fault::nonsense("the schema does not say which version it has"))?;
+        return Ok(row.try_get(0)?);
+    }
+    if may_change {
+        if !is_there {
+            transaction.execute_all(&format!("CREATE SCHEMA \"{schema}\"")).await?;
+        }
+        transaction
+            .execute_all(
+                "CREATE TABLE eap.schema_version (version int8 NOT NULL); INSERT INTO eap.schema_version VALUES (0)",
+            )
+            .await?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,307 @@
+//! Durable storage in PostgreSQL, which several stores may share.
+//!
+//! Writes wait in one queue and are carried out together, in one transaction with one statement for each kind of row;
+//! they are answered after the commit. What a change was decided on is locked, read and compared in that transaction, so
+//! a replica that wakes late undoes nothing. Reads are single statements. Nothing is kept in a session: no setting, no
+//! lock, no temporary table.
+
+mod batch;
+mod check;
+mod claim;
+mod database;
+mod depths;
+mod fault;
+mod ground;
+mod holders;
+mod migrations;
+mod options;
+mod pool;
+mod purge;
+mod read;
+mod routes;
+mod schema;
+mod sessions;
+mod states;
+mod values;
+mod workflows;
+mod write;
+mod write_aside;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use eap_core::{Agent, DueCallback, Session, Task, Vitals};
+use eap_types::{
+    AgentId, SessionId, SessionState, SessionView, TaskId, TenantId, Timestamp, WorkflowId, WorkflowSummary,
+};
+use sqlx::PgPool;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use self::database::Database;
+use self::fault::Fault;
+pub use self::options::PostgresOptions;
+use self::writer::{Request, Write, Writer};
+use super::prepared::Prepared;
+use super::queue::Queue;
+use super::tally::Tally;
+use super::{
+    Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
+    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, SessionFilter, StateRow, StoreError,
+    StoreStats, Stored, TaskFilter, WorkflowRow,
+};
+
+/// Everything in one schema of a PostgreSQL database, with what was acknowledged on the server's disk (G8).
+///
+/// Any number of stores, in any number of processes, may stand on the same schema: revisions decide between their writes,
+/// claims never share a task, and events are numbered in the order of all their commits. Times are the database's, so
+/// that their clocks need not agree. An [`Orchestrator`](crate::Orchestrator) keeps its agents and running leases in memory
+/// and does not follow what others write yet: until it does, give each a schema of its own.
+///
+/// `synchronous_commit` is switched on for every write of a server that has it off.
+///
+/// While the server cannot be reached, calls fail with [`StoreError::Unavailable`] after some seconds at most; once it is
+/// back, they succeed again. Such an error of a write says that it may have been made or not.
+///
+/// Works through a proxy that hands a connection to another client after each transaction: one that follows prepared
+/// statements (PgBouncer from 1.21 on, with `max_prepared_statements` above 0), or any other with
+/// [`prepared_statements`](PostgresOptions::prepared_statements) off.
+///
+/// Needs PostgreSQL 12; it is tested with 15.
+///
+/// Lives in the runtime that it was opened in. Dropping it lets what was handed over be finished;
+/// [`close`](Repository::close) does the same and waits for it.
+pub struct PostgresStore {
+    database: Arc<Database>,
+    writes: Queue<Request>,
+    tally: Arc<Tally>,
+    running: TaskTracker,
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("schema", &self.database.schema.name())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+impl PostgresStore {
+    /// Opens the store in the database at `url`, as in `postgres://user:password@host:5432/database?sslmode=verify-full`.
+    ///
+    /// The connection is encrypted if the server offers it (`sslmode=prefer`); `sslmode=verify-full` insists on that and
+    /// on a certificate for this host by an authority that the system trusts, or by `sslrootcert`. What the URL leaves out
+    /// is looked for where `psql` looks: in variables as `PGPASSWORD` and in `~/.pgpass`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] if this is no URL or no name of a schema, if the schema was written by a newer version, or is
+    /// of an older one and [`migrate`](PostgresOptions::migrate) is off; [`StoreError::Unavailable`] if the server
+    /// cannot be reached, or does not let this role do it.
+    pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
+        Self::open(Database::of_url(url, &options)?, &options).await
+    }
+
+    /// The same on connections of a pool that the host has, and goes on using; closing the store leaves it open.
+    ///
+    /// One of them is taken while there is something to write. The pool should test connections before it hands them out, which
+    /// is what sqlx does by default.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn with_pool(pool: PgPool, options: PostgresOptions) -> Result<Self, StoreError> {
+        Self::open(Database::of_pool(pool, &options)?, &options).await
+    }
+
+    async fn open(database: Database, options: &PostgresOptions) -> Result<Self, StoreError> {
+        migrations::migrate(&database, options.migrate).await?;
+        let (database, tally, running) = (Arc::new(database), Arc::new(Tally::default()), TaskTracker::new());
+        let (writes, requests) = Queue::new();
+        let writer = Writer { requests, database: Arc::clone(&database), tally: Arc::clone(&tally) };
+        running.spawn(writer.run());
+        running.close();
+        Ok(Self { database, writes, tally, running })
+    }
+
+    /// Counts an answer if it is an error.
+    fn told<T>(&self, answer: Result<T, Fault>) -> Result<T, StoreError> {
+        self.tally.errors.count(answer.map_err(StoreError::from))
+    }
+
+    async fn write(&self, change: Option<Change>, claim: Option<(Demand, Arc<Decide>)>) -> Result<Claims, StoreError> {
+        let change = change.map(Prepared::of).transpose();
+        let change = self.told(change.map_err(Fault::from))?.map(Box::new);
+        let write = Write { change, claim };
+        let bytes = write.bytes();
+        self.ask(bytes, |reply| Request::Write(write, reply)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        bytes: usize,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> Result<T, StoreError> {
+        let (reply, answered) = oneshot::channel();
+        let answer = match self.writes.send(request(reply), bytes).await {
+            Ok(()) => answered.await.unwrap_or_else(|_| Err(Fault::nonsense("a write ended unexpectedly").into())),
+            Err(_) => Err(StoreError::Closed),
+        };
+        self.tally.errors.count(answer)
+    }
+}
+
+#[async_trait]
+impl Repository for PostgresStore {
+    async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
+        self.told(self.database.task(id).await)
+    }
+
+    async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
+        self.told(self.database.result(id).await)
+    }
+
+    async fn late_results(&self, id: TaskId) -> Result<Vec<LateResultRow>, StoreError> {
+        self.told(self.database.late_results(id).await)
+    }
+
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError> {
+        self.told(self.database.tasks(filter).await)
+    }
+
+    async fn leases(&self, agent: &AgentId) -> Result<Vec<Stored<Task>>, StoreError> {
+        self.told(self.database.leases(agent).await)
+    }
+
+    async fn leased(&self, after: Option<TaskId>, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
+        self.told(self.database.leased(after, limit).await)
+    }
+
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Stored<Task>>, StoreError> {
+        self.told(self.database.due(until, limit).await)
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
+        self.told(self.database.session(id).await)
+    }
+
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<(Insertion, SessionView)>, StoreError> {
+        self.told(self.database.sessions(filter).await)
+    }
+
+    async fn open_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, SessionState)>, StoreError> {
+        self.told(self.database.open_sessions(after, limit).await)
+    }
+
+    async fn session_of(&self, task: TaskId) -> Result<Option<Stored<Session>>, StoreError> {
+        self.told(self.database.session_of(task).await)
+    }
+
+    async fn workflow(
+        &self,
+        tenant: TenantId,
+        id: &WorkflowId,
+        version: Option<&str>,
+    ) -> Result<Option<WorkflowRow>, StoreError> {
+        self.told(self.database.workflow(tenant, id, version).await)
+    }
+
+    async fn workflows(
+        &self,
+        tenant: TenantId,
+        before: Option<Insertion>,
+        limit: usize,
+    ) -> Result<Vec<(Insertion, WorkflowSummary)>, StoreError> {
+        self.told(self.database.workflows(tenant, before, limit).await)
+    }
+
+    async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
+        self.told(self.database.agents().await)
+    }
+
+    async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
+        self.told(self.database.credentials().await)
+    }
+
+    async fn idempotent(&self, scope: &IdempotencyScope) -> Result<Option<IdempotencyKeyRow>, StoreError> {
+        self.told(self.database.idempotent(scope).await)
+    }
+
+    async fn states(&self, agent: &AgentId, limit: usize) -> Result<Vec<StateRow>, StoreError> {
+        self.told(self.database.states(agent, limit).await)
+    }
+
+    async fn newest_states(&self) -> Result<Vec<StateRow>, StoreError> {
+        self.told(self.database.newest_states().await)
+    }
+
+    async fn events(&self, after: EventSeq, task: Option<TaskId>, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.told(self.database.events(after, task, limit).await)
+    }
+
+    async fn oldest_event(&self) -> Result<Option<EventSeq>, StoreError> {
+        self.told(self.database.oldest_event().await)
+    }
+
+    async fn head(&self) -> Result<EventSeq, StoreError> {
+        self.told(self.database.head().await)
+    }
+
+    async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.told(self.database.pulse().await)
+    }
+
+    async fn callbacks(
+        &self,
+        after: Option<(Timestamp, TaskId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<DueCallback>>, StoreError> {
+        self.told(self.database.callbacks(after, limit).await)
+    }
+
+    async fn depths(&self) -> Result<Depths, StoreError> {
+        self.told(self.database.depths().await)
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats { waiting: self.writes.waiting(), ..self.tally.stats() }
+    }
+
+    async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
+        let Claims { head, .. } = self.write(Some(change), None).await?;
+        Ok(Committed { head })
+    }
+
+    async fn claim(&self, demand: Demand, decide: Arc<Decide>) -> Result<Claims, StoreError> {
+        self.write(None, Some((demand, decide))).await
+    }
+
+    async fn commit_and_claim(
+        &self,
+        change: Change,
+        demand: Demand,
+        decide: Arc<Decide>,
+    ) -> Result<Claims, StoreError> {
+        self.write(Some(change), Some((demand, decide))).await
+    }
+
+    async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {
+        self.ask(0, |reply| Request::Purge(*cutoffs, limit, reply)).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.database.refuse();
+        // An error says that it has ended already.
+        let _ = self.writes.send(Request::Close, 0).await;
+        self.running.wait().await;
+        self.database.close().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! Ready tasks on their way to those who ask: read from the heads of the routes they may take from, in order.
+
+use std::sync::Arc;
+
+use eap_core::{Task, TaskState};
+
+use super::database::Transaction;
+use super::fault::Fault;
+use super::holders::Place;
+use super::values::{arguments, integer, is_null, json};
+use crate::store::prepared::rows_at_most;
+
+/// How many tasks are read at once, at most.
+pub(super) const PAGE: usize = 128;
+
+/// The heads of all routes merged in their common order, and of those the tasks that no other transaction has in hand,
+/// now locked. A step of the index for each route and each task; what waits behind them costs nothing.
+const HEADS: &str = "WITH heads AS MATERIALIZED ( \
+         SELECT h.priority, h.seq FROM unnest($1::int8[]) AS r (route) CROSS JOIN LATERAL ( \
+             SELECT t.priority, t.seq FROM eap.task t \
+             WHERE t.route = r.route AND (t.priority, t.seq) > ($2, $3) ORDER BY t.priority, t.seq LIMIT $4) AS h \
+         ORDER BY h.priority, h.seq LIMIT $4), \
+     free AS MATERIALIZED ( \
+         SELECT t.seq, t.state FROM eap.task t \
+         WHERE t.seq = ANY(ARRAY(SELECT seq FROM heads)) AND t.route IS NOT NULL FOR UPDATE OF t SKIP LOCKED) \
+     SELECT h.priority, h.seq, s.spec, f.state FROM heads h \
+     LEFT JOIN free f ON f.seq = h.seq LEFT JOIN eap.task_spec s ON s.seq = f.seq ORDER BY h.priority, h.seq";
+
+/// The ready tasks of some routes, as far as they were read.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) routes: Vec<i64>,
+    /// Those that nobody took yet.
+    pub(super) tasks: Vec<(Place, Task)>,
+    last: Place,
+    pub(super) is_at_end: bool,
+    /// Another transaction has some in hand that stand among these.
+    pub(super) is_shared: bool,
+}
+
+impl Pool {
+    pub(super) fn new(routes: Vec<i64>) -> Self {
+        Self { routes, tasks: Vec::new(), last: (-1, -1), is_at_end: false, is_shared: false }
+    }
+
+    /// Reads the next tasks, at most so many, but for those that this transaction has leased already.
+    pub(super) async fn read_on(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        limit: usize,
+        is_leased: impl Fn(i64) -> bool + Send,
+    ) -> Result<(), Fault> {
+        let (priority, seq) = self.last;
+        let rows = transaction.rows(HEADS, arguments![&self.routes, priority, seq, rows_at_most(limit)]).await?;
+        self.is_at_end = rows.len() < limit;
+        for row in &rows {
+            let place = (integer(row, 0)?, integer(row, 1)?);
+            self.last = place;
+            if is_leased(place.1) {
+                continue;
+            }
+            if is_null(row, 2)? {
+                self.is_shared = true;
+                continue;
+            }
+            let state: TaskState = json(row, 3)?;
+            self.tasks.push((place, Task { spec: Arc::new(json(row, 2)?), state }));
+        }
+        Ok(())
+    }
+}

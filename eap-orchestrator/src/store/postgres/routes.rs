@@ -1,0 +1,144 @@
+//! The routing keys that ready tasks have: rows that all replicas share.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use eap_core::{Agent, RoutingKey};
+use eap_types::{AgentId, Timestamp};
+use sqlx::Row;
+
+use super::database::{Time, Transaction};
+use super::fault::Fault;
+use super::values::{arguments, bytes, digest, integer, json};
+use crate::store::Ask;
+use crate::store::prepared::rows_at_most;
+use crate::store::routing::{MAX_MATCHES, RoutingKeys};
+
+/// The numbers of routing keys, by their canonical text.
+pub(super) type RouteIds = HashMap<String, i64>;
+
+/// Finds the routes of tasks that become ready, and makes those that are missing.
+///
+/// A route that is found is locked against being forgotten until the commit, and none is made without the row that
+/// counts them: so the numbers rise in the order of commits, and whoever knows all up to one misses none below it.
+pub(super) async fn join<'a>(
+    transaction: &mut Transaction<'_>,
+    ready: impl Iterator<Item = (&'a str, &'a RoutingKey)>,
+) -> Result<RouteIds, Fault> {
+    let mut wanted = HashMap::new();
+    for (canonical, key) in ready {
+        wanted.entry(digest([canonical.as_bytes()])).or_insert((canonical, key));
+    }
+    let mut found = RouteIds::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let digests: Vec<&[u8]> = wanted.keys().map(|digest| &digest[..]).collect();
+    let sql = "SELECT digest, id FROM eap.route WHERE digest = ANY($1) ORDER BY id FOR KEY SHARE";
+    for row in transaction.rows(sql, arguments![digests]).await? {
+        if let Some((canonical, _)) = wanted.remove(&bytes(&row, 0)?) {
+            found.insert(canonical.to_owned(), integer(&row, 1)?);
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let sql = "UPDATE eap.meta SET value = value + $1 WHERE key = 'last_route' RETURNING value - $1";
+    let last = transaction.row(sql, arguments![rows_at_most(wanted.len())]).await?;
+    let last = integer(&last.ok_or_else(|| Fault::nonsense("the count of routes is gone"))?, 0)?;
+    let (mut ids, mut digests, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, (digest, (canonical, key))) in (last + 1..).zip(&wanted) {
+        found.insert((*canonical).to_owned(), id);
+        ids.push(id);
+        digests.push(&digest[..]);
+        keys.push(serde_json::to_string(key)?);
+    }
+    let sql = "INSERT INTO eap.route (id, digest, key) SELECT * FROM unnest($1::int8[], $2::bytea[], $3::text[])";
+    transaction.execute(sql, arguments![ids, digests, keys]).await?;
+    Ok(found)
+}
+
+/// What one who claims knows of the routes. It may know some that are only in its open transaction: a rollback takes them
+/// back.
+#[derive(Debug, Default)]
+pub(super) struct KnownRoutes {
+    keys: RoutingKeys,
+    /// How often routes had been forgotten when these were read.
+    forgotten: i64,
+    /// The agents for which it was found out which keys admit them, as they were then.
+    asked: HashMap<AgentId, Arc<Agent>>,
+}
+
+impl KnownRoutes {
+    /// The routes that one who asks may take from, of the types that it names.
+    pub(super) fn open_to(&mut self, ask: &Ask) -> Vec<i64> {
+        let agent = &ask.agent;
+        // The whole record, because other replicas change agents, too, and one that was purged may come again.
+        let is_same = |before: &Arc<Agent>| Arc::ptr_eq(before, agent) || before == agent;
+        if !self.asked.get(&agent.id).is_some_and(is_same) {
+            if self.asked.len() >= MAX_MATCHES {
+                self.asked.clear();
+            }
+            self.keys.forget_agent(&agent.id);
+            self.asked.insert(agent.id.clone(), Arc::clone(agent));
+        }
+        let matching = self.keys.admitting(&ask.agent).to_vec();
+        matching.into_iter().filter(|route| self.keys.is_of(*route, ask.task_types.as_ref())).collect()
+    }
+
+    /// The newest route that is known, to go back to.
+    pub(super) fn newest(&self) -> i64 {
+        self.keys.newest()
+    }
+
+    /// A transaction was undone that began when this route was the newest: what was read in it may never have been.
+    pub(super) fn back_to(&mut self, newest: i64) {
+        self.keys.back_to(newest);
+    }
+
+    /// Takes up the routes that were made since, drops those that were forgotten, and tells the time.
+    pub(super) async fn catch_up(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        clock: &Time,
+    ) -> Result<Timestamp, Fault> {
+        let sql = "SELECT eap.clock(), m.value, r.id, r.key FROM eap.meta m LEFT JOIN eap.route r ON r.id > $1 \
+             WHERE m.key = 'forgotten_routes' ORDER BY r.id";
+        let rows = transaction.rows(sql, arguments![self.keys.newest()]).await?;
+        let first = rows.first().ok_or_else(|| Fault::nonsense("the count of forgotten routes is gone"))?;
+        let (now, forgotten) = (clock.at(first, 0)?, integer(first, 1)?);
+        for row in &rows {
+            if let Some(id) = row.try_get(2)? {
+                self.keys.add(id, json(row, 3)?);
+            }
+        }
+        if forgotten != self.forgotten {
+            let rows = transaction.rows("SELECT id FROM eap.route", arguments![]).await?;
+            let there: BTreeSet<i64> = rows.iter().map(|row| integer(row, 0)).collect::<Result<_, _>>()?;
+            let gone = self.keys.from(0).filter(|id| !there.contains(id)).collect();
+            self.keys.remove(&gone);
+            self.forgotten = forgotten;
+        }
+        Ok(now)
+    }
+}
+
+/// Forgets routes without ready tasks, at most `limit`, and says how many: a task that becomes ready joins anew.
+pub(super) async fn forget_empty(transaction: &mut Transaction<'_>, limit: usize) -> Result<u64, Fault> {
+    let sql = "SELECT r.id FROM eap.route r WHERE NOT EXISTS (SELECT 1 FROM eap.task t WHERE t.route = r.id) \
+         ORDER BY r.id LIMIT $1 FOR UPDATE SKIP LOCKED";
+    let rows = transaction.rows(sql, arguments![rows_at_most(limit)]).await?;
+    let empty: Vec<i64> = rows.iter().map(|row| integer(row, 0)).collect::<Result<_, _>>()?;
+    if empty.is_empty() {
+        return Ok(0);
+    }
+    // Once they are locked: until then, a task may have joined.
+    let sql = "DELETE FROM eap.route r WHERE r.id = ANY($1) \
+         AND NOT EXISTS (SELECT 1 FROM eap.task t WHERE t.route = r.id)";
+    let gone = transaction.execute(sql, arguments![empty]).await?;
+    if gone > 0 {
+        let sql = "UPDATE eap.meta SET value = value + 1 WHERE key = 'forgotten_routes'";
+        transaction.execute(sql, arguments![]).await?;
+    }
+    Ok(gone)
+}

@@ -1,0 +1,147 @@
+//! What is written beside the records: callbacks, keys, webhooks, states, the pulse; and the events, last of all.
+
+use eap_core::DueCallback;
+use eap_types::AgentId;
+
+use super::database::Transaction;
+use super::fault::Fault;
+use super::read::{key_digest, tenant};
+use super::values::{arguments, integer, small};
+use crate::store::prepared::{Prepared, number, rows_at_most};
+use crate::store::{CallbackWrite, IdempotentTarget, NewEvent};
+
+pub(super) async fn write(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
+    callbacks(transaction, changes).await?;
+    keys(transaction, changes).await?;
+    webhooks(transaction, changes).await?;
+    states(transaction, changes).await?;
+    if let Some(pulse) = changes.iter().rev().find_map(|change| change.pulse) {
+        let sql = "INSERT INTO eap.meta (key, value) VALUES ('pulse', $1) \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        transaction.execute(sql, arguments![pulse.as_micros()]).await?;
+    }
+    Ok(())
+}
+
+/// Callbacks that are over go, and the others are as they are told: their rows, or those of their tasks, are locked.
+async fn callbacks(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
+    let (mut over, mut due): (Vec<&[u8]>, Vec<&DueCallback>) = (Vec::new(), Vec::new());
+    for write in changes.iter().flat_map(|change| &change.callbacks) {
+        match write {
+            CallbackWrite::Insert(callback) | CallbackWrite::Update { callback, .. } => due.push(callback),
+            CallbackWrite::Remove { task, .. } => over.push(task.as_bytes()),
+        }
+    }
+    if !over.is_empty() {
+        transaction.execute("DELETE FROM eap.callback WHERE task = ANY($1)", arguments![over]).await?;
+    }
+    if due.is_empty() {
+        return Ok(());
+    }
+    let tasks: Vec<&[u8]> = due.iter().map(|callback| &callback.task.as_bytes()[..]).collect();
+    // In JSON, which holds any text.
+    let receivers: Vec<String> =
+        due.iter().map(|callback| serde_json::to_string(&callback.receiver)).collect::<Result<_, _>>()?;
+    let ended: Vec<i64> = due.iter().map(|callback| callback.ended_at.as_micros()).collect();
+    let tries: Vec<i64> = due.iter().map(|callback| small(callback.tries)).collect();
+    let times: Vec<i64> = due.iter().map(|callback| callback.due_at.as_micros()).collect();
+    let sql = "INSERT INTO eap.callback AS c (task, rev, receiver, ended_at, tries, due_at) \
+         SELECT task, 1, receiver, ended_at, tries, due_at \
+         FROM unnest($1::bytea[], $2::text[], $3::int8[], $4::int8[], $5::int8[]) \
+             AS w (task, receiver, ended_at, tries, due_at) \
+         ON CONFLICT (task) DO UPDATE SET rev = c.rev + 1, receiver = excluded.receiver, \
+             ended_at = excluded.ended_at, tries = excluded.tries, due_at = excluded.due_at";
+    transaction.execute(sql, arguments![tasks, receivers, ended, tries, times]).await?;
+    Ok(())
+}
+
+async fn keys(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
+    let rows: Vec<_> = changes.iter().filter_map(|change| change.idempotency.as_ref()).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let digests: Vec<_> = rows.iter().map(|row| key_digest(&row.scope)).collect();
+    let digests: Vec<&[u8]> = digests.iter().map(|digest| &digest[..]).collect();
+    let bodies: Vec<&[u8]> = rows.iter().map(|row| &row.body_sha256[..]).collect();
+    let created: Vec<i64> = rows.iter().map(|row| row.created_at.as_micros()).collect();
+    let (mut task, mut tasks, mut agent) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let (one, many, joined) = match &row.target {
+            IdempotentTarget::Task(id) => (Some(&id.as_bytes()[..]), None, None),
+            IdempotentTarget::Tasks(ids) => (None, Some(serde_json::to_string(ids)?), None),
+            IdempotentTarget::Agent(id) => (None, None, Some(AgentId::as_str(id))),
+        };
+        task.push(one);
+        tasks.push(many);
+        agent.push(joined);
+    }
+    let sql = "INSERT INTO eap.idempotency (digest, body_sha256, task, tasks, agent, created_at) \
+         SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::int8[])";
+    transaction.execute(sql, arguments![digests, bodies, task, tasks, agent, created]).await?;
+    Ok(())
+}
+
+async fn webhooks(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
+    let rows: Vec<_> = changes.iter().filter_map(|change| change.webhook.as_ref()).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let digests: Vec<&[u8]> = rows.iter().map(|row| &row.digest[..]).collect();
+    let received: Vec<i64> = rows.iter().map(|row| row.received_at.as_micros()).collect();
+    let sql = "INSERT INTO eap.webhook (digest, received_at) SELECT * FROM unnest($1::bytea[], $2::int8[])";
+    transaction.execute(sql, arguments![digests, received]).await?;
+    Ok(())
+}
+
+async fn states(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
+    let rows: Vec<_> = changes.iter().flat_map(|change| &change.states).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let agents: Vec<&str> = rows.iter().map(|row| row.agent.as_str()).collect();
+    let epochs: Vec<i64> = rows.iter().map(|row| number(row.epoch)).collect();
+    let reported: Vec<i64> = rows.iter().map(|row| row.reported_at.as_micros()).collect();
+    let received: Vec<i64> = rows.iter().map(|row| row.received_at.as_micros()).collect();
+    // In JSON, which holds any text.
+    let words: Vec<String> = rows.iter().map(|row| serde_json::to_string(&row.state)).collect::<Result<_, _>>()?;
+    let details: Vec<Option<&str>> = rows.iter().map(|row| row.details.as_ref().map(|it| it.as_str())).collect();
+    let sql = "INSERT INTO eap.state (agent, epoch, reported_at, received_at, state, details) \
+         SELECT agent, epoch, reported_at, received_at, state, details \
+         FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[], $5::text[], $6::text[]) \
+         WITH ORDINALITY AS w (agent, epoch, reported_at, received_at, state, details, place) ORDER BY place";
+    transaction.execute(sql, arguments![agents, epochs, reported, received, words, details]).await?;
+    Ok(())
+}
+
+/// Numbers events and writes them; gives the number of the newest.
+///
+/// The last statement before a commit. The row that counts is locked from here on, so the numbers rise in the order of
+/// the commits of all replicas, and a transaction that is undone leaves no gap.
+pub(super) async fn tell(transaction: &mut Transaction<'_>, events: &[NewEvent]) -> Result<u64, Fault> {
+    let newest = if events.is_empty() {
+        transaction.row("SELECT value FROM eap.meta WHERE key = 'last_event'", arguments![]).await?
+    } else {
+        let tenants: Vec<&[u8]> = events.iter().map(|event| tenant(&event.tenant)).collect();
+        let times: Vec<i64> = events.iter().map(|event| event.at.as_micros()).collect();
+        let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+        let tasks: Vec<Option<&[u8]>> =
+            events.iter().map(|event| event.task.as_ref().map(|task| &task.as_bytes()[..])).collect();
+        let agents: Vec<Option<&str>> = events.iter().map(|event| event.agent.as_ref().map(AgentId::as_str)).collect();
+        let attempts: Vec<Option<i64>> = events.iter().map(|event| event.attempt.map(small)).collect();
+        let details: Vec<Option<&str>> =
+            events.iter().map(|event| Some(event.detail.as_str()).filter(|_| !event.detail.is_empty())).collect();
+        let sql = "WITH newest AS ( \
+                 UPDATE eap.meta SET value = value + $1 WHERE key = 'last_event' RETURNING value), \
+             told AS ( \
+                 INSERT INTO eap.event (seq, tenant, at, kind, task, agent, attempt, detail) \
+                 SELECT newest.value - $1 + w.place, w.tenant, w.at, w.kind, w.task, w.agent, w.attempt, w.detail \
+                 FROM newest, unnest($2::bytea[], $3::int8[], $4::text[], $5::bytea[], $6::text[], $7::int8[], \
+                     $8::text[]) WITH ORDINALITY AS w (tenant, at, kind, task, agent, attempt, detail, place)) \
+             SELECT value FROM newest";
+        let count = rows_at_most(events.len());
+        let arguments = arguments![count, tenants, times, kinds, tasks, agents, attempts, details];
+        transaction.row(sql, arguments).await?
+    };
+    let newest = newest.ok_or_else(|| Fault::nonsense("the count of events is gone"))?;
+    Ok(integer(&newest, 0)?.unsigned_abs())
+}

@@ -1,0 +1,151 @@
+//! A server that goes away, connections that are cut, rows that somebody holds: calls fail, and the next ones succeed.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use eap_orchestrator::store::{Decide, PostgresOptions, PostgresStore, Repository, StoreError};
+use eap_tests::postgres::PrivateServer;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use crate::postgres::{Schema, is_there};
+use crate::records::{asking, claim, granting, ids, inserting, open, register, task};
+
+/// Tries until it succeeds, and fails if anything but an outage is in the way; gives the number of calls that failed.
+async fn until_it_works(store: &PostgresStore, patience: Duration) -> u32 {
+    let started = Instant::now();
+    let mut failed = 0;
+    loop {
+        match store.commit(inserting(task("a"))).await {
+            Ok(_) => return failed,
+            Err(StoreError::Unavailable { .. }) => failed += 1,
+            Err(other) => panic!("an outage is told as one, not as {other:?}"),
+        }
+        assert!(started.elapsed() < patience, "the store does not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_were_cut_cost_a_call_at_most() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let store = open(&schema).await;
+    let agent = register(&store, "a", 100).await;
+    // Several connections are open.
+    let reads = (0..6).map(|_| store.head());
+    for head in futures_util::future::join_all(reads).await {
+        head.expect("a read succeeds");
+    }
+    let mut other = PgConnection::connect(schema.url()).await.expect("the server is there");
+    // Those of this store alone: other tests use the server as well.
+    let sql = "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a \
+         WHERE a.pid <> pg_backend_pid() AND a.application_name = 'eap' AND a.query LIKE '%' || $1 || '%'";
+    let cut = sqlx::query(sql).bind(schema.name()).execute(&mut other).await.expect("they can be cut");
+    assert!(cut.rows_affected() > 0, "there were connections to cut");
+
+    let failed = until_it_works(&store, Duration::from_secs(10)).await;
+    assert!(failed <= 1, "{failed} calls failed");
+    for _ in 0..6 {
+        store.head().await.expect("the next reads succeed");
+    }
+    assert_eq!(claim(&store, &agent, 5).await.expect("the next claim succeeds").tasks.len(), 1);
+}
+
+/// A51: the server's restart costs some seconds, and the store comes back by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_survives_its_servers_restart() {
+    let Some(mut server) = PrivateServer::start() else { return };
+    let options = PostgresOptions::default().with_max_connections(4);
+    let store = PostgresStore::connect(&server.url(), options).await.expect("the schema can be made");
+    let agent = register(&store, "a", 100).await;
+    let first = task("a");
+    let id = first.id();
+    store.commit(inserting(first)).await.expect("a commit succeeds");
+
+    server.stop();
+    let asked = Instant::now();
+    let (read, written) = tokio::join!(store.task(id), store.commit(inserting(task("a"))));
+    assert!(matches!(read, Err(StoreError::Unavailable { .. })), "{read:?}");
+    assert!(matches!(written, Err(StoreError::Unavailable { .. })), "{written:?}");
+    assert!(asked.elapsed() < Duration::from_secs(20), "whoever asks is told in time");
+
+    server.start_again();
+    until_it_works(&store, Duration::from_secs(5)).await;
+    assert!(store.task(id).await.expect("a read succeeds").is_some(), "what was acknowledged is there");
+    let claimed = claim(&store, &agent, 1).await.expect("a claim succeeds");
+    assert_eq!(ids(&claimed), [id], "and in its place");
+    store.close().await.expect("a store closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_holds_the_count_of_events_holds_it_up_for_no_longer_than_a_lock_may_be_waited_for() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let options = PostgresOptions::default()
+        .with_schema(schema.name())
+        .with_lock_timeout(Duration::from_millis(200))
+        .with_max_connections(4);
+    let store = PostgresStore::connect(schema.url(), options).await.expect("the schema can be made");
+    let mut other = PgConnection::connect(schema.url()).await.expect("the server is there");
+    let sql = format!("BEGIN; UPDATE {}.meta SET value = value WHERE key = 'last_event'", schema.name());
+    other.execute(&*sql).await.expect("the row can be held");
+    let held_up = store.commit(inserting(task("a"))).await;
+    assert!(matches!(held_up, Err(StoreError::Unavailable { .. })), "{held_up:?}");
+    store.head().await.expect("reads go on");
+    other.execute("ROLLBACK").await.expect("the row is let go");
+    store.commit(inserting(task("a"))).await.expect("the next commit succeeds");
+    assert_eq!(store.head().await.expect("a read succeeds").0, 1, "what failed told of nothing");
+}
+
+/// A51: a replica that is stopped in the middle of a transaction does not hold its rows for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_nobody_goes_on_with_is_ended_by_the_server() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let options = PostgresOptions::default()
+        .with_schema(schema.name())
+        .with_statement_timeout(Duration::from_millis(500))
+        .with_max_connections(4);
+    let other = PostgresStore::connect(schema.url(), options.clone()).await.expect("the schema can be made");
+    let agent = register(&other, "a", 100).await;
+    other.commit(inserting(task("a"))).await.expect("a commit succeeds");
+
+    let (stopped, is_stopped) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (url, asking) = (schema.url().to_owned(), asking(&agent, 1));
+    // A replica in a thread of its own. What decides blocks that thread in the middle of a claim, as SIGSTOP would.
+    let replica = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        runtime.block_on(async {
+            let store = PostgresStore::connect(&url, options).await.expect("the schema can be opened");
+            let may_go_on = Mutex::new(may_go_on);
+            let decide: Arc<Decide> = Arc::new(move |task, ask, now| {
+                let _ = stopped.send(());
+                let _ = may_go_on.lock().expect("nobody panics").recv();
+                granting()(task, ask, now)
+            });
+            let late = store.claim(asking, decide).await;
+            assert!(matches!(late, Err(StoreError::Unavailable { .. })), "it undoes nothing: {late:?}");
+            until_it_works(&store, Duration::from_secs(10)).await;
+        });
+    });
+    tokio::task::spawn_blocking(move || is_stopped.recv()).await.unwrap().expect("the claim is under way");
+    // It holds the row of its agent; whoever asks for the same one gets an answer all the same.
+    let started = Instant::now();
+    loop {
+        match claim(&other, &agent, 1).await {
+            Ok(claimed) => break assert_eq!(claimed.tasks.len(), 1, "the task is free again"),
+            Err(StoreError::Unavailable { .. }) => assert!(started.elapsed() < Duration::from_secs(10)),
+            Err(error) => panic!("an outage is told as one, not as {error:?}"),
+        }
+    }
+    go_on.send(()).expect("it still waits");
+    tokio::task::spawn_blocking(|| replica.join()).await.unwrap().expect("the replica does not panic");
+}
