@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use std::{env, fs};
+
+use crate::ports::free_address;
 
 /// Where packages put what is not on the path, with the versions below it or without.
 const FOLDERS: [&str; 4] = ["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/pgsql"];
@@ -126,7 +128,7 @@ impl PrivateServer {
     /// If it does not answer in time.
     pub fn start_again(&mut self) {
         if self.port == 0 {
-            self.port = free_port();
+            self.port = free_address().port();
         }
         let port = self.port.to_string();
         let mut arguments = vec![self.postgres.clone().into_os_string(), "-D".into(), self.folder.join("data").into()];
@@ -180,7 +182,7 @@ impl Pooler {
             missing("no PgBouncer: pgbouncer was not found");
             return None;
         };
-        let (port, folder) = (free_port(), server.folder.join("pgbouncer"));
+        let (port, folder) = (free_address().port(), server.folder.join("pgbouncer"));
         fs::create_dir(&folder).expect("a folder can be made");
         let settings = format!(
             "[databases]\npostgres = host=127.0.0.1 port={} user=eap\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
@@ -241,11 +243,6 @@ fn missing(what: &str) {
     assert!(env::var_os("EAP_REQUIRE_POSTGRES").is_none(), "{what}");
     // Written past the capture of the test runner, or nobody would read it.
     let _ = writeln!(io::stderr(), "SKIPPED tests of the PostgreSQL store: {what}");
-}
-
-fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    free.local_addr().expect("it is bound").port()
 }
 
 fn command(user: Option<(u32, u32)>, folder: &Path, program: &Path) -> Command {
