@@ -18,22 +18,27 @@ const NEWEST: i64 = MIGRATIONS.len() as i64;
 /// One transaction under a lock: of several replicas that start, one migrates and the others find it done; killed at any
 /// statement, it leaves nothing behind.
 pub(super) async fn migrate(database: &Database, may_change: bool) -> Result<(), StoreError> {
-    let mut connection = database.acquire().await?;
-    let outcome = match database.migration(&mut connection).await {
+    let mut loan = database.acquire().await?;
+    let outcome = match database.migration(&mut loan).await {
         Ok(mut transaction) => match brought_up(&mut transaction, database.schema.name(), may_change).await {
             Ok(()) => transaction.commit().await.map_err(Stop::Failed),
-            Err(stop) => {
-                transaction.rollback().await;
-                Err(stop)
-            }
+            Err(Stop::Failed(fault)) => Err(Stop::Failed(transaction.rollback(fault).await)),
+            // Nothing was changed.
+            Err(refused) => transaction.commit().await.map_err(Stop::Failed).and(Err(refused)),
         },
         Err(fault) => Err(Stop::Failed(fault)),
     };
     match outcome {
-        Ok(()) => Ok(()),
-        Err(Stop::Refused(reason)) => Err(StoreError::Refused { reason }),
+        Ok(()) => {
+            database.give_back(loan, None);
+            Ok(())
+        }
+        Err(Stop::Refused(reason)) => {
+            database.give_back(loan, None);
+            Err(StoreError::Refused { reason })
+        }
         Err(Stop::Failed(fault)) => {
-            database.let_go(connection, &fault);
+            database.give_back(loan, Some(&fault));
             Err(fault.into())
         }
     }

@@ -206,20 +206,18 @@ impl Lane {
     }
 
     async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, Fault> {
-        let mut connection = self.database.acquire().await?;
+        let mut loan = self.database.acquire().await?;
         let whole = async {
-            let mut transaction = self.database.begin(&mut connection).await?;
+            let mut transaction = self.database.begin(&mut loan).await?;
             match purge(&mut transaction, cutoffs, limit).await {
                 Ok(purged) => transaction.commit().await.map(|()| purged),
-                Err(fault) => {
-                    transaction.rollback().await;
-                    Err(fault)
-                }
+                Err(fault) => Err(transaction.rollback(fault).await),
             }
         };
         let outcome = tokio::time::timeout(self.database.transaction_limit(), whole).await;
         let outcome = outcome.unwrap_or_else(|_| Err(Fault::late()));
-        outcome.inspect_err(|fault| self.database.let_go(connection, fault))
+        self.database.give_back(loan, outcome.as_ref().err());
+        outcome
     }
 }
 
