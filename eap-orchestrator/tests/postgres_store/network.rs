@@ -74,7 +74,8 @@ impl Network {
         self.hold_answers_with(b"BEGIN\0");
     }
 
-    fn hold_answers_with(&self, bytes: &'static [u8]) {
+    /// Answers with these bytes wait, and all behind them.
+    pub(crate) fn hold_answers_with(&self, bytes: &'static [u8]) {
         self.shared.held.store(0, Ordering::SeqCst);
         self.way.send_replace(Way::Held(bytes));
     }
