@@ -108,7 +108,8 @@ pub struct Claimed {
     /// Whether they were claimed before by the same request.
     pub repeated: bool,
     /// Whether nothing is left that is ready and that the ask could take: there was room for more, and nothing was
-    /// refused. `false` may also say that it is not known.
+    /// refused. `false` may also say that it is not known, as where other stores on the same data had some of it in hand: an
+    /// answer without tasks is then no reason to wait for news of a task, but to ask again after a while.
     pub is_exhausted: bool,
 }
 

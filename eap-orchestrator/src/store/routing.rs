@@ -1,12 +1,13 @@
 //! The routing keys that are known, by number, and which of them admit an agent.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use eap_core::{Agent, RoutingKey};
 use eap_types::{AgentId, TaskType};
 
 /// How many agents' matches are remembered; beyond it, all are found out anew.
-pub(super) const MAX_MATCHES: usize = 16_384;
+const MAX_MATCHES: usize = 16_384;
 
 /// Routing keys under the numbers that a store gave them, in rising order.
 #[derive(Debug, Default)]
@@ -16,10 +17,10 @@ pub(super) struct RoutingKeys {
     newest: i64,
 }
 
-/// The keys that admit an agent as it was registered under `epoch`, of those up to `seen`.
+/// The keys that admit an agent as it was then, of those up to `seen`.
 #[derive(Debug)]
 struct Matches {
-    epoch: u64,
+    agent: Arc<Agent>,
     seen: i64,
     /// In rising order.
     keys: Vec<i64>,
@@ -48,24 +49,20 @@ impl RoutingKeys {
     }
 
     /// The keys that admit an agent, in rising order.
-    pub(super) fn admitting(&mut self, agent: &Agent) -> &[i64] {
+    pub(super) fn admitting(&mut self, agent: &Arc<Agent>) -> &[i64] {
         if self.matches.len() >= MAX_MATCHES && !self.matches.contains_key(&agent.id) {
             self.matches.clear();
         }
-        let new = || Matches { epoch: agent.epoch, seen: 0, keys: Vec::new() };
+        let new = || Matches { agent: Arc::clone(agent), seen: 0, keys: Vec::new() };
         let matches = self.matches.entry(agent.id.clone()).or_insert_with(new);
-        if matches.epoch != agent.epoch {
+        // The whole record: it changes within an epoch, at another replica, or while somebody asks with the one before.
+        if !Arc::ptr_eq(&matches.agent, agent) && matches.agent != *agent {
             *matches = new();
         }
         let unseen = self.keys.range(matches.seen + 1..).filter(|(_, key)| key.admits(agent));
         matches.keys.extend(unseen.map(|(id, _)| *id));
         matches.seen = self.newest;
         &matches.keys
-    }
-
-    /// The record of `agent` changes: what admits it is found out anew.
-    pub(super) fn forget_agent(&mut self, agent: &AgentId) {
-        self.matches.remove(agent);
     }
 
     /// Forgets all keys behind a number: they were never written.

@@ -1,15 +1,17 @@
 //! How a store is opened: versions of the schema, several at once, and on whose connections.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
-use eap_orchestrator::store::{Change, PostgresOptions, PostgresStore, Repository, StoreError};
+use eap_orchestrator::store::{Change, Decide, PostgresOptions, PostgresStore, Repository, StoreError};
 use eap_types::Timestamp;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 use tokio::task::JoinSet;
 
 use crate::postgres::{Schema, is_there};
-use crate::records::{inserting, open, task};
+use crate::records::{asking, granting, inserting, open, register, task};
 
 fn options(schema: &Schema) -> PostgresOptions {
     PostgresOptions::default().with_schema(schema.name()).with_max_connections(3)
@@ -50,7 +52,7 @@ async fn a_newer_schema_is_refused_and_left_as_it_is() {
     let schema = Schema::new();
     open(&schema).await.close().await.expect("a store closes");
     let mut connection = connection(&schema).await;
-    let sql = format!("UPDATE {}.schema_version SET version = version + 1", schema.name());
+    let sql = format!("UPDATE {}.eap_schema_version SET version = version + 1", schema.name());
     connection.execute(&*sql).await.expect("the version can be set");
     let reason = refusal(PostgresStore::connect(schema.url(), options(&schema)).await);
     assert!(reason.contains("use a newer program"), "{reason}");
@@ -81,15 +83,19 @@ async fn a_migration_that_is_cut_leaves_nothing_behind() {
     }
     let schema = Schema::new();
     let mut other = connection(&schema).await;
-    // Statements of the migration wait here: its schema is in somebody else's hand, who takes it back at the end.
-    other.execute("BEGIN").await.expect("a transaction begins");
+    // The last table of the migration is in somebody else's hand, who takes it back at the end.
     other.execute(&*format!("CREATE SCHEMA {}", schema.name())).await.expect("a schema is made");
+    let held = format!("BEGIN; CREATE TABLE {}.session_step (task bytea)", schema.name());
+    other.execute(&*held).await.expect("a table is made");
     let (url, options) = (schema.url().to_owned(), options(&schema));
     let (first, again) = (options.clone(), options);
     let opening = tokio::spawn(async move { PostgresStore::connect(&url, first).await.map(drop) });
+    let started = Instant::now();
     let pid: i32 = loop {
+        assert!(started.elapsed() < Duration::from_secs(20), "the migration does not get there");
         let sql = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1";
-        let row = sqlx::query(sql).bind(format!("CREATE SCHEMA \"{}\"", schema.name()));
+        // The server shows how its text begins.
+        let row = sqlx::query(sql).bind(format!("%CREATE FUNCTION \"{}\".clock%", schema.name()));
         if let Some(row) = row.fetch_optional(&mut connection(&schema).await).await.expect("a read succeeds") {
             break row.get(0);
         }
@@ -99,6 +105,10 @@ async fn a_migration_that_is_cut_leaves_nothing_behind() {
     let cut = opening.await.expect("it does not panic");
     assert!(matches!(cut, Err(StoreError::Unavailable { .. })), "{cut:?}");
     other.execute("ROLLBACK").await.expect("a transaction ends");
+    let sql = "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = n.oid) \
+         + (SELECT count(*) FROM pg_proc WHERE pronamespace = n.oid) FROM pg_namespace n WHERE n.nspname = $1";
+    let left = sqlx::query(sql).bind(schema.name()).fetch_one(&mut other).await.expect("a read succeeds");
+    assert_eq!(left.get::<i64, _>(0), 0, "the schema is as empty as it was");
 
     let store = PostgresStore::connect(schema.url(), again).await.expect("the next start migrates");
     store.commit(inserting(task("a"))).await.expect("a commit succeeds");
@@ -146,14 +156,65 @@ async fn times_are_the_databases() {
     let task = task("a");
     let id = task.id();
     store.commit(inserting(task)).await.expect("a commit succeeds");
+    // A server whose clock is an hour ahead of this machine's.
     let mut connection = connection(&schema).await;
-    let mut now = async || -> i64 {
-        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
-        sqlx::query(sql).fetch_one(&mut connection).await.expect("a read succeeds").get(0)
-    };
+    let clock = "SELECT ((extract(epoch FROM clock_timestamp()) + 3600) * 1000000)::int8";
+    let ahead = format!(
+        "CREATE OR REPLACE FUNCTION {}.clock() RETURNS int8 LANGUAGE sql VOLATILE AS $$ {clock} $$",
+        schema.name()
+    );
+    connection.execute(&*ahead).await.expect("the clock can be set");
+    let mut now =
+        async || -> i64 { sqlx::query(clock).fetch_one(&mut connection).await.expect("a read succeeds").get(0) };
     let before = now().await;
     let told = store.task(id).await.expect("a read succeeds").expect("it is stored").now.as_micros();
     assert!((before..=now().await).contains(&told), "{told}");
+
+    let agent = register(&store, "a", 1).await;
+    let decided = Arc::new(AtomicI64::new(0));
+    let decide: Arc<Decide> = Arc::new({
+        let decided = Arc::clone(&decided);
+        move |task, ask, now| {
+            decided.store(now.as_micros(), Ordering::SeqCst);
+            granting()(task, ask, now)
+        }
+    });
+    let before = now().await;
+    store.claim(asking(&agent, 1), decide).await.expect("a claim succeeds");
+    let told = decided.load(Ordering::SeqCst);
+    assert!((before..=now().await).contains(&told), "{told}");
+}
+
+/// A schema that is shared with another program's tables.
+#[tokio::test]
+async fn the_table_of_versions_of_another_program_is_not_taken_for_ours() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let theirs = format!("CREATE SCHEMA {0}; CREATE TABLE {0}.schema_version AS SELECT 'V9' AS version", schema.name());
+    connection(&schema).await.execute(&*theirs).await.expect("a table can be made");
+    let store = PostgresStore::connect(schema.url(), options(&schema)).await.expect("it is made beside theirs");
+    store.commit(inserting(task("a"))).await.expect("a commit succeeds");
+}
+
+/// Limits of nothing and of ever, which the server would take for none and could not count.
+#[tokio::test]
+async fn extreme_limits_are_brought_to_their_bounds() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let patient = options(&schema).with_statement_timeout(Duration::MAX).with_lock_timeout(Duration::MAX);
+    let store = PostgresStore::connect(schema.url(), patient).await.expect("the schema can be opened");
+    store.commit(inserting(task("a"))).await.expect("a commit succeeds");
+    let mut other = connection(&schema).await;
+    let held = format!("BEGIN; UPDATE {}.meta SET value = value WHERE key = 'last_event'", schema.name());
+    other.execute(&*held).await.expect("the row can be held");
+    let hasty = PostgresStore::connect(schema.url(), options(&schema).with_lock_timeout(Duration::ZERO)).await;
+    let hasty = hasty.expect("the schema can be opened");
+    let written = tokio::time::timeout(Duration::from_secs(3), hasty.commit(inserting(task("a")))).await;
+    assert!(matches!(written, Ok(Err(StoreError::Unavailable { .. }))), "{written:?}");
 }
 
 /// What was acknowledged is on the disk (G1), whatever the server does for others.

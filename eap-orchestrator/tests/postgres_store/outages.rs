@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use eap_orchestrator::store::{Decide, PostgresOptions, PostgresStore, Repository, StoreError};
+use eap_orchestrator::store::{Change, Decide, PostgresOptions, PostgresStore, Repository, StoreError};
 use eap_tests::postgres::PrivateServer;
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use eap_types::Timestamp;
+use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 
+use crate::network::Network;
 use crate::postgres::{Schema, is_there};
 use crate::records::{asking, claim, granting, ids, inserting, open, register, task};
 
@@ -148,4 +150,111 @@ async fn a_transaction_that_nobody_goes_on_with_is_ended_by_the_server() {
     }
     go_on.send(()).expect("it still waits");
     tokio::task::spawn_blocking(|| replica.join()).await.unwrap().expect("the replica does not panic");
+}
+
+/// A caller that leaves while a transaction begins leaves nobody inside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_was_dropped_while_it_began_makes_no_later_one_stale() {
+    let Some(server) = PrivateServer::start() else { return };
+    let network = Network::before(&server).await;
+    let options = PostgresOptions::default().with_max_connections(1);
+    let store = Arc::new(PostgresStore::connect(network.url(), options.clone()).await.expect("the schema can be made"));
+    let other = PostgresStore::connect(&server.url(), options).await.expect("the schema can be opened");
+    store.head().await.expect("a read succeeds");
+
+    network.hold_beginnings();
+    let counting = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.depths().await }
+    });
+    network.holds_one().await;
+    counting.abort();
+    assert!(counting.await.expect_err("it was dropped").is_cancelled());
+    network.pass();
+
+    for round in 1..=3 {
+        other.commit(inserting(task("a"))).await.expect("a commit succeeds");
+        assert_eq!(store.head().await.expect("a read succeeds").0, round, "reads see what was acknowledged");
+    }
+    store.commit(inserting(task("a"))).await.expect("the next commit succeeds");
+}
+
+/// A network that swallows all, and tells nobody: what was under way is lost, and what comes then is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_a_network_swallowed_do_not_count_for_ever() {
+    let Some(server) = PrivateServer::start() else { return };
+    let network = Network::before(&server).await;
+    let options = PostgresOptions::default().with_max_connections(4).with_statement_timeout(Duration::from_secs(2));
+    let store = PostgresStore::connect(network.url(), options).await.expect("the schema can be made");
+    for head in futures_util::future::join_all((0..8).map(|_| store.head())).await {
+        head.expect("a read succeeds");
+    }
+    network.hold();
+    let reads = futures_util::future::join_all((0..8).map(|_| store.head()));
+    tokio::time::timeout(Duration::from_millis(300), reads).await.expect_err("no answer arrives");
+    network.swallow();
+
+    until_it_works(&store, Duration::from_secs(15)).await;
+    for head in futures_util::future::join_all((0..8).map(|_| store.head())).await {
+        head.expect("the next reads succeed");
+    }
+
+    network.hold();
+    let reads = futures_util::future::join_all((0..8).map(|_| store.head()));
+    tokio::time::timeout(Duration::from_millis(300), reads).await.expect_err("no answer arrives");
+    let closing = tokio::time::timeout(Duration::from_secs(15), store.close()).await;
+    closing.expect("closing has an end").expect("a store closes");
+}
+
+/// A write whose acknowledgement is lost is told as such, and made whole or not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_there_whole() {
+    let Some(server) = PrivateServer::start() else { return };
+    let network = Network::before(&server).await;
+    let options = PostgresOptions::default().with_max_connections(4);
+    let store = PostgresStore::connect(network.url(), options).await.expect("the schema can be made");
+    let task = task("a");
+    let id = task.id();
+    network.cut_at_commit();
+    let lost = store.commit(inserting(task)).await;
+    assert!(matches!(lost, Err(StoreError::Unavailable { .. })), "{lost:?}");
+    assert!(store.task(id).await.expect("a read succeeds").is_some(), "the server had committed it");
+    assert_eq!(store.head().await.expect("a read succeeds").0, 1, "with its event, and once");
+    let agent = register(&store, "a", 9).await;
+    assert_eq!(ids(&claim(&store, &agent, 9).await.expect("a claim succeeds")), [id]);
+}
+
+/// Reads that wait for the server do not keep writes waiting for a connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_leave_a_connection_to_the_writer() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let store = Arc::new(open(&schema).await);
+    let mut other = PgConnection::connect(schema.url()).await.expect("the server is there");
+    let sql = format!("BEGIN; LOCK TABLE {}.task IN ACCESS EXCLUSIVE MODE", schema.name());
+    other.execute(&*sql).await.expect("the table can be held");
+    let mut reads = tokio::task::JoinSet::new();
+    let id = task("a").id();
+    for _ in 0..40 {
+        let store = Arc::clone(&store);
+        reads.spawn(async move { store.task(id).await });
+    }
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%' || $1 || '%'";
+    let started = Instant::now();
+    // Not in that transaction, which would be told the same each time.
+    let mut watching = PgConnection::connect(schema.url()).await.expect("the server is there");
+    loop {
+        let row = sqlx::query(sql).bind(schema.name()).fetch_one(&mut watching).await.expect("a read succeeds");
+        if row.get::<i64, _>(0) >= 5 {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(3), "the reads do not wait");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let written = Change { pulse: Some(Timestamp::UNIX_EPOCH), ..Change::default() };
+    store.commit(written).await.expect("a commit that needs none of that succeeds");
+    reads.shutdown().await;
+    other.execute("ROLLBACK").await.expect("the table is let go");
 }

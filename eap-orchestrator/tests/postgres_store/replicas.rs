@@ -1,20 +1,23 @@
 //! Several stores on one schema, as in several processes: they know nothing of each other but what is stored.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use eap_core::Agent;
+use eap_core::{Agent, Phase, Task, TaskState};
 use eap_orchestrator::store::{
-    AgentWrite, Change, Cutoffs, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, PostgresOptions,
-    PostgresStore, Repository, StoreError,
+    AgentWrite, Change, Cutoffs, Decide, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget,
+    MAX_CLAIM_BYTES, PostgresOptions, PostgresStore, Repository, StoreError, Stored, TaskWrite, WebhookRow,
 };
+use eap_tests::postgres::PrivateServer;
 use eap_types::{Capabilities, Capability, TaskId, Timestamp};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::task::JoinSet;
 
+use crate::network::Network;
 use crate::postgres::{Schema, is_there};
-use crate::records::{claim, granting, ids, inserting, open, register, task};
+use crate::records::{asking, claim, granting, ids, inserting, open, register, task};
 
 const REPLICAS: usize = 3;
 
@@ -251,7 +254,7 @@ async fn a_claim_that_panics_costs_nobody_else_their_answer() {
     let id = task("a");
     store.commit(inserting(id.clone())).await.expect("a commit succeeds");
     let (panicking, writing) = tokio::join!(
-        store.claim(crate::records::asking(&agent, 1), Arc::new(|_, _, _| panic!("a stranger's mistake"))),
+        store.claim(asking(&agent, 1), Arc::new(|_, _, _| panic!("a stranger's mistake"))),
         store.commit(inserting(task("b"))),
     );
     assert!(matches!(panicking, Err(StoreError::Unavailable { .. })), "{panicking:?}");
@@ -280,4 +283,114 @@ async fn an_agent_that_changed_at_one_replica_is_matched_anew_by_the_others() {
     let update = AgentWrite::Update { agent: agent.clone(), revision: stored.revision };
     stores[0].commit(Change { agents: vec![update], ..Change::default() }).await.expect("a commit succeeds");
     assert_eq!(ids(&claim(&stores[1], &agent, 9).await.expect("a claim succeeds")), wanted[1..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_claim_does_not_give_what_was_taken_back_meanwhile() {
+    let Some(server) = PrivateServer::start() else { return };
+    let network = Network::before(&server).await;
+    let options = PostgresOptions::default().with_max_connections(4);
+    let store = PostgresStore::connect(network.url(), options.clone()).await.expect("the schema can be made");
+    let other = PostgresStore::connect(&server.url(), options).await.expect("the schema can be opened");
+    let agent = register(&other, "a", 9).await;
+    let task = task("a");
+    let id = task.id();
+    other.commit(inserting(task)).await.expect("a commit succeeds");
+    let mut demand = asking(&agent, 1);
+    demand.asks[0].request_id = Some("request-1".parse().expect("a request id"));
+    assert_eq!(ids(&other.claim(demand.clone(), granting()).await.expect("a claim succeeds").answers[0]), [id]);
+
+    // The repeat has read what its request is bound to, and not yet the tasks.
+    network.hold_answers_with(b"request-1");
+    let repeated = tokio::spawn(async move { store.claim(demand, granting()).await });
+    network.holds_one().await;
+    let Stored { record, revision, .. } = other.task(id).await.expect("a read succeeds").expect("it is stored");
+    let state = TaskState { phase: Phase::Queued { ready_at: None }, ..record.state };
+    let task = Task { state, ..record };
+    let change = Change { tasks: vec![TaskWrite::Update { task, revision }], ..Change::default() };
+    other.commit(change).await.expect("a commit succeeds");
+    network.pass();
+
+    let answer = repeated.await.expect("it does not panic").expect("a claim succeeds").answers.remove(0);
+    assert_eq!((ids(&answer), answer.repeated), (vec![id], false), "it was claimed anew");
+    assert_eq!(other.leases(&agent.id).await.expect("a read succeeds").len(), 1);
+}
+
+/// What does not fit into one answer is left to others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_claim_of_large_tasks_holds_no_more_of_them_than_it_may_get() {
+    const TASKS: usize = 16;
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let (store, other) = (open(&schema).await, open(&schema).await);
+    let (agent, next) = (register(&store, "a", 100).await, register(&store, "a", 100).await);
+    let mut wanted = Vec::new();
+    for _ in 0..TASKS {
+        let mut task = task("a");
+        Arc::make_mut(&mut task.spec).input = "x".repeat(1 << 20);
+        wanted.push(task.id());
+        store.commit(inserting(task)).await.expect("a commit succeeds");
+    }
+    let (decides, is_deciding) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let decide: Arc<Decide> = Arc::new(move |task, ask, now| {
+        let _ = decides.send(());
+        let _ = may_go_on.lock().expect("nobody panics").recv_timeout(Duration::from_secs(4));
+        granting()(task, ask, now)
+    });
+    let (demand, few) = (asking(&agent, TASKS as u32), MAX_CLAIM_BYTES >> 20);
+    let claiming = tokio::spawn(async move { store.claim(demand, decide).await });
+    tokio::task::spawn_blocking(move || is_deciding.recv()).await.unwrap().expect("the claim is under way");
+    let others = claim(&other, &next, TASKS as u32).await.expect("a claim succeeds");
+    drop(go_on);
+    let first = claiming.await.expect("it does not panic").expect("a claim succeeds").answers.remove(0);
+    assert_eq!((first.tasks.len(), others.tasks.len()), (few, few));
+    assert_eq!(ids(&first), wanted[..few]);
+    // Of those between, one at most was locked and did not fit.
+    let next = ids(&others)[0];
+    assert!(wanted[few..=few + 1].contains(&next));
+}
+
+/// Waits until a statement of this schema waits for somebody's lock.
+async fn held_up(schema: &Schema, is_over: impl Fn() -> bool) {
+    // Not in a transaction, which would be told the same each time.
+    let mut other = PgConnection::connect(schema.url()).await.expect("the server is there");
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%' || $1 || '%'";
+    while sqlx::query(sql).bind(schema.name()).fetch_optional(&mut other).await.expect("a read succeeds").is_none() {
+        assert!(!is_over(), "it does not wait");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_purge_at_once_do_not_fail_and_hold_up_no_write() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let store = Arc::new(open(&schema).await);
+    let hasty = PostgresOptions::default().with_schema(schema.name()).with_lock_timeout(Duration::from_millis(100));
+    let hasty = PostgresStore::connect(schema.url(), hasty).await.expect("the schema can be opened");
+    let webhook = Some(WebhookRow { digest: [7; 32], received_at: Timestamp::UNIX_EPOCH });
+    store.commit(Change { webhook, ..inserting(task("a")) }).await.expect("a commit succeeds");
+    // Somebody holds one of the last rows that go.
+    let mut other = PgConnection::connect(schema.url()).await.expect("the server is there");
+    let hold = format!("BEGIN; SELECT digest FROM {}.webhook FOR UPDATE", schema.name());
+    other.execute(&*hold).await.expect("a row is held");
+    let cutoffs = Cutoffs { events: Timestamp::MAX, webhooks: Timestamp::MAX, ..nothing_old() };
+    let purging = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.purge(&cutoffs, 10).await }
+    });
+    held_up(&schema, || purging.is_finished()).await;
+
+    store.commit(inserting(task("a"))).await.expect("a commit succeeds");
+    assert!(!purging.is_finished(), "it did not wait for the purge");
+    let second = hasty.purge(&cutoffs, 10).await.expect("a purge that comes second succeeds");
+    assert_eq!(second.rows, 0, "it leaves the work to the first");
+    other.execute("ROLLBACK").await.expect("the row is let go");
+    assert_eq!(purging.await.expect("it does not panic").expect("a purge succeeds").rows, 2);
 }

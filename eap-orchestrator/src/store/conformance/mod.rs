@@ -214,6 +214,7 @@ macro_rules! __store_conformance {
             routing::an_unknown_agent_gets_nothing,
             routing::an_agent_that_is_not_active_gets_nothing,
             routing::an_agent_of_another_epoch_gets_nothing,
+            routing::an_agent_that_changed_is_matched_as_it_is_now,
             routing::work_never_crosses_tenants,
             routing::an_ask_may_name_task_types,
             routing::capabilities_labels_and_agent_id_route,

@@ -7,7 +7,7 @@ use eap_types::{AgentId, Capability};
 
 use super::harness::{Harness, ids};
 use super::samples;
-use crate::store::Ask;
+use crate::store::{AgentWrite, Ask, Change, Demand, Stored};
 
 pub(super) async fn an_unknown_agent_gets_nothing(h: Harness) {
     h.submit("a").await;
@@ -38,6 +38,21 @@ pub(super) async fn an_agent_of_another_epoch_gets_nothing(h: Harness) {
         assert_eq!(h.take(&Agent { epoch, ..agent.clone() }, 1).await, [], "epoch {epoch}");
     }
     assert_eq!(h.take(&agent, 1).await, [id]);
+}
+
+pub(super) async fn an_agent_that_changed_is_matched_as_it_is_now(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    let b = h.submit("b").await;
+    let (Stored { record, revision, .. }, _) = h.known(&agent.id).await.expect("the agent is stored");
+    let changed = Agent { capabilities: h.agent(&["b"]).capabilities, ..record };
+    let update = AgentWrite::Update { agent: changed.clone(), revision };
+    let change = Change { agents: vec![update], ..Change::default() };
+    // Who asks in the same transaction has not heard of it yet, and wants what is not there.
+    let task_types = Some(BTreeSet::from(["a".parse().expect("the sample is a task type")]));
+    let demand = Demand { asks: vec![Ask { task_types, ..h.ask(&agent, 9) }] };
+    h.store.commit_and_claim(change, demand, h.granting()).await.expect("the change fits what is stored");
+    h.submit("a").await;
+    assert_eq!(h.take(&changed, 9).await, [b]);
 }
 
 pub(super) async fn work_never_crosses_tenants(h: Harness) {

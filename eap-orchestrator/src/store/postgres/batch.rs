@@ -54,15 +54,12 @@ pub(super) async fn carry_out(
 ) -> Result<(Vec<Settled>, Instant, Instant), Broken> {
     let began = Instant::now();
     let newest = routes.newest();
-    let mut connection = database.acquire().await.map_err(Broken::Undone)?;
+    let mut loan = database.acquire().await.map_err(Broken::Undone)?;
     let whole = async {
-        let mut transaction = database.begin(&mut connection).await.map_err(Broken::Undone)?;
+        let mut transaction = database.begin(&mut loan).await.map_err(Broken::Undone)?;
         let settled = match within(&mut transaction, database, routes, writes).await {
             Ok(settled) => settled,
-            Err(fault) => {
-                transaction.rollback().await;
-                return Err(Broken::Undone(fault));
-            }
+            Err(fault) => return Err(Broken::Undone(transaction.rollback(fault).await)),
         };
         let written = Instant::now();
         transaction.commit().await.map_err(Broken::Unknown)?;
@@ -71,10 +68,8 @@ pub(super) async fn carry_out(
     let outcome = tokio::time::timeout(database.transaction_limit(), whole).await;
     // A commit may be under way.
     let outcome = outcome.unwrap_or_else(|_| Err(Broken::Unknown(Fault::late())));
-    outcome.inspect_err(|broken| {
-        database.let_go(connection, broken.fault());
-        routes.back_to(newest);
-    })
+    database.give_back(loan, outcome.as_ref().err().map(Broken::fault));
+    outcome.inspect_err(|_| routes.back_to(newest))
 }
 
 /// Changes first, then claims: a task that is submitted in the same batch finds the agent that waits for it. Events last.

@@ -18,6 +18,9 @@ use crate::canary;
 use crate::store::prepared::{StateText, number};
 use crate::store::{Ask, Claimed, Decide, MAX_CLAIM_BYTES, NewEvent, events_of};
 
+/// How many refused tasks are kept in memory for the next ask, at most.
+const MAX_REFUSED: usize = 512;
+
 /// The agents whose rows are locked.
 type Agents = HashMap<AgentId, Known<KnownAgent>>;
 
@@ -66,12 +69,17 @@ impl<'a> Claiming<'a> {
         }
         let holder = self.holders.entry(agent.id.clone()).or_default();
         let request = ask.request_id.as_ref().filter(|_| !canary::sings("request-id-ignored"));
-        let claimed = request.map(|request| holder.claimed_by(request)).unwrap_or_default();
-        if !claimed.is_empty() {
-            let mut stored = tasks_at(transaction, &claimed).await?;
+        if let Some(request) = request
+            && let claimed = holder.claimed_by(request)
+            && !claimed.is_empty()
+        {
+            let mut stored = tasks_at(transaction, &agent.id, request, &claimed).await?;
             let mut of = |seq: &i64| self.leased.get(seq).map(|(task, _)| task.clone()).or_else(|| stored.remove(seq));
-            let tasks = claimed.iter().filter_map(|(_, seq)| of(seq)).collect();
-            return Ok(Claimed { tasks, repeated: true, is_exhausted: false });
+            let tasks: Vec<Task> = claimed.iter().filter_map(|(_, seq)| of(seq)).collect();
+            if !tasks.is_empty() {
+                return Ok(Claimed { tasks, repeated: true, is_exhausted: false });
+            }
+            holder.forget(request);
         }
         let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(holder.leases)) as usize;
         if routes.is_empty() || room == 0 {
@@ -97,6 +105,8 @@ impl<'a> Claiming<'a> {
         };
         let alike = self.open.as_slice().iter().take_while(|routes| **routes == pool.routes).count();
         let (mut taken, mut bytes, mut is_any_refused, mut next) = (Vec::new(), 0, false, 0);
+        // Of the refused tasks, which others may want.
+        let (mut kept_bytes, mut is_any_dropped) = (0, false);
         while taken.len() < room && bytes < MAX_CLAIM_BYTES {
             let Some((place, task)) = pool.tasks.get(next) else {
                 if pool.is_at_end {
@@ -104,12 +114,19 @@ impl<'a> Claiming<'a> {
                 }
                 // Refused tasks are passed over: then, whole pages.
                 let page = if is_any_refused { PAGE } else { (room - taken.len()) * (1 + alike) };
-                pool.read_on(transaction, page.min(PAGE), |seq| self.leased.contains_key(&seq)).await?;
+                let room = MAX_CLAIM_BYTES - bytes;
+                pool.read_on(transaction, page.min(PAGE), room, |seq| self.leased.contains_key(&seq)).await?;
                 continue;
             };
             let Some(changed) = decided(decide, task, ask, self.now)? else {
                 is_any_refused = true;
-                next += 1;
+                kept_bytes += task.spec.payload_bytes();
+                if next < MAX_REFUSED && kept_bytes < MAX_CLAIM_BYTES {
+                    next += 1;
+                } else {
+                    is_any_dropped = true;
+                    pool.tasks.remove(next);
+                }
                 continue;
             };
             let task = Task { spec: Arc::clone(&task.spec), state: changed.state };
@@ -124,7 +141,8 @@ impl<'a> Claiming<'a> {
         }
         let is_exhausted =
             pool.is_at_end && next >= pool.tasks.len() && taken.len() < room && !is_any_refused && !pool.is_shared;
-        self.pool = Some(pool);
+        // Whoever comes next must not miss what was dropped, and reads anew.
+        self.pool = Some(pool).filter(|_| !is_any_dropped);
         Ok(Claimed { tasks: taken, repeated: false, is_exhausted })
     }
 

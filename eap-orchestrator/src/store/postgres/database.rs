@@ -8,6 +8,8 @@ use eap_types::Timestamp;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Executor, Postgres};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::fault::Fault;
 use super::options::PostgresOptions;
@@ -25,8 +27,23 @@ const FRESH: Duration = Duration::from_secs(1);
 /// For how long no connection is trusted after one was lost: the others were likely lost with it.
 const DOUBT: Duration = Duration::from_secs(30);
 
+/// How long a connection that lay idle, or is given back, may take to say that it is alive.
+const PING: Duration = Duration::from_millis(500);
+
+/// How much longer than the server the store waits for the end of a statement: then the answer is lost on the way.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// How long one statement of a migration may take, and how long it waits for another replica that migrates.
 const MIGRATION: Duration = Duration::from_secs(600);
+
+/// How long a replica that migrates may do nothing, before the others need not wait for it.
+const MIGRATION_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long closing waits for connections to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// The limits that options can set: the server counts in milliseconds, and takes 0 for no limit at all.
+const LIMITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
 
 /// A database, and the schema in it that is a store's.
 #[derive(Debug)]
@@ -35,6 +52,8 @@ pub(super) struct Database {
     /// Whether the pool is to be closed with the store.
     is_own: bool,
     is_closed: AtomicBool,
+    /// Permits for all connections but one, which is the writer's: whoever reads does not keep it waiting.
+    aside: Arc<Semaphore>,
     losses: Arc<Losses>,
     pub(super) schema: Schema,
     pub(super) time: Time,
@@ -94,10 +113,8 @@ impl Database {
             .before_acquire(move |connection, of| {
                 let is_trusted = of.idle_for < FRESH && !doubts.are_recent();
                 Box::pin(async move {
-                    if !is_trusted {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
+                    // One that is dead would else use up all the time that the call has.
+                    Ok(is_trusted || timeout(PING, connection.ping()).await.is_ok_and(|alive| alive.is_ok()))
                 })
             })
             .connect_lazy_with(connect);
@@ -110,15 +127,19 @@ impl Database {
     }
 
     fn of(pool: PgPool, is_own: bool, losses: Arc<Losses>, options: &PostgresOptions) -> Result<Self, StoreError> {
+        let statement = options.statement_timeout.clamp(LIMITS.0, LIMITS.1);
+        let lock = options.lock_timeout.clamp(LIMITS.0, LIMITS.1);
+        let aside = pool.options().get_max_connections().saturating_sub(1).max(1);
         Ok(Self {
             pool,
             is_own,
             is_closed: AtomicBool::new(false),
+            aside: Arc::new(Semaphore::new(aside as usize)),
             losses,
             schema: Schema::named(&options.schema)?,
             time: options.clock.clone().map_or(Time::Database, Time::Clock),
-            begin: begin(options.statement_timeout, options.lock_timeout),
-            statement: options.statement_timeout,
+            begin: begin(statement, lock, statement),
+            statement,
             is_prepared: options.prepared_statements,
         })
     }
@@ -130,20 +151,21 @@ impl Database {
 
     /// Reads, with one statement that names its tables as in `eap.task`.
     pub(super) async fn rows(&self, sql: &str, arguments: PgArguments) -> Result<Vec<PgRow>, Fault> {
-        let mut connection = self.acquire_to_read().await?;
+        let mut loan = self.acquire_to_read().await?;
         let rows = async {
             if self.is_prepared {
                 let sql = self.schema.sql(sql);
-                return Ok(sqlx::query_with(&sql, arguments).fetch_all(&mut *connection).await?);
+                return Ok(sqlx::query_with(&sql, arguments).fetch_all(&mut *loan.connection).await?);
             }
             // What is prepared for the next message alone must meet the same connection of the server.
-            let mut moment = self.moment(&mut connection).await?;
+            let mut moment = self.moment(&mut loan).await?;
             let rows = moment.rows(sql, arguments).await?;
             moment.commit().await?;
             Ok(rows)
         };
-        let outcome = tokio::time::timeout(self.statement, rows).await.unwrap_or_else(|_| Err(Fault::late()));
-        outcome.inspect_err(|fault| self.let_go(connection, fault))
+        let outcome = within(self.statement, rows).await;
+        self.give_back(loan, outcome.as_ref().err());
+        outcome
     }
 
     /// The same where there is one row or none.
@@ -152,63 +174,83 @@ impl Database {
     }
 
     /// A connection for a read: none once the store was closed, while writes that were handed over are still made.
-    pub(super) async fn acquire_to_read(&self) -> Result<PoolConnection<Postgres>, Fault> {
+    pub(super) async fn acquire_to_read(&self) -> Result<Loan, Fault> {
         if self.is_closed.load(Ordering::SeqCst) {
             return Err(Fault::closed());
         }
-        self.acquire().await
+        self.acquire_aside().await
     }
 
-    pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, Fault> {
-        // A host's pool may have more patience than our callers.
-        let acquired = match tokio::time::timeout(ACQUIRE, self.pool.acquire()).await {
+    /// A connection for what is done beside the writer.
+    pub(super) async fn acquire_aside(&self) -> Result<Loan, Fault> {
+        let permit =
+            within(ACQUIRE, async { Arc::clone(&self.aside).acquire_owned().await.map_err(|_| Fault::closed()) });
+        let permit = permit.await?;
+        let mut loan = self.acquire().await?;
+        loan.permit = Some(permit);
+        Ok(loan)
+    }
+
+    /// A connection for the writer.
+    pub(super) async fn acquire(&self) -> Result<Loan, Fault> {
+        // A host's pool may have more patience than our callers. Ours gives up first, and says why.
+        let acquired = match timeout(ACQUIRE + GRACE, self.pool.acquire()).await {
             Ok(acquired) => acquired.map_err(Fault::from),
-            Err(_) => Err(Fault::late()),
+            Err(_) => Err(Fault::unreached()),
         };
-        acquired.inspect_err(|fault| self.note(fault))
+        let connection = acquired.inspect_err(|fault| self.note(fault))?;
+        Ok(Loan { connection, is_sound: false, permit: None })
     }
 
     /// Begins a transaction in which every statement has its limits, and what was acknowledged is on disk whatever the
     /// server's default is.
-    pub(super) async fn begin<'c>(
-        &'c self,
-        connection: &'c mut PoolConnection<Postgres>,
-    ) -> Result<Transaction<'c>, Fault> {
-        let inner = connection.begin_with(self.begin.clone()).await?;
-        Ok(self.transaction(inner))
+    pub(super) async fn begin<'c>(&'c self, loan: &'c mut Loan) -> Result<Transaction<'c>, Fault> {
+        self.open(loan, self.begin.clone(), self.statement).await
     }
 
     /// Begins a transaction that reads one moment.
-    pub(super) async fn moment<'c>(
-        &'c self,
-        connection: &'c mut PoolConnection<Postgres>,
-    ) -> Result<Transaction<'c>, Fault> {
+    pub(super) async fn moment<'c>(&'c self, loan: &'c mut Loan) -> Result<Transaction<'c>, Fault> {
         let limit = millis(self.statement);
         let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {limit}; SET LOCAL jit = off"
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {limit}; \
+             SET LOCAL idle_in_transaction_session_timeout = {limit}; SET LOCAL jit = off"
         );
-        Ok(self.transaction(connection.begin_with(begin).await?))
+        self.open(loan, begin, self.statement).await
     }
 
     /// Begins a transaction that may change the schema, alone among all replicas.
-    pub(super) async fn migration<'c>(
+    pub(super) async fn migration<'c>(&'c self, loan: &'c mut Loan) -> Result<Transaction<'c>, Fault> {
+        self.open(loan, begin(MIGRATION, MIGRATION, MIGRATION_PAUSE), MIGRATION).await
+    }
+
+    /// Begins a transaction, each of whose statements the server ends after `statement`.
+    async fn open<'c>(
         &'c self,
-        connection: &'c mut PoolConnection<Postgres>,
+        loan: &'c mut Loan,
+        begin: String,
+        statement: Duration,
     ) -> Result<Transaction<'c>, Fault> {
-        let begin = begin(MIGRATION, MIGRATION);
-        Ok(self.transaction(connection.begin_with(begin).await?))
+        let begun = loan.connection.begin_with(begin);
+        let inner = within(self.statement + GRACE, async { begun.await.map_err(Fault::of_begin) }).await?;
+        Ok(Transaction { inner, schema: &self.schema, is_prepared: self.is_prepared, limit: statement + GRACE })
     }
 
-    fn transaction<'c>(&'c self, inner: sqlx::Transaction<'c, Postgres>) -> Transaction<'c> {
-        Transaction { inner, schema: &self.schema, is_prepared: self.is_prepared }
-    }
-
-    /// Gives a connection back after a failure: it is closed if it is of no more use, or still busy.
-    pub(super) fn let_go(&self, mut connection: PoolConnection<Postgres>, fault: &Fault) {
-        self.note(fault);
-        if fault.is_lost() || fault.is_late() {
-            connection.close_on_drop();
+    /// Gives a connection back once a call has ended, with its failure if there was one: it is closed if it is of no more
+    /// use, or still busy.
+    pub(super) fn give_back(&self, mut loan: Loan, fault: Option<&Fault>) {
+        if let Some(fault) = fault {
+            self.note(fault);
+            if fault.is_lost() || fault.is_late() {
+                return;
+            }
         }
+        loan.is_sound = true;
+        // The pool asks whether it is alive, for as long as that takes; while it does, the connection counts as taken.
+        let (returned, permit) = (loan.connection.return_to_pool(), loan.permit.take());
+        tokio::spawn(async move {
+            let _ = timeout(PING, returned).await;
+            drop(permit);
+        });
     }
 
     fn note(&self, fault: &Fault) {
@@ -226,23 +268,47 @@ impl Database {
     pub(super) async fn close(&self) {
         self.refuse();
         if self.is_own {
-            self.pool.close().await;
+            // One that a dead network swallowed is not waited for: the pool takes it apart once it is given back.
+            let _ = timeout(GOODBYE, self.pool.close()).await;
         }
     }
 }
 
+/// A connection that somebody uses. Unless it is given back, it is closed: a call whose future was dropped may have left it
+/// anywhere, even in a transaction of which the driver has not heard yet.
+#[derive(Debug)]
+pub(super) struct Loan {
+    connection: PoolConnection<Postgres>,
+    is_sound: bool,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if !self.is_sound {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// What comes of a call, unless it takes too long.
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    timeout(limit, call).await.unwrap_or_else(|_| Err(Fault::late()))
+}
+
 /// All that a transaction sets, in the one message that begins it: nothing stays behind in the session.
-fn begin(statement: Duration, lock: Duration) -> String {
+fn begin(statement: Duration, lock: Duration, idle: Duration) -> String {
     // A replica that is stopped in the middle would hold its rows, and the count of events, for as long. `enable_seqscan`:
     // every statement of a transaction finds its rows by an index, whatever the statistics of a young table say.
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
          SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}; \
-         SET LOCAL idle_in_transaction_session_timeout = {statement}; \
+         SET LOCAL idle_in_transaction_session_timeout = {idle}; \
          SET LOCAL enable_seqscan = off; SET LOCAL jit = off; \
          SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'",
         statement = millis(statement),
         lock = millis(lock),
+        idle = millis(idle),
     )
 }
 
@@ -256,13 +322,14 @@ pub(super) struct Transaction<'c> {
     inner: sqlx::Transaction<'c, Postgres>,
     schema: &'c Schema,
     is_prepared: bool,
+    limit: Duration,
 }
 
 impl Transaction<'_> {
     pub(super) async fn rows(&mut self, sql: &str, arguments: PgArguments) -> Result<Vec<PgRow>, Fault> {
         let sql = self.schema.sql(sql);
         let query = sqlx::query_with(&sql, arguments).persistent(self.is_prepared);
-        Ok(query.fetch_all(&mut *self.inner).await?)
+        within(self.limit, async { Ok(query.fetch_all(&mut *self.inner).await?) }).await
     }
 
     /// The same where there is one row or none.
@@ -274,23 +341,25 @@ impl Transaction<'_> {
     pub(super) async fn execute(&mut self, sql: &str, arguments: PgArguments) -> Result<u64, Fault> {
         let sql = self.schema.sql(sql);
         let query = sqlx::query_with(&sql, arguments).persistent(self.is_prepared);
-        Ok(query.execute(&mut *self.inner).await?.rows_affected())
+        within(self.limit, async { Ok(query.execute(&mut *self.inner).await?.rows_affected()) }).await
     }
 
     /// Carries out several statements without arguments.
     pub(super) async fn execute_all(&mut self, sql: &str) -> Result<(), Fault> {
         let sql = self.schema.sql(sql);
-        self.inner.execute(sqlx::raw_sql(&sql)).await?;
-        Ok(())
+        within(self.limit, async { Ok(self.inner.execute(sqlx::raw_sql(&sql)).await.map(drop)?) }).await
     }
 
     pub(super) async fn commit(self) -> Result<(), Fault> {
-        Ok(self.inner.commit().await?)
+        within(self.limit, async { Ok(self.inner.commit().await?) }).await
     }
 
-    /// Undoes what was done, so that the connection is free at once.
-    pub(super) async fn rollback(self) {
-        // Where this fails, the connection is lost, and the transaction with it.
-        let _ = self.inner.rollback().await;
+    /// Undoes what was done, so that the connection is free at once; gives the fault that tells what becomes of it.
+    pub(super) async fn rollback(self, fault: Fault) -> Fault {
+        match within(self.limit, async { Ok(self.inner.rollback().await?) }).await {
+            Ok(()) => fault,
+            // The connection is lost, and the transaction with it.
+            Err(lost) => lost,
+        }
     }
 }

@@ -27,11 +27,11 @@ const SPECS: &str = "SELECT seq, spec FROM eap.task_spec WHERE seq = ANY($1)";
 
 impl Database {
     pub(super) async fn depths(&self) -> Result<Depths, Fault> {
-        let mut connection = self.acquire_to_read().await?;
+        let mut loan = self.acquire_to_read().await?;
         let limit = self.transaction_limit();
         let counted = tokio::time::timeout(limit, async {
             // One moment, so that no task is counted twice or not at all on its way from one list to the next.
-            let mut moment = self.moment(&mut connection).await?;
+            let mut moment = self.moment(&mut loan).await?;
             let depths = Depths {
                 ready: ready(&mut moment).await?,
                 delayed: by_type(&mut moment, DELAYED).await?,
@@ -41,7 +41,8 @@ impl Database {
             Ok(depths)
         });
         let outcome = counted.await.unwrap_or_else(|_| Err(Fault::late()));
-        outcome.inspect_err(|fault| self.let_go(connection, fault))
+        self.give_back(loan, outcome.as_ref().err());
+        outcome
     }
 }
 

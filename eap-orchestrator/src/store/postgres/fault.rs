@@ -39,6 +39,17 @@ impl Fault {
         Self::of(FaultKind::Late, "the database did not answer in time")
     }
 
+    /// No connection was to be had in time.
+    pub(super) fn unreached() -> Self {
+        Self::of(FaultKind::Lost, "the pool gave no connection in time")
+    }
+
+    /// A transaction did not begin: whatever the reason, nobody knows any more what the connection is in the middle of.
+    pub(super) fn of_begin(error: sqlx::Error) -> Self {
+        let Self { kind, cause } = Self::from(error);
+        Self { kind: if kind == FaultKind::Late { kind } else { FaultKind::Lost }, cause }
+    }
+
     /// The store was closed.
     pub(super) fn closed() -> Self {
         Self::of(FaultKind::Closed, "the store is closed")
@@ -80,10 +91,11 @@ fn kind_of(code: &str) -> FaultKind {
         // Statement timeout (or somebody cancelled it), lock timeout.
         "57014" | "55P03" => FaultKind::Late,
         "53100" => FaultKind::Full,
-        // Too many connections, a session that idled in its transaction for too long, a standby that takes no writes.
-        "53300" | "25P03" | "25006" => FaultKind::Lost,
-        // Connections that broke, servers that stop or start, files that cannot be read, bugs.
-        _ if ["08", "57", "58", "XX"].iter().any(|class| code.starts_with(class)) => FaultKind::Lost,
+        // Too many connections.
+        "53300" => FaultKind::Lost,
+        // Connections that broke or are in another state than we believe (in a transaction that idled for too long, on a
+        // standby that takes no writes), servers that stop or start, files that cannot be read, bugs.
+        _ if ["08", "25", "57", "58", "XX"].iter().any(|class| code.starts_with(class)) => FaultKind::Lost,
         _ => FaultKind::Other,
     }
 }
@@ -136,6 +148,9 @@ mod tests {
             ("57P01", FaultKind::Lost),
             ("08006", FaultKind::Lost),
             ("53300", FaultKind::Lost),
+            ("25001", FaultKind::Lost),
+            ("25006", FaultKind::Lost),
+            ("25P02", FaultKind::Lost),
             ("53100", FaultKind::Full),
             ("42P01", FaultKind::Other),
             ("22021", FaultKind::Other),

@@ -28,6 +28,12 @@ impl Holder {
         }
     }
 
+    /// It holds none of what a request was bound to any more.
+    pub(super) fn forget(&mut self, request: &RequestId) {
+        let gone = self.requests.remove(request).unwrap_or_default().len();
+        self.leases = self.leases.saturating_sub(u32::try_from(gone).unwrap_or(u32::MAX));
+    }
+
     /// The leases that a request is bound to, in order.
     pub(super) fn claimed_by(&self, request: &RequestId) -> Vec<Place> {
         let mut places = self.requests.get(request).cloned().unwrap_or_default();
@@ -50,11 +56,17 @@ pub(super) async fn load(
     Ok(holders)
 }
 
-/// Reads tasks by their places, in order.
-pub(super) async fn tasks_at(transaction: &mut Transaction<'_>, places: &[Place]) -> Result<HashMap<i64, Task>, Fault> {
+/// Reads those of the tasks at these places that are still an agent's by this request. They are not locked: since they were
+/// looked up, some may have been completed or taken back.
+pub(super) async fn tasks_at(
+    transaction: &mut Transaction<'_>,
+    agent: &AgentId,
+    request: &RequestId,
+    places: &[Place],
+) -> Result<HashMap<i64, Task>, Fault> {
     let seqs: Vec<i64> = places.iter().map(|(_, seq)| *seq).collect();
     let sql = "SELECT t.seq, t.rev, s.spec, t.state FROM eap.task t JOIN eap.task_spec s ON s.seq = t.seq \
-         WHERE t.seq = ANY($1)";
-    let rows = transaction.rows(sql, arguments![seqs]).await?;
+         WHERE t.seq = ANY($1) AND t.holder = $2 AND t.request_id = $3";
+    let rows = transaction.rows(sql, arguments![seqs, agent.as_str(), request.as_str()]).await?;
     rows.iter().map(|row| Ok((integer(row, 0)?, task(row, 1)?.1))).collect()
 }

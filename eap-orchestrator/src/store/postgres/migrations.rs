@@ -10,6 +10,9 @@ use crate::store::StoreError;
 /// Every migration, oldest first; the version of a schema is the number of those it has seen.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
 
+/// Where the version stands. No other program's table of versions is called so, in a schema that is shared with one.
+const VERSION: &str = "eap_schema_version";
+
 /// The version this program reads and writes.
 const NEWEST: i64 = MIGRATIONS.len() as i64;
 
@@ -18,22 +21,27 @@ const NEWEST: i64 = MIGRATIONS.len() as i64;
 /// One transaction under a lock: of several replicas that start, one migrates and the others find it done; killed at any
 /// statement, it leaves nothing behind.
 pub(super) async fn migrate(database: &Database, may_change: bool) -> Result<(), StoreError> {
-    let mut connection = database.acquire().await?;
-    let outcome = match database.migration(&mut connection).await {
+    let mut loan = database.acquire().await?;
+    let outcome = match database.migration(&mut loan).await {
         Ok(mut transaction) => match brought_up(&mut transaction, database.schema.name(), may_change).await {
             Ok(()) => transaction.commit().await.map_err(Stop::Failed),
-            Err(stop) => {
-                transaction.rollback().await;
-                Err(stop)
-            }
+            Err(Stop::Failed(fault)) => Err(Stop::Failed(transaction.rollback(fault).await)),
+            // Nothing was changed.
+            Err(refused) => transaction.commit().await.map_err(Stop::Failed).and(Err(refused)),
         },
         Err(fault) => Err(Stop::Failed(fault)),
     };
     match outcome {
-        Ok(()) => Ok(()),
-        Err(Stop::Refused(reason)) => Err(StoreError::Refused { reason }),
+        Ok(()) => {
+            database.give_back(loan, None);
+            Ok(())
+        }
+        Err(Stop::Refused(reason)) => {
+            database.give_back(loan, None);
+            Err(StoreError::Refused { reason })
+        }
         Err(Stop::Failed(fault)) => {
-            database.let_go(connection, &fault);
+            database.give_back(loan, Some(&fault));
             Err(fault.into())
         }
     }
@@ -78,7 +86,7 @@ async fn brought_up(transaction: &mut Transaction<'_>, schema: &str, may_change:
     for migration in missing {
         transaction.execute_all(migration).await?;
     }
-    transaction.execute("UPDATE eap.schema_version SET version = $1", arguments![NEWEST]).await?;
+    transaction.execute(&format!("UPDATE eap.{VERSION} SET version = $1"), arguments![NEWEST]).await?;
     tracing::info!(schema, from = version, to = NEWEST, "database schema is brought up to date");
     Ok(())
 }
@@ -92,11 +100,11 @@ async fn version(transaction: &mut Transaction<'_>, schema: &str, may_change: bo
     let is_there =
         transaction.row("SELECT 1 FROM pg_namespace WHERE nspname = $1", arguments![schema]).await?.is_some();
     let is_known = transaction
-        .row("SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'schema_version'", arguments![schema])
+        .row("SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = $2", arguments![schema, VERSION])
         .await?
         .is_some();
     if is_known {
-        let row = transaction.row("SELECT version FROM eap.schema_version", arguments![]).await?;
+        let row = transaction.row(&format!("SELECT version FROM eap.{VERSION}"), arguments![]).await?;
         let row = row.ok_or_else(|| Fault::nonsense("the schema does not say which version it has"))?;
         return Ok(row.try_get(0)?);
     }
@@ -104,11 +112,8 @@ async fn version(transaction: &mut Transaction<'_>, schema: &str, may_change: bo
         if !is_there {
             transaction.execute_all(&format!("CREATE SCHEMA \"{schema}\"")).await?;
         }
-        transaction
-            .execute_all(
-                "CREATE TABLE eap.schema_version (version int8 NOT NULL); INSERT INTO eap.schema_version VALUES (0)",
-            )
-            .await?;
+        let sql = format!("CREATE TABLE eap.{VERSION} (version int8 NOT NULL); INSERT INTO eap.{VERSION} VALUES (0)");
+        transaction.execute_all(&sql).await?;
     }
     Ok(0)
 }

@@ -65,11 +65,11 @@ use super::{
 /// While the server cannot be reached, calls fail with [`StoreError::Unavailable`] after some seconds at most; once it is
 /// back, they succeed again. Such an error of a write says that it may have been made or not.
 ///
-/// Works through a proxy that hands a connection to another client after each transaction: one that follows prepared
-/// statements (PgBouncer from 1.21 on, with `max_prepared_statements` above 0), or any other with
-/// [`prepared_statements`](PostgresOptions::prepared_statements) off.
+/// Works through a proxy that hands a connection to another client after each transaction, with
+/// [`prepared_statements`](PostgresOptions::prepared_statements) off; that is tested with PgBouncer. Before one that follows
+/// prepared statements (PgBouncer from 1.21 on, with `max_prepared_statements` above 0), which is not tested, they may stay on.
 ///
-/// Needs PostgreSQL 12; it is tested with 15.
+/// Its statements ask for no more than PostgreSQL 12 has; it is tested with 15 alone.
 ///
 /// Lives in the runtime that it was opened in. Dropping it lets what was handed over be finished;
 /// [`close`](Repository::close) does the same and waits for it.

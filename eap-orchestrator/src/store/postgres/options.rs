@@ -17,8 +17,9 @@ pub struct PostgresOptions {
     pub max_connections: u32,
     /// How long one statement may take; 5 s. A call whose statement takes longer fails with
     /// [`StoreError::Unavailable`](crate::store::StoreError::Unavailable). A whole transaction may take four times as long.
+    /// Less than 1 ms counts as 1 ms, more than a day as a day.
     pub statement_timeout: Duration,
-    /// How long a statement waits for a row that another transaction holds; 2 s.
+    /// How long a statement waits for a row that another transaction holds; 2 s. Within the same bounds.
     pub lock_timeout: Duration,
     /// Whether an empty or older schema is brought to the newest version; yes. If not, one that is not at this version
     /// is refused: for those who migrate by hand, with a role that may.

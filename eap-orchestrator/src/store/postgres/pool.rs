@@ -13,17 +13,23 @@ use crate::store::prepared::rows_at_most;
 /// How many tasks are read at once, at most.
 pub(super) const PAGE: usize = 128;
 
-/// The heads of all routes merged in their common order, and of those the tasks that no other transaction has in hand,
-/// now locked. A step of the index for each route and each task; what waits behind them costs nothing.
+/// The heads of all routes merged in their common order, until their specs have so many bytes together; and of those the
+/// tasks that no other transaction has in hand, now locked, for what is locked here others pass over. A step of the index
+/// for each route and each task; what waits behind them costs nothing, nor do the bytes of what has no room.
 const HEADS: &str = "WITH heads AS MATERIALIZED ( \
          SELECT h.priority, h.seq FROM unnest($1::int8[]) AS r (route) CROSS JOIN LATERAL ( \
              SELECT t.priority, t.seq FROM eap.task t \
              WHERE t.route = r.route AND (t.priority, t.seq) > ($2, $3) ORDER BY t.priority, t.seq LIMIT $4) AS h \
          ORDER BY h.priority, h.seq LIMIT $4), \
+     sized AS MATERIALIZED ( \
+         SELECT h.priority, h.seq, octet_length(s.spec) AS bytes, \
+             sum(octet_length(s.spec)) OVER (ORDER BY h.priority, h.seq) AS up_to, count(*) OVER () AS found \
+         FROM heads h JOIN eap.task_spec s ON s.seq = h.seq), \
+     fitting AS MATERIALIZED (SELECT * FROM sized WHERE up_to - bytes < $5), \
      free AS MATERIALIZED ( \
          SELECT t.seq, t.state FROM eap.task t \
-         WHERE t.seq = ANY(ARRAY(SELECT seq FROM heads)) AND t.route IS NOT NULL FOR UPDATE OF t SKIP LOCKED) \
-     SELECT h.priority, h.seq, s.spec, f.state FROM heads h \
+         WHERE t.seq = ANY(ARRAY(SELECT seq FROM fitting)) AND t.route IS NOT NULL FOR UPDATE OF t SKIP LOCKED) \
+     SELECT h.priority, h.seq, s.spec, f.state, h.found FROM fitting h \
      LEFT JOIN free f ON f.seq = h.seq LEFT JOIN eap.task_spec s ON s.seq = f.seq ORDER BY h.priority, h.seq";
 
 /// The ready tasks of some routes, as far as they were read.
@@ -43,16 +49,20 @@ impl Pool {
         Self { routes, tasks: Vec::new(), last: (-1, -1), is_at_end: false, is_shared: false }
     }
 
-    /// Reads the next tasks, at most so many, but for those that this transaction has leased already.
+    /// Reads the next tasks, at most so many and about so many bytes but at least one, except for those that this
+    /// transaction has leased already.
     pub(super) async fn read_on(
         &mut self,
         transaction: &mut Transaction<'_>,
         limit: usize,
+        bytes: usize,
         is_leased: impl Fn(i64) -> bool + Send,
     ) -> Result<(), Fault> {
         let (priority, seq) = self.last;
-        let rows = transaction.rows(HEADS, arguments![&self.routes, priority, seq, rows_at_most(limit)]).await?;
-        self.is_at_end = rows.len() < limit;
+        let arguments = arguments![&self.routes, priority, seq, rows_at_most(limit), rows_at_most(bytes)];
+        let rows = transaction.rows(HEADS, arguments).await?;
+        let found = rows.first().map_or(Ok(0), |row| integer(row, 4))?;
+        self.is_at_end = found < rows_at_most(limit) && found == rows_at_most(rows.len());
         for row in &rows {
             let place = (integer(row, 0)?, integer(row, 1)?);
             self.last = place;

@@ -2,6 +2,8 @@
 
 use eap_types::{CredentialId, TaskId};
 
+use sqlx::Row;
+
 use super::database::Transaction;
 use super::fault::Fault;
 use super::routes;
@@ -33,10 +35,21 @@ const OLD_SESSIONS: &str = "WITH old AS MATERIALIZED ( \
      DELETE FROM eap.session WHERE seq = ANY(ARRAY(SELECT seq FROM old))";
 
 /// Deletes at most `limit` tasks (with all that is theirs), sessions, events, late results, keys, agents, credentials,
-/// webhooks, states and routes each. Replicas that purge at once take different rows.
-pub(super) async fn purge(transaction: &mut Transaction<'_>, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, Fault> {
+/// webhooks, states and routes each. While another replica purges, there is nothing to do.
+pub(super) async fn purge(
+    transaction: &mut Transaction<'_>,
+    schema: &str,
+    cutoffs: &Cutoffs,
+    limit: usize,
+) -> Result<Purged, Fault> {
     let limit_rows = rows_at_most(limit);
     let mut purged = Purged::default();
+    // Whatever else takes such locks in this database, two numbers that agree by chance put a purge off.
+    let lock = "SELECT pg_try_advisory_xact_lock(hashtext('eap purge'), hashtext($1))";
+    let is_alone = transaction.row(lock, arguments![schema]).await?.map(|row| row.try_get(0)).transpose()?;
+    if is_alone != Some(true) {
+        return Ok(purged);
+    }
     purge_tasks(transaction, cutoffs, limit_rows, &mut purged).await?;
     for (sql, cutoff) in [
         (OLD_SESSIONS, cutoffs.sessions),
@@ -102,13 +115,13 @@ async fn purge_agents(
     let cutoff = cutoffs.agents.as_micros();
     let sql = "SELECT a.id FROM eap.agent a JOIN eap.vitals v ON v.agent = a.id \
          WHERE coalesce(a.gone_at, v.last_seen) < $1 AND NOT EXISTS (SELECT 1 FROM eap.task t WHERE t.holder = a.id) \
-         ORDER BY a.id LIMIT $2 FOR UPDATE OF a SKIP LOCKED";
+         ORDER BY a.id LIMIT $2 FOR UPDATE OF a, v SKIP LOCKED";
     let rows = transaction.rows(sql, arguments![cutoff, limit]).await?;
-    let silent: Vec<String> = rows.iter().map(|row| sqlx::Row::try_get(row, 0)).collect::<Result<_, _>>()?;
+    let silent: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     if silent.is_empty() {
         return Ok(());
     }
-    // Once they are locked, which every claim does: until then, one may have taken work or been heard of.
+    // Once they are locked, as they are by every claim, and their vitals: until then, one may have taken work or been heard of.
     let sql = "DELETE FROM eap.agent a USING eap.vitals v WHERE v.agent = a.id AND a.id = ANY($1) \
          AND coalesce(a.gone_at, v.last_seen) < $2 \
          AND NOT EXISTS (SELECT 1 FROM eap.task t WHERE t.holder = a.id) RETURNING a.id";

@@ -1,10 +1,9 @@
 //! The routing keys that ready tasks have: rows that all replicas share.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
-use eap_core::{Agent, RoutingKey};
-use eap_types::{AgentId, Timestamp};
+use eap_core::RoutingKey;
+use eap_types::Timestamp;
 use sqlx::Row;
 
 use super::database::{Time, Transaction};
@@ -12,7 +11,7 @@ use super::fault::Fault;
 use super::values::{arguments, bytes, digest, integer, json};
 use crate::store::Ask;
 use crate::store::prepared::rows_at_most;
-use crate::store::routing::{MAX_MATCHES, RoutingKeys};
+use crate::store::routing::RoutingKeys;
 
 /// The numbers of routing keys, by their canonical text.
 pub(super) type RouteIds = HashMap<String, i64>;
@@ -65,23 +64,11 @@ pub(super) struct KnownRoutes {
     keys: RoutingKeys,
     /// How often routes had been forgotten when these were read.
     forgotten: i64,
-    /// The agents for which it was found out which keys admit them, as they were then.
-    asked: HashMap<AgentId, Arc<Agent>>,
 }
 
 impl KnownRoutes {
     /// The routes that one who asks may take from, of the types that it names.
     pub(super) fn open_to(&mut self, ask: &Ask) -> Vec<i64> {
-        let agent = &ask.agent;
-        // The whole record, because other replicas change agents, too, and one that was purged may come again.
-        let is_same = |before: &Arc<Agent>| Arc::ptr_eq(before, agent) || before == agent;
-        if !self.asked.get(&agent.id).is_some_and(is_same) {
-            if self.asked.len() >= MAX_MATCHES {
-                self.asked.clear();
-            }
-            self.keys.forget_agent(&agent.id);
-            self.asked.insert(agent.id.clone(), Arc::clone(agent));
-        }
         let matching = self.keys.admitting(&ask.agent).to_vec();
         matching.into_iter().filter(|route| self.keys.is_of(*route, ask.task_types.as_ref())).collect()
     }

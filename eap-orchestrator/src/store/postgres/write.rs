@@ -291,6 +291,7 @@ async fn workflows(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> 
     if kept.is_empty() {
         return Ok(());
     }
+    // In the order of the changes, which lists show; two replicas that keep the same ones crosswise do so again.
     let keys: Vec<_> = kept.iter().map(|kept| workflow_key(kept)).collect();
     let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
     let tenants: Vec<&[u8]> = kept.iter().map(|kept| tenant(&kept.row.tenant)).collect();

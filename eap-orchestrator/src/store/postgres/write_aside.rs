@@ -55,6 +55,7 @@ async fn callbacks(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> 
     Ok(())
 }
 
+/// In one order, so that replicas that take the same ones wait for each other and not in a ring; so do webhooks.
 async fn keys(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
     let rows: Vec<_> = changes.iter().filter_map(|change| change.idempotency.as_ref()).collect();
     if rows.is_empty() {
@@ -76,7 +77,8 @@ async fn keys(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Resul
         agent.push(joined);
     }
     let sql = "INSERT INTO eap.idempotency (digest, body_sha256, task, tasks, agent, created_at) \
-         SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::int8[])";
+         SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::int8[]) \
+             AS w (digest, body_sha256, task, tasks, agent, created_at) ORDER BY digest";
     transaction.execute(sql, arguments![digests, bodies, task, tasks, agent, created]).await?;
     Ok(())
 }
@@ -88,7 +90,8 @@ async fn webhooks(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> R
     }
     let digests: Vec<&[u8]> = rows.iter().map(|row| &row.digest[..]).collect();
     let received: Vec<i64> = rows.iter().map(|row| row.received_at.as_micros()).collect();
-    let sql = "INSERT INTO eap.webhook (digest, received_at) SELECT * FROM unnest($1::bytea[], $2::int8[])";
+    let sql = "INSERT INTO eap.webhook (digest, received_at) \
+         SELECT * FROM unnest($1::bytea[], $2::int8[]) AS w (digest, received_at) ORDER BY digest";
     transaction.execute(sql, arguments![digests, received]).await?;
     Ok(())
 }

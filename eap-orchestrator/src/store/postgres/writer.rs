@@ -2,18 +2,19 @@
 //!
 //! Writes wait in one bounded queue. One task takes whatever is there, never waits for more, carries it out in one
 //! transaction and answers after the commit. So changes are made in the order in which they were handed over; the claims of
-//! a batch come behind its changes, and purges behind both.
+//! a batch come behind its changes. Purges go on beside them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 use super::batch::{Broken, Settled, carry_out};
 use super::database::Database;
 use super::fault::Fault;
-use super::purge::purge;
 use super::routes::KnownRoutes;
+use crate::clock::{SystemEntropy, draw_chance};
 use crate::store::prepared::Prepared;
 use crate::store::queue::Queued;
 use crate::store::tally::{Done, Tally};
@@ -23,7 +24,7 @@ use crate::store::{Ask, Claims, Cutoffs, Decide, Demand, Purged, StoreError};
 const MAX_BATCH: usize = 512;
 const MAX_BATCH_BYTES: usize = 8 << 20;
 
-/// How often a transaction that crossed another one is done again, and how long the first pause is; the others are
+/// How often a transaction that crossed another one is done again, and how long the first pause is at most; the others are
 /// longer by as much each.
 const MAX_TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(2);
@@ -69,7 +70,7 @@ pub(super) struct Writer {
     pub(super) tally: Arc<Tally>,
 }
 
-/// What shares a transaction, and what follows in one of its own each.
+/// What shares a transaction, and purges, which have one of their own each.
 #[derive(Default)]
 struct Batch {
     writes: Vec<(Write, Reply<Claims>)>,
@@ -81,12 +82,21 @@ struct Batch {
 impl Writer {
     /// Ends once it was told to close, or nobody is there to ask, and all that was handed over is answered.
     pub(super) async fn run(mut self) {
-        let mut lane = self.lane();
-        while let Some(batch) = self.next_batch().await {
-            let serving = tokio::spawn(lane.serve(batch));
+        let (mut lane, purges) = (self.lane(), TaskTracker::new());
+        while let Some(Batch { writes, purges: asked, .. }) = self.next_batch().await {
+            for (cutoffs, limit, reply) in asked {
+                let database = Arc::clone(&self.database);
+                purges.spawn(async move {
+                    let purged = purge(&database, &cutoffs, limit).await;
+                    let _ = reply.send(purged.map_err(StoreError::from));
+                });
+            }
+            let serving = tokio::spawn(lane.serve(writes));
             // A panic costs those who wait their answer, and the lane what it knew.
             lane = serving.await.unwrap_or_else(|_| self.lane());
         }
+        purges.close();
+        purges.wait().await;
     }
 
     fn lane(&self) -> Lane {
@@ -124,15 +134,12 @@ struct Lane {
 }
 
 impl Lane {
-    async fn serve(mut self, batch: Batch) -> Self {
-        let (writes, replies): (Vec<Write>, Vec<_>) = batch.writes.into_iter().unzip();
+    async fn serve(mut self, writes: Vec<(Write, Reply<Claims>)>) -> Self {
+        let (writes, replies): (Vec<Write>, Vec<_>) = writes.into_iter().unzip();
         let outcomes = self.settle(&writes.iter().collect::<Vec<_>>()).await;
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
             // An error of `send` says that nobody waits any more.
             let _ = reply.send(outcome);
-        }
-        for (cutoffs, limit, reply) in batch.purges {
-            let _ = reply.send(self.purge(&cutoffs, limit).await.map_err(StoreError::from));
         }
         self
     }
@@ -160,12 +167,16 @@ impl Lane {
         outcomes.into_iter().flatten().collect()
     }
 
-    /// One write may be to blame: each gets a transaction of its own. Where two in a row take too long, the server does,
-    /// and the others do not wait for it as well.
+    /// One write may be to blame: each gets a transaction of its own. Where two in a row take too long, or all of them, the
+    /// server does, and the others do not wait for it as well.
     async fn one_by_one(&mut self, writes: &[&Write]) -> Vec<Settled> {
         let mut settled: Vec<Settled> = Vec::with_capacity(writes.len());
         let (mut late, mut stop): (u32, Option<Fault>) = (0, None);
+        let began = Instant::now();
         for write in writes {
+            if stop.is_none() && began.elapsed() > self.database.transaction_limit() {
+                stop = Some(Fault::late());
+            }
             let outcome = match &stop {
                 Some(fault) => Some(Err(fault.clone().into())),
                 None => match self.transact(std::slice::from_ref(write)).await {
@@ -197,30 +208,49 @@ impl Lane {
                 }
                 Err(broken) if broken.may_be_repeated() && tries < MAX_TRIES => {
                     tracing::debug!(fault = ?broken.fault(), tries, "a transaction crossed another one");
-                    tokio::time::sleep(PAUSE * tries).await;
+                    tokio::time::sleep(pause(tries)).await;
                     tries += 1;
                 }
                 Err(broken) => return Err(broken),
             }
         }
     }
+}
 
-    async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, Fault> {
-        let mut connection = self.database.acquire().await?;
-        let whole = async {
-            let mut transaction = self.database.begin(&mut connection).await?;
-            match purge(&mut transaction, cutoffs, limit).await {
-                Ok(purged) => transaction.commit().await.map(|()| purged),
-                Err(fault) => {
-                    transaction.rollback().await;
-                    Err(fault)
-                }
+/// Between two tries; two that crossed each other do not wait for as long again.
+fn pause(tries: u32) -> Duration {
+    let chance = draw_chance(&SystemEntropy).get();
+    (PAUSE * tries).mul_f64(0.5 + chance / 2.0)
+}
+
+/// Purges in a transaction of its own, again if another one crossed it.
+async fn purge(database: &Database, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, Fault> {
+    let mut tries = 1;
+    loop {
+        match purge_once(database, cutoffs, limit).await {
+            Err(fault) if fault.is_crossed() && tries < MAX_TRIES => {
+                tracing::debug!(?fault, tries, "a purge crossed another transaction");
+                tokio::time::sleep(pause(tries)).await;
+                tries += 1;
             }
-        };
-        let outcome = tokio::time::timeout(self.database.transaction_limit(), whole).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(Fault::late()));
-        outcome.inspect_err(|fault| self.database.let_go(connection, fault))
+            outcome => return outcome,
+        }
     }
+}
+
+async fn purge_once(database: &Database, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, Fault> {
+    let mut loan = database.acquire_aside().await?;
+    let whole = async {
+        let mut transaction = database.begin(&mut loan).await?;
+        match super::purge::purge(&mut transaction, database.schema.name(), cutoffs, limit).await {
+            Ok(purged) => transaction.commit().await.map(|()| purged),
+            Err(fault) => Err(transaction.rollback(fault).await),
+        }
+    };
+    let outcome = tokio::time::timeout(database.transaction_limit(), whole).await;
+    let outcome = outcome.unwrap_or_else(|_| Err(Fault::late()));
+    database.give_back(loan, outcome.as_ref().err());
+    outcome
 }
 
 /// What a transaction did for those who shared it.

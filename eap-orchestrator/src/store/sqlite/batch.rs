@@ -207,7 +207,6 @@ impl Ledger {
 
     fn write_agent(&mut self, write: &PreparedAgent, target: &AgentTarget) -> Result<(), Fault> {
         let agent = &write.agent;
-        self.routes.forget_agent(&agent.id);
         self.holders.forget(&agent.id);
         let (name, instance) = (agent.name.as_str(), agent.instance_id.as_ref().map(InstanceId::as_str));
         let (tenant, epoch, is_active) = (agent.tenant.as_bytes(), number(agent.epoch), agent.takes_work());

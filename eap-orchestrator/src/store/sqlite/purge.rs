@@ -118,7 +118,6 @@ impl Ledger {
             purged.rows += self.delete("DELETE FROM agent WHERE seq = ?1", [seq])?;
             self.delete("DELETE FROM vitals WHERE seq = ?1", [seq])?;
             self.delete("DELETE FROM state WHERE agent = ?1", [id.as_str()])?;
-            self.routes.forget_agent(&id);
             self.holders.forget(&id);
             purged.agents.push(id);
         }

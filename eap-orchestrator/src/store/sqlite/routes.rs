@@ -1,9 +1,10 @@
 //! Which routing keys there are, which may have ready tasks, and which an agent may take from.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use eap_core::{Agent, RoutingKey};
-use eap_types::{AgentId, TaskType};
+use eap_types::TaskType;
 use rusqlite::{Connection, params};
 
 use super::fault::Fault;
@@ -67,7 +68,7 @@ impl Routes {
     }
 
     /// The routes that may have ready tasks of these types for `agent`.
-    pub(super) fn open_to(&mut self, agent: &Agent, types: Option<&BTreeSet<TaskType>>) -> Vec<i64> {
+    pub(super) fn open_to(&mut self, agent: &Arc<Agent>, types: Option<&BTreeSet<TaskType>>) -> Vec<i64> {
         let matching = self.keys.admitting(agent);
         let hot: Vec<i64> = if matching.len() < self.hot.len() {
             matching.iter().copied().filter(|id| self.hot.contains(id)).collect()
@@ -75,11 +76,6 @@ impl Routes {
             self.hot.iter().copied().filter(|id| matching.binary_search(id).is_ok()).collect()
         };
         hot.into_iter().filter(|id| self.keys.is_of(*id, types)).collect()
-    }
-
-    /// The record of `agent` changes: what it matches is found out anew.
-    pub(super) fn forget_agent(&mut self, agent: &AgentId) {
-        self.keys.forget_agent(agent);
     }
 
     /// Forgets routes without ready tasks, at most `limit`, and says how many: a task that becomes ready joins
