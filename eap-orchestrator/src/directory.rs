@@ -4,7 +4,7 @@
 //! nothing but this, and so do results in their agent's track record; the sweeper writes the vitals that changed once a
 //! second.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -233,14 +233,11 @@ impl Directory {
         self.read().values().filter(|entry| is_older(&entry.agent)).cloned().collect()
     }
 
-    /// The agents that a platform brought and that are there.
-    pub(crate) fn of_platform(&self) -> Vec<AgentId> {
-        let is_there = |agent: &Agent| agent.platform.is_some() && agent.standing == Standing::Active;
+    /// The agents that a platform brought, those that are gone as well.
+    pub(crate) fn of_platform(&self) -> BTreeMap<AgentId, Arc<Agent>> {
         let entries = self.read();
-        let there = entries.values().filter(|entry| is_there(&entry.agent)).map(|entry| entry.agent.id.clone());
-        let mut there: Vec<AgentId> = there.collect();
-        there.sort();
-        there
+        let brought = entries.values().filter(|entry| entry.agent.platform.is_some());
+        brought.map(|entry| (entry.agent.id.clone(), Arc::clone(&entry.agent))).collect()
     }
 
     /// The agents that left, and their last epochs.

@@ -190,7 +190,12 @@ impl Orchestrator {
     /// Brings tasks to agents that serve, if this server can.
     fn begin_pushes(&self) {
         let lifecycle = &self.shared.lifecycle;
-        let Some(outbound) = lifecycle.outbound.clone() else { return };
+        let Some(outbound) = lifecycle.outbound.clone() else {
+            if lifecycle.reaches_platform() {
+                warn!("nothing goes to the agent platform: this build calls nobody, it lacks the feature `outbound`");
+            }
+            return;
+        };
         let matchmaker = self.shared.matchmaker.clone();
         let pushing = crate::push::run(Arc::clone(lifecycle), matchmaker, outbound, lifecycle.stop.clone());
         self.keep_running("push", pushing);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eap_core::{Agent, Standing};
 use eap_types::agentkit::{AgentNotification, PlatformAgent, PlatformReply, Reconciled};
-use eap_types::{RawJson, from_json, path};
+use eap_types::{AgentId, RawJson, from_json, path};
 use http::{Method, Request};
 use tracing::{debug, info, warn};
 
@@ -28,13 +28,25 @@ impl Lifecycle {
     pub(crate) async fn reconcile(self: &Arc<Self>) -> Result<Reconciled, Error> {
         let base = self.config.agentkit.as_ref().and_then(|face| face.url.as_deref()).ok_or(Error::NoPlatform)?;
         let outbound = self.outbound.clone().ok_or(Error::NoPlatform)?;
-        // What a webhook says that is sent from now on is newer than the list.
+        // What a webhook says that is sent from now on is newer than the list, and so is one that comes from now on: they are
+        // signed to the second, by another clock.
         let asked_at = self.clock.now();
+        let before = self.directory.of_platform();
+        let is_as_before = |id: &AgentId| {
+            let now = self.directory.get(id).filter(|entry| entry.agent.platform.is_some());
+            match (before.get(id), now) {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, &now.agent),
+                (before, now) => before.is_none() && now.is_none(),
+            }
+        };
         let (listed, mut skipped) = listed(&*outbound, base).await?;
         let mut done = Reconciled::new();
         let ids: BTreeSet<_> = listed.iter().map(|agent| agent.agent_id.clone()).collect();
         for told in listed {
             let id = told.agent_id.clone();
+            if !is_as_before(&id) {
+                continue;
+            }
             let known = self.directory.get(&id);
             let is_new = known.as_ref().is_none_or(|entry| is_gone(&entry.agent));
             if known.is_some_and(|entry| !platform_agent_changed(&entry.agent, &told)) {
@@ -52,14 +64,14 @@ impl Lifecycle {
                 }
             }
         }
-        for id in self.directory.of_platform() {
-            if ids.contains(&id) {
+        for (id, agent) in &before {
+            if ids.contains(id) || agent.standing != Standing::Active || !is_as_before(id) {
                 continue;
             }
             let notified =
                 Notified { told: AgentNotification::Deregister(id.clone()), sent_at: asked_at, digest: None };
             if self.notified(notified).await? == Noticed::Applied {
-                done.removed.push(id);
+                done.removed.push(id.clone());
             }
         }
         done.skipped = skipped;

@@ -1,10 +1,12 @@
 //! Webhooks that were lost are made up for by the platform's own list.
 
+use std::time::Duration;
+
 use eap_types::agentkit::PlatformAgent;
 use mock_agentkit::WebhookFaults;
 use serde_json::json;
 
-use super::platform::{SECRET, registry, with_face};
+use super::platform::{SECRET, Webhook, deregister, register, registry, with_face};
 use super::with_mock::World;
 use crate::harness::{Answer, Endpoint, Server, Setup, Turn, eventually};
 
@@ -50,7 +52,7 @@ fn told(agent: &str, version: &str) -> serde_json::Value {
 async fn asking(turns: Vec<Turn>) -> (Server, Endpoint) {
     let platform = Endpoint::listing(turns).await;
     let url = platform.url().to_owned();
-    let setup = with_face(Setup::memory(), &[SECRET]).config(|config| {
+    let setup = with_face(Setup::memory(), &[SECRET]).manual_clock().config(|config| {
         config.agentkit.as_mut().expect("it is there").url = Some(url);
     });
     (setup.start().await, platform)
@@ -61,6 +63,27 @@ async fn at_the_start_the_platform_is_asked_until_it_answers() {
     let (server, platform) = asking(vec![Turn::status(500), Turn::Cut, list(&json!([told("a1", "1")]))]).await;
     eventually("the agent is known", async || (registry(&server, "a1").await == "online").then_some(())).await;
     assert_eq!(platform.received().len(), 3);
+}
+
+/// A webhook is signed to the second, by the platform's clock: its time alone does not say that it is newer than the list.
+#[tokio::test]
+async fn what_webhooks_tell_while_the_list_is_on_its_way_stays() {
+    let late =
+        Turn::Late(Duration::from_secs(1), json!({"status": "success", "message": "", "data": [told("a1", "1")]}));
+    let (server, platform) = asking(vec![list(&json!([told("a1", "1")])), late]).await;
+    eventually("the agent is known", async || (registry(&server, "a1").await == "online").then_some(())).await;
+    server.advance(2);
+    let meanwhile = async {
+        platform.until(2).await;
+        Webhook::at(&server, -1, &register("a2")).send(&server).await.expect(200);
+        Webhook::at(&server, -1, &deregister("a1")).send(&server).await.expect(200);
+    };
+    let (done, ()) = tokio::join!(reconcile(&server), meanwhile);
+    assert_eq!(done.expect(200), json!({"added": [], "changed": [], "removed": [], "skipped": 0}));
+    assert_eq!(
+        (registry(&server, "a1").await, registry(&server, "a2").await),
+        ("deregistered".into(), "online".into())
+    );
 }
 
 #[tokio::test]
