@@ -8,7 +8,7 @@ use super::database::{Database, Transaction};
 use super::fault::Fault;
 use super::ground::Ground;
 use super::routes::KnownRoutes;
-use super::write_aside::tell;
+use super::write::tell;
 use super::writer::Write;
 use crate::store::prepared::Prepared;
 use crate::store::{Ask, Claimed, Claims, EventSeq, NewEvent, StoreError};

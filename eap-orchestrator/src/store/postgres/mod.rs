@@ -25,7 +25,6 @@ mod states;
 mod values;
 mod workflows;
 mod write;
-mod write_aside;
 mod writer;
 
 use std::fmt;

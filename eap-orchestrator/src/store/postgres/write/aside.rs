@@ -3,10 +3,10 @@
 use eap_core::DueCallback;
 use eap_types::AgentId;
 
-use super::database::Transaction;
-use super::fault::Fault;
-use super::read::{key_digest, tenant};
-use super::values::{arguments, integer, small};
+use super::super::database::Transaction;
+use super::super::fault::Fault;
+use super::super::read::{key_digest, tenant};
+use super::super::values::{arguments, integer, small};
 use crate::store::prepared::{Prepared, number, rows_at_most};
 use crate::store::{CallbackWrite, IdempotentTarget, NewEvent};
 
@@ -120,7 +120,10 @@ async fn states(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Res
 ///
 /// The last statement before a commit. The row that counts is locked from here on, so the numbers rise in the order of
 /// the commits of all replicas, and a transaction that is undone leaves no gap.
-pub(super) async fn tell(transaction: &mut Transaction<'_>, events: &[NewEvent]) -> Result<u64, Fault> {
+pub(in crate::store::postgres) async fn tell(
+    transaction: &mut Transaction<'_>,
+    events: &[NewEvent],
+) -> Result<u64, Fault> {
     let newest = if events.is_empty() {
         transaction.row("SELECT value FROM eap.meta WHERE key = 'last_event'", arguments![]).await?
     } else {
