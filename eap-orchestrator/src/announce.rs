@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eap_core::{RoutingKey, Task, TaskSpec};
 use eap_types::{AgentId, SessionId, TaskId};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::error::Error;
 use crate::store::{Ask, Claimed, EventSeq};
@@ -24,6 +24,7 @@ pub(crate) struct Announcements {
     pushed: Notify,
     readers: Mutex<HashMap<Awaited, Readers>>,
     takers: Mutex<Option<Arc<dyn Takers>>>,
+    connected: broadcast::Sender<(AgentId, EventSeq)>,
 }
 
 /// Those who wait for tasks, asked before a task is committed.
@@ -73,6 +74,9 @@ pub(crate) struct Ready {
     pub(crate) preferring: Vec<(u32, Arc<TaskSpec>)>,
 }
 
+/// How many WebSockets may be opened elsewhere before one that was replaced so is not heard of; it ends by its own silence.
+const CONNECTED: usize = 4_096;
+
 /// How many tasks of one key are placed with regard to whom they prefer, of those that became ready at once.
 const PREFERRING: usize = 64;
 
@@ -95,7 +99,19 @@ impl Announcements {
             pushed: Notify::new(),
             readers: Mutex::default(),
             takers: Mutex::default(),
+            connected: broadcast::Sender::new(CONNECTED),
         }
+    }
+
+    /// An agent opened a WebSocket at another replica, which told so by this event.
+    pub(crate) fn connected_elsewhere(&self, agent: &AgentId, event: EventSeq) {
+        // An error says that nobody listens.
+        let _ = self.connected.send((agent.clone(), event));
+    }
+
+    /// Hears of those from now on.
+    pub(crate) fn connections_elsewhere(&self) -> broadcast::Receiver<(AgentId, EventSeq)> {
+        self.connected.subscribe()
     }
 
     /// From now on, who waits for tasks may be reserved.

@@ -19,7 +19,7 @@ use crate::store::{MemoryStore, Repository};
 pub struct Builder {
     store: Option<Arc<dyn Repository>>,
     config: Config,
-    clock: Arc<dyn Clock>,
+    clock: Option<Arc<dyn Clock>>,
     entropy: Arc<dyn Entropy>,
     outbound: Option<Arc<dyn OutboundCall>>,
     artifacts: Option<Arc<dyn ArtifactStore>>,
@@ -30,7 +30,7 @@ impl Builder {
         Self {
             store,
             config: Config::default(),
-            clock: Arc::new(SystemClock::new()),
+            clock: None,
             entropy: Arc::new(SystemEntropy),
             outbound: None,
             artifacts: None,
@@ -65,10 +65,10 @@ impl Builder {
         self
     }
 
-    /// Brings a clock; the store should have been given the same.
+    /// Brings a clock, in the place of the store's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 
@@ -124,12 +124,14 @@ impl Builder {
         self.config.validate()?;
         let in_memory = || self.store.is_none().then(|| Arc::new(MemoryArtifacts::new()) as Arc<dyn ArtifactStore>);
         let artifacts = self.artifacts.or_else(in_memory).map(|store| Arc::new(Shelf::new(store)));
-        let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&self.clock))));
-        let metrics = Metrics::new(self.clock.now(), crate::http::calls());
+        let of_store = self.store.as_ref().and_then(|store| store.clock());
+        let clock = self.clock.or(of_store).unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&clock))));
+        let metrics = Metrics::new(clock.now(), crate::http::calls());
         Ok(Orchestrator::new(Lifecycle::new(
             self.config,
             store,
-            self.clock,
+            clock,
             self.entropy,
             metrics,
             self.outbound,

@@ -23,6 +23,8 @@ use crate::store::{StoreError, Stored};
 /// How many callbacks are looked at in one read, and how many reads one round makes at most.
 const PAGE: usize = 256;
 const PAGES: usize = 16;
+/// How often callbacks are looked for where other replicas may have left some.
+const REPLICAS: Duration = Duration::from_secs(15);
 /// Room for bodies that are being sent, in KiB: 64 MiB.
 const BODIES: usize = 64 * 1024;
 
@@ -173,6 +175,8 @@ impl Courier {
         let lifecycle = &self.shared.lifecycle;
         let blink = lifecycle.config.timing.sweep_interval;
         match next {
+            // One that another replica was to bring may become due without a word.
+            Next::Never if lifecycle.store.is_shared() => Some(REPLICAS),
             Next::Never => None,
             Next::Soon => Some(blink),
             Next::At(at) => Some(at.saturating_since(lifecycle.clock.now()).min(blink)),
@@ -193,6 +197,7 @@ impl Shared {
 
     /// One try, from the record to what is written of it.
     async fn bring(&self, callback: Stored<DueCallback>) -> Result<(), Error> {
+        let Some(callback) = self.lifecycle.reserve_callback(callback).await? else { return Ok(()) };
         let making = self.making.lock().await;
         let Some(signed) = self.lifecycle.signed_callback(&callback.record).await? else {
             return self.lifecycle.drop_callback(callback).await;

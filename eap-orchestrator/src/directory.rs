@@ -160,6 +160,59 @@ impl Directory {
         entries.insert(entry.agent.id.clone(), Arc::new(entry));
     }
 
+    /// Takes over a record that another replica wrote, with what it had heard then; says whether it is newer than what is
+    /// known.
+    pub(crate) fn follow(&self, agent: Agent, revision: Revision, elsewhere: &Vitals) -> bool {
+        let schemas = self.schemas_of(&agent);
+        let mut entries = self.write();
+        let known = entries.get(&agent.id);
+        if known.is_some_and(|known| known.revision >= revision) {
+            return false;
+        }
+        let newest_was_used = known.filter(|known| known.is_token_used()).and_then(|known| known.token);
+        let (vitals, unwritten) = match known {
+            None => (elsewhere.clone(), false),
+            Some(known) => {
+                let heard = lock(&known.vitals);
+                let mut vitals = heard.vitals.clone();
+                if elsewhere.epoch > vitals.epoch {
+                    // A new process, of which nobody here has heard.
+                    (Vitals { record: vitals.record, ..elsewhere.clone() }, false)
+                } else {
+                    vitals.hear_also(elsewhere);
+                    (vitals, heard.unwritten)
+                }
+            }
+        };
+        let entry = Entry::new(agent, revision, schemas, vitals, unwritten);
+        if newest_was_used.is_some() && newest_was_used == entry.token {
+            entry.is_token_used.store(true, Ordering::Relaxed);
+        }
+        entries.insert(entry.agent.id.clone(), Arc::new(entry));
+        true
+    }
+
+    /// Takes in what others heard of an agent; says whether it takes work again by that.
+    pub(crate) fn hear_also(&self, agent: &AgentId, elsewhere: &Vitals) -> bool {
+        let entries = self.read();
+        let Some(entry) = entries.get(agent) else { return false };
+        let mut heard = lock(&entry.vitals);
+        let took_work = heard.vitals.takes_work();
+        heard.vitals.hear_also(elsewhere);
+        heard.silent_since = heard.silent_since.max(heard.vitals.last_seen);
+        !took_work && heard.vitals.takes_work()
+    }
+
+    /// Those that were not heard of since `cutoff`, or are gone: others may have purged them.
+    pub(crate) fn silent_before(&self, cutoff: Timestamp) -> Vec<AgentId> {
+        let is_silent = |entry: &Entry| {
+            !matches!(entry.agent.standing, Standing::Active | Standing::Draining)
+                || lock(&entry.vitals).vitals.last_seen < cutoff
+        };
+        let entries = self.read();
+        entries.values().filter(|entry| is_silent(entry)).map(|entry| entry.agent.id.clone()).collect()
+    }
+
     /// An agent got tasks, the first under `lease_id`.
     pub(crate) fn serve(&self, agent: &AgentId, lease_id: LeaseId, now: Timestamp) {
         // Under the lock of the entries, so that no registration takes the place of what is changed here.
@@ -177,6 +230,23 @@ impl Directory {
             lock(&self.cooling).insert((until, ended.agent.clone()));
         }
         Some(turn)
+    }
+
+    /// The same as another replica found it, which writes it down.
+    pub(crate) fn conclude_also(&self, ended: &Conclusion, at: Timestamp, policy: &BreakerPolicy) {
+        let entries = self.read();
+        let Some(entry) = entries.get(&ended.agent) else { return };
+        let turn = lock(&entry.vitals).vitals.record.conclude(ended.lease_id, ended.verdict, at, policy);
+        if let Some(BreakerTurn::Opened { until }) = turn {
+            lock(&self.cooling).insert((until, ended.agent.clone()));
+        }
+    }
+
+    /// An agent got a task elsewhere.
+    pub(crate) fn serve_also(&self, agent: &AgentId, lease_id: LeaseId, at: Timestamp) {
+        if let Some(entry) = self.read().get(agent) {
+            lock(&entry.vitals).vitals.record.serve(lease_id, at);
+        }
     }
 
     /// Takes the agents whose cool-down is over.

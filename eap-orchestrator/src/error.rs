@@ -279,6 +279,11 @@ pub enum StartError {
         /// Why, in one sentence.
         reason: String,
     },
+    /// Others may share the store, and what is sealed for agents must be readable by all of them.
+    #[error(
+        "config.sealing_key is needed, the same for every replica: the store is one that several orchestrators share"
+    )]
+    NoSealingKey,
     /// It had to stop because its store failed.
     #[error("stopped because the store failed: {reason}")]
     StoreFailed {

@@ -2,10 +2,10 @@
 //!
 //! The store decides. A line here that is out of date costs a renewal that the store then refuses.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
-use eap_core::{Lease, Task};
+use eap_core::{Attempt, Lease, Task};
 use eap_types::{AgentId, AttemptOutcome, LeaseId, TaskId};
 
 use crate::announce::lock;
@@ -20,8 +20,8 @@ pub(crate) struct LeaseBook(Mutex<Pages>);
 #[derive(Debug, Default)]
 struct Pages {
     held: HashMap<AgentId, HashMap<TaskId, Held>>,
-    /// The newest ended leases, for look-up and in order of their end.
-    ended: HashSet<LeaseId>,
+    /// The newest ended leases and how they ended, for look-up and in order of their end.
+    ended: HashMap<LeaseId, AttemptOutcome>,
     order: VecDeque<LeaseId>,
     /// Attempts that the server ended under their holders, until those say that they know.
     stopped: HashMap<AgentId, VecDeque<(TaskId, LeaseId)>>,
@@ -42,39 +42,34 @@ impl LeaseBook {
     pub(crate) fn note(&self, task: &Task) -> Option<AgentId> {
         let mut pages = lock(&self.0);
         if let Some(lease) = task.lease() {
-            if !pages.ended.contains(&lease.lease_id) {
-                let held = pages.held.entry(lease.agent.clone()).or_default();
-                // News may come out of order: an older attempt does not take a newer one's place.
-                if held.get(&task.id()).is_none_or(|known| known.lease.attempt <= lease.attempt) {
-                    let fraction = task.state.progress.as_ref().and_then(|progress| progress.fraction);
-                    held.insert(task.id(), Held { lease: lease.clone(), fraction });
-                }
-            }
+            pages.hold(task, lease);
             return None;
         }
         let newest = task.newest_attempt().filter(|attempt| attempt.outcome != AttemptOutcome::Open)?;
-        if pages.ended.insert(newest.lease_id) {
-            pages.order.push_back(newest.lease_id);
-            if pages.order.len() > REMEMBERED
-                && let Some(oldest) = pages.order.pop_front()
-            {
-                pages.ended.remove(&oldest);
+        pages.end(newest);
+        pages.let_go(task.id(), newest).then(|| newest.agent.clone())
+    }
+
+    /// The same where others may have changed the task several times since it was last noted. Returns the attempts that ended
+    /// since then, each with what was known of it.
+    pub(crate) fn follow<'t>(&self, task: &'t Task) -> Vec<(AttemptOutcome, &'t Attempt)> {
+        let mut pages = lock(&self.0);
+        let mut ended = Vec::new();
+        for attempt in task.state.attempts.iter().filter(|attempt| attempt.outcome != AttemptOutcome::Open) {
+            let was = pages.end(attempt).unwrap_or(AttemptOutcome::Open);
+            if was == attempt.outcome {
+                continue;
             }
-        }
-        let held = pages.held.get_mut(&newest.agent)?;
-        held.get(&task.id()).filter(|known| known.lease.lease_id == newest.lease_id)?;
-        held.remove(&task.id());
-        if held.is_empty() {
-            pages.held.remove(&newest.agent);
-        }
-        if newest.was_stopped() {
-            let stopped = pages.stopped.entry(newest.agent.clone()).or_default();
-            stopped.push_back((task.id(), newest.lease_id));
-            if stopped.len() > STOPPED_PER_AGENT {
-                stopped.pop_front();
+            if !pages.let_go(task.id(), attempt) && was == AttemptOutcome::Open {
+                // Whoever leased it told of it elsewhere; its holder may ask here.
+                pages.stop(task.id(), attempt);
             }
+            ended.push((was, attempt));
         }
-        Some(newest.agent.clone())
+        if let Some(lease) = task.lease() {
+            pages.hold(task, lease);
+        }
+        ended
     }
 
     /// The attempts of an agent that the server ended and that are not among `known`; those are forgotten.
@@ -123,6 +118,60 @@ impl LeaseBook {
         let pages = lock(&self.0);
         let held = pages.held.get(agent)?.get(&task)?;
         Some((held.lease.clone(), held.fraction))
+    }
+}
+
+impl Pages {
+    /// A lease runs, unless it is known to be over.
+    fn hold(&mut self, task: &Task, lease: &Lease) {
+        if self.ended.contains_key(&lease.lease_id) {
+            return;
+        }
+        let held = self.held.entry(lease.agent.clone()).or_default();
+        // News may come out of order: an older attempt does not take a newer one's place.
+        if held.get(&task.id()).is_none_or(|known| known.lease.attempt <= lease.attempt) {
+            let fraction = task.state.progress.as_ref().and_then(|progress| progress.fraction);
+            held.insert(task.id(), Held { lease: lease.clone(), fraction });
+        }
+    }
+
+    /// Remembers that an attempt is over; says what was known of its end.
+    fn end(&mut self, attempt: &Attempt) -> Option<AttemptOutcome> {
+        let was = self.ended.insert(attempt.lease_id, attempt.outcome);
+        if was.is_none() {
+            self.order.push_back(attempt.lease_id);
+            if self.order.len() > REMEMBERED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.ended.remove(&oldest);
+            }
+        }
+        was
+    }
+
+    /// The lease of an attempt is over; says whether it ran until now.
+    fn let_go(&mut self, task: TaskId, attempt: &Attempt) -> bool {
+        let Some(held) = self.held.get_mut(&attempt.agent) else { return false };
+        if held.get(&task).is_none_or(|known| known.lease.lease_id != attempt.lease_id) {
+            return false;
+        }
+        held.remove(&task);
+        if held.is_empty() {
+            self.held.remove(&attempt.agent);
+        }
+        self.stop(task, attempt);
+        true
+    }
+
+    /// If the server ended the attempt, its holder is to be told.
+    fn stop(&mut self, task: TaskId, attempt: &Attempt) {
+        if attempt.was_stopped() {
+            let stopped = self.stopped.entry(attempt.agent.clone()).or_default();
+            stopped.push_back((task, attempt.lease_id));
+            if stopped.len() > STOPPED_PER_AGENT {
+                stopped.pop_front();
+            }
+        }
     }
 }
 
@@ -196,5 +245,34 @@ mod tests {
         assert_eq!(book.note(&released(&second)), Some(agent()));
         book.note(&second);
         assert_eq!((book.count(&agent()), book.total()), (0, 0), "an ended lease does not come back");
+    }
+
+    #[test]
+    fn what_happened_elsewhere_is_caught_up_with_at_once_and_once() {
+        let book = LeaseBook::default();
+        let first = leased(&submitted(), 1);
+        book.note(&first);
+        let second = leased(&released(&first), 2);
+        let ended = |ended: Vec<(AttemptOutcome, &Attempt)>| -> Vec<(AttemptOutcome, u32)> {
+            ended.into_iter().map(|(was, attempt)| (was, attempt.number)).collect()
+        };
+        assert_eq!(ended(book.follow(&second)), [(AttemptOutcome::Open, 1)], "the end of the first was not seen here");
+        assert_eq!(book.find(&agent(), second.id()).map(|lease| lease.attempt), Some(2));
+        assert_eq!(ended(book.follow(&second)), []);
+        let cancelled = after(&second, TaskEvent::Cancel { reason: None });
+        assert_eq!(ended(book.follow(&cancelled)), [(AttemptOutcome::Open, 2)]);
+        assert_eq!(book.count(&agent()), 0);
+        let stopped = book.stopped(&agent(), |_| false);
+        assert_eq!(stopped, [(second.id(), second.lease().unwrap().lease_id)]);
+        assert_eq!(ended(book.follow(&second)), [], "late news brings nothing back");
+        assert_eq!(book.count(&agent()), 0);
+    }
+
+    #[test]
+    fn an_attempt_that_was_leased_and_stopped_elsewhere_is_told_of_here() {
+        let book = LeaseBook::default();
+        let leased = leased(&submitted(), 1);
+        book.follow(&after(&leased, TaskEvent::Cancel { reason: None }));
+        assert_eq!(book.stopped(&agent(), |_| false).len(), 1);
     }
 }

@@ -164,6 +164,9 @@ impl Orchestrator {
             return Err(StartError::Running);
         }
         let lifecycle = &self.shared.lifecycle;
+        if lifecycle.store.is_shared() && lifecycle.config.sealing_key.is_none() {
+            return Err(StartError::NoSealingKey);
+        }
         // Nothing is taken before this is done: a start that failed or was given up can be repeated.
         lifecycle.load().await.map_err(|error| match error {
             Error::Store(store) => StartError::Store(store),
@@ -177,6 +180,11 @@ impl Orchestrator {
         self.keep_running("matchmaker", matching.run(lifecycle.stop.clone()));
         self.keep_running("sweeper", crate::sweeper::run(Arc::clone(lifecycle), lifecycle.stop.clone()));
         self.keep_running("workflows", Arc::clone(lifecycle).follow_beginnings());
+        if lifecycle.store.is_shared() {
+            let following = Arc::clone(lifecycle);
+            self.keep_running("tail", async move { following.follow().await });
+            self.keep_running("sockets", Arc::clone(&self.shared.sockets).follow());
+        }
         self.begin_pushes();
         if lifecycle.config.agentkit.as_ref().is_some_and(|face| face.url.is_some()) && lifecycle.outbound.is_some() {
             self.keep_running("reconcile", Arc::clone(lifecycle).reconcile_at_start());

@@ -19,7 +19,7 @@ use axum::extract::{FromRequestParts as _, Request};
 use axum::response::Response;
 use eap_types::socket::SUBPROTOCOL;
 use eap_types::{AgentId, limits};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::asyncapi::document as asyncapi_document;
@@ -30,6 +30,7 @@ use crate::http::{ApiError, be_ready, bearer, is_own_path, origin, token_text};
 use crate::lifecycle::Lifecycle;
 use crate::orchestrator::Orchestrator;
 use crate::serve::KeepsOpen;
+use crate::store::EventSeq;
 
 /// What one connection keeps for reading while nothing travels, and reads at once; most frames are shorter.
 const BUFFER: usize = 1024;
@@ -49,9 +50,18 @@ pub(crate) struct Sockets {
 #[derive(Debug, Default)]
 struct Open {
     numbered: u64,
-    of: HashMap<AgentId, (u64, CancellationToken)>,
+    of: HashMap<AgentId, OpenSocket>,
     /// Connections that have said nothing yet.
     greetings: HashMap<AgentId, u32>,
+}
+
+/// An agent's one connection.
+#[derive(Debug)]
+struct OpenSocket {
+    number: u64,
+    replaced: CancellationToken,
+    /// Up to which event those that were opened elsewhere are older.
+    told: EventSeq,
 }
 
 impl Sockets {
@@ -82,12 +92,33 @@ impl Sockets {
         let mut open = lock(&self.open);
         open.numbered += 1;
         let number = open.numbered;
-        if let Some((_, older)) = open.of.insert(agent.clone(), (number, replaced.clone())) {
-            older.cancel();
+        let socket = OpenSocket { number, replaced: replaced.clone(), told: EventSeq(0) };
+        if let Some(older) = open.of.insert(agent.clone(), socket) {
+            older.replaced.cancel();
         }
         self.lifecycle.metrics.sockets.set(open.of.len() as u64);
         drop(open);
         Entered { sockets: Arc::clone(self), agent: agent.clone(), number, replaced }
+    }
+
+    /// Closes connections whose agents have opened newer ones at other replicas, until the orchestrator stops.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        let mut elsewhere = self.lifecycle.announcements.connections_elsewhere();
+        let following = async {
+            loop {
+                match elsewhere.recv().await {
+                    Ok((agent, event)) => {
+                        let open = lock(&self.open);
+                        if let Some(socket) = open.of.get(&agent).filter(|socket| socket.told < event) {
+                            socket.replaced.cancel();
+                        }
+                    }
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return,
+                }
+            }
+        };
+        self.lifecycle.stop.run_until_cancelled(following).await;
     }
 }
 
@@ -119,10 +150,21 @@ struct Entered {
     replaced: CancellationToken,
 }
 
+impl Entered {
+    /// Connections that were opened elsewhere up to this event are older.
+    fn told(&self, event: EventSeq) {
+        if let Some(socket) = lock(&self.sockets.open).of.get_mut(&self.agent)
+            && socket.number == self.number
+        {
+            socket.told = event;
+        }
+    }
+}
+
 impl Drop for Entered {
     fn drop(&mut self) {
         let mut open = lock(&self.sockets.open);
-        if open.of.get(&self.agent).is_some_and(|(number, _)| *number == self.number) {
+        if open.of.get(&self.agent).is_some_and(|socket| socket.number == self.number) {
             open.of.remove(&self.agent);
             self.sockets.lifecycle.metrics.sockets.set(open.of.len() as u64);
         }
@@ -136,7 +178,7 @@ pub(crate) async fn open(orchestrator: Orchestrator, request: Request) -> Result
     if parts.headers.contains_key(http::header::ORIGIN) {
         return Err(Error::Forbidden { reason: "a page in a browser opens no agent's WebSocket" }.into());
     }
-    let (entry, _) = bearer(&orchestrator, &parts.headers)?;
+    let (entry, _) = bearer(&orchestrator, &parts.headers).await?;
     orchestrator.lifecycle().heard(&entry);
     if !is_own_path(&mut parts, &entry).await {
         return Err(Error::UnknownAgent.into());

@@ -102,6 +102,7 @@ pub(crate) async fn round_now(lifecycle: &Arc<Lifecycle>) -> Result<(), Error> {
 /// it holds up nothing else.
 async fn round(lifecycle: &Arc<Lifecycle>, last: Timestamp, purging: &mut bool) -> Result<(), Error> {
     let now = lifecycle.clock.now();
+    let last = lifecycle.watched_until(last).await?;
     if now.saturating_since(last) > lifecycle.config.timing.pulse_gap {
         warn!(seconds = now.saturating_since(last).as_secs(), "the sweeper was away; leases and silences start afresh");
         lifecycle.start_afresh().await?;

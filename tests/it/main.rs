@@ -35,6 +35,7 @@ mod partial_output;
 mod push;
 mod registration;
 mod registration_secrets;
+mod replicas;
 mod reports;
 mod restart;
 mod results;

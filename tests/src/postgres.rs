@@ -5,6 +5,8 @@
 //! started it, however that ends. Where there is neither, tests are skipped, and that is said aloud; under
 //! `EAP_REQUIRE_POSTGRES=1` they fail instead.
 
+mod schema;
+
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::net::TcpStream;
@@ -17,6 +19,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+pub use self::schema::Schema;
 use crate::ports::free_address;
 
 /// Where packages put what is not on the path, with the versions below it or without.

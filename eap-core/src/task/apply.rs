@@ -98,6 +98,13 @@ impl Task {
             }
             (_, TaskEvent::Forget { agent, .. }) => return Err(self.lost_to(&agent)),
 
+            (Phase::Leased(lease), TaskEvent::Adopt { lease_id, of, by })
+                if lease.lease_id == lease_id && lease.request_id.as_ref() == Some(&of) =>
+            {
+                next.renew(&Lease { request_id: Some(by), ..lease.clone() });
+            }
+            (_, TaskEvent::Adopt { .. }) => return Err(self.lost(None)),
+
             (Phase::Leased(lease), TaskEvent::Due { chance }) if lease.due_at() <= now => {
                 // The expiry is cut at the deadline: one that reached it was renewed to the end.
                 if lease.is_quiet(now) {

@@ -74,6 +74,15 @@ pub enum TaskEvent {
         /// The lease that it does not list.
         lease_id: LeaseId,
     },
+    /// What brought the task to its holder is gone, and another one sees to it from now on.
+    Adopt {
+        /// The lease, and the request that it was made by.
+        lease_id: LeaseId,
+        /// That request.
+        of: RequestId,
+        /// The request that it is made by from now on.
+        by: RequestId,
+    },
     /// The sweeper looked at the clock and found the task due (see [`Task::due_at`](super::Task::due_at)).
     Due {
         /// For the back-off after a timeout.
@@ -99,6 +108,7 @@ impl TaskEvent {
             Self::Report { .. } => "report",
             Self::Release { .. } => "release",
             Self::Forget { .. } => "forget",
+            Self::Adopt { .. } => "adopt",
             Self::Due { .. } => "due",
             Self::FreshStart => "fresh_start",
             Self::Cancel { .. } => "cancel",

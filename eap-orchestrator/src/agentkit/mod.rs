@@ -78,7 +78,7 @@ fn be_served(orchestrator: &Orchestrator) -> Result<(), Refused> {
 }
 
 /// A call by whoever has an operator key, taken apart as far as that.
-fn operator(
+async fn operator(
     orchestrator: &Orchestrator,
     request: Request,
     scope: Scope,
@@ -87,7 +87,7 @@ fn operator(
     let (parts, body) = request.into_parts();
     let lifecycle = orchestrator.lifecycle();
     let given = bearer_text(&parts.headers);
-    let operator = lifecycle.keys.operator(given.as_ref(), &origin(&parts), lifecycle.clock.now());
+    let operator = lifecycle.operator(given.as_ref(), &origin(&parts), scope).await;
     let operator = operator.map_err(|refusal| match refusal {
         Error::InvalidKey if !parts.headers.contains_key(http::header::AUTHORIZATION) => Refused::NoKey,
         Error::InvalidKey | Error::EndedKey { .. } => Refused::WrongKey,

@@ -19,7 +19,7 @@ pub(crate) async fn report(orchestrator: Orchestrator, request: Request) -> Resu
 }
 
 async fn take(orchestrator: &Orchestrator, request: Request) -> Result<Response, Refused> {
-    let (operator, mut parts, body) = operator(orchestrator, request, Scope::AgentsReport)?;
+    let (operator, mut parts, body) = operator(orchestrator, request, Scope::AgentsReport).await?;
     // What it says may be the result of its work; one that does not tell its length gets no room for that.
     let limit = match parts.headers.contains_key(http::header::CONTENT_LENGTH) {
         true => orchestrator.config().capacity.result_bytes,
@@ -38,15 +38,15 @@ async fn take(orchestrator: &Orchestrator, request: Request) -> Result<Response,
 
 /// Says how an agent is.
 pub(crate) async fn show(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
-    let (operator, mut parts, _) = operator(&orchestrator, request, Scope::AgentsRead)?;
+    let (operator, mut parts, _) = operator(&orchestrator, request, Scope::AgentsRead).await?;
     let agent = agent_in(&mut parts).await.map_err(|agent| Refused::NoState { agent })?;
-    let state = orchestrator.lifecycle().state(&operator, &agent).map_err(|refusal| no_state(refusal, &agent))?;
+    let state = orchestrator.lifecycle().state(&operator, &agent).await.map_err(|refusal| no_state(refusal, &agent))?;
     Ok(json(StatusCode::OK, &state)?)
 }
 
 /// Says how it was before.
 pub(crate) async fn history(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
-    let (operator, mut parts, _) = operator(&orchestrator, request, Scope::AgentsRead)?;
+    let (operator, mut parts, _) = operator(&orchestrator, request, Scope::AgentsRead).await?;
     let agent = agent_in(&mut parts).await.map_err(|agent| Refused::NoState { agent })?;
     let mut query = Query::of(&parts.uri);
     let limit = query.number("limit", 1..=limits::MAX_PAGE as u64).and_then(|limit| usize::try_from(limit).ok());

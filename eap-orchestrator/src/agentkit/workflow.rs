@@ -14,7 +14,7 @@ use crate::trace::traceparent;
 
 /// Starts a workflow for an agent.
 pub(crate) async fn trigger(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
-    let (operator, mut parts, body) = operator(&orchestrator, request, Scope::TasksSubmit)?;
+    let (operator, mut parts, body) = operator(&orchestrator, request, Scope::TasksSubmit).await?;
     let limit = limits::MAX_WORKFLOW_BYTES + orchestrator.config().capacity.submit_bytes;
     let body = collect(&orchestrator, &parts.headers, body, limit).await?;
     let TriggerWorkflow { workflow, initial_payload, .. } = from_json(&body).map_err(Refused::Unreadable)?;
@@ -36,7 +36,7 @@ pub(crate) async fn trigger(orchestrator: Orchestrator, request: Request) -> Res
 
 /// Says how far a workflow is.
 pub(crate) async fn session(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
-    let (operator, mut parts, _) = operator(&orchestrator, request, Scope::TasksRead)?;
+    let (operator, mut parts, _) = operator(&orchestrator, request, Scope::TasksRead).await?;
     let text = param(&mut parts, "session_id").await;
     let none = || Refused::NoSession { session: text.clone() };
     let id: SessionId = text.parse().map_err(|_| none())?;
@@ -49,7 +49,7 @@ pub(crate) async fn session(orchestrator: Orchestrator, request: Request) -> Res
 
 /// A page of workflows that were started.
 pub(crate) async fn sessions(orchestrator: Orchestrator, request: Request) -> Result<Response, Refused> {
-    let (operator, parts, _) = operator(&orchestrator, request, Scope::TasksRead)?;
+    let (operator, parts, _) = operator(&orchestrator, request, Scope::TasksRead).await?;
     let mut query = Query::of(&parts.uri);
     let list = ListSessions::read(&mut query);
     query.finish()?;

@@ -18,7 +18,7 @@ use super::token::{sha256, unhex};
 use super::{Admission, Operator, Origin};
 use crate::config::{Access, Config};
 use crate::error::Error;
-use crate::store::{CredentialRow, Revision};
+use crate::store::{CredentialRow, Revision, Stored};
 
 /// When a credential that was never used was used last.
 const NEVER: i64 = i64::MIN;
@@ -187,6 +187,26 @@ impl Keyring {
             known.unwritten.store(unwritten, Ordering::Release);
             ring.put(known);
         }
+    }
+
+    /// Takes over a record that another replica may have written, unless this one is known.
+    pub(crate) fn follow(&self, credential: Credential, revision: Revision, last_used: Option<Timestamp>) {
+        let known = self.read().by_id.get(&credential.id).and_then(|known| known.stored.as_ref().map(|(_, at)| *at));
+        match known {
+            Some(known) if known >= revision => {}
+            Some(_) => self.put(credential, revision),
+            None => self.load(vec![(Stored { record: credential, revision, now: Timestamp::MIN }, last_used)]),
+        }
+    }
+
+    /// The stored ones that may have been purged: those that ended before.
+    pub(crate) fn ended_before(&self, cutoff: Timestamp) -> Vec<CredentialId> {
+        let ring = self.read();
+        let is_over = |known: &Known| {
+            let ended_at = known.stored.as_ref().and_then(|(credential, _)| credential.ended_at());
+            ended_at.is_some_and(|ended_at| ended_at < cutoff)
+        };
+        ring.by_id.iter().filter(|(_, known)| is_over(known)).map(|(id, _)| *id).collect()
     }
 
     /// Forgets what was purged.

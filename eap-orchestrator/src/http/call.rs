@@ -59,7 +59,7 @@ impl<T: Decode> AgentCall<T> {
     ) -> Result<Self, ApiError> {
         be_ready(orchestrator)?;
         let (mut parts, body) = request.into_parts();
-        let (entry, token) = bearer(orchestrator, &parts.headers)?;
+        let (entry, token) = bearer(orchestrator, &parts.headers).await?;
         orchestrator.lifecycle().heard(&entry);
         let bytes = collect(orchestrator, &parts.headers, body, limit(&entry)).await?;
         let decoded = match absent {
@@ -109,7 +109,7 @@ impl AgentUpload {
     ) -> Result<(Self, axum::body::Body), ApiError> {
         be_ready(orchestrator)?;
         let (mut parts, body) = request.into_parts();
-        let (entry, _) = bearer(orchestrator, &parts.headers)?;
+        let (entry, _) = bearer(orchestrator, &parts.headers).await?;
         orchestrator.lifecycle().heard(&entry);
         if parts.headers.get(http::header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             return Err(ApiError::MediaType);
@@ -148,12 +148,12 @@ pub(crate) struct OperatorCall {
 
 impl OperatorCall {
     /// Reads a call that needs a key with `scope`: the one place where scopes are asked for.
-    pub(super) fn read(orchestrator: &Orchestrator, request: Request, scope: Scope) -> Result<Self, ApiError> {
+    pub(super) async fn read(orchestrator: &Orchestrator, request: Request, scope: Scope) -> Result<Self, ApiError> {
         be_ready(orchestrator)?;
         let (parts, body) = request.into_parts();
         let lifecycle = orchestrator.lifecycle();
         let given = bearer_text(&parts.headers);
-        let operator = lifecycle.keys.operator(given.as_ref(), &origin(&parts), lifecycle.clock.now())?;
+        let operator = lifecycle.operator(given.as_ref(), &origin(&parts), scope).await?;
         operator.must_have(scope)?;
         same_tenant(&parts.headers, operator.tenant)?;
         Ok(Self { operator, parts, body })
@@ -276,13 +276,25 @@ pub(crate) fn origin(parts: &Parts) -> Origin {
 }
 
 /// The agent whose live token came along, and the token's digest.
-pub(crate) fn bearer(orchestrator: &Orchestrator, headers: &HeaderMap) -> Result<(Arc<Entry>, [u8; 32]), Error> {
+pub(crate) async fn bearer(orchestrator: &Orchestrator, headers: &HeaderMap) -> Result<(Arc<Entry>, [u8; 32]), Error> {
     let given = token_text(headers);
     let token = given.as_ref().and_then(AgentToken::read);
     let token = token.ok_or(Error::InvalidToken)?;
-    let lifecycle = orchestrator.lifecycle();
-    let entry = lifecycle.directory.bearer(&token, || lifecycle.clock.now()).ok_or(Error::InvalidToken)?;
+    let entry = known_bearer(orchestrator, &token).await?.ok_or(Error::InvalidToken)?;
     Ok((entry, token.digest))
+}
+
+/// The agent that a token belongs to, if it is live.
+pub(crate) async fn known_bearer(orchestrator: &Orchestrator, token: &AgentToken) -> Result<Option<Arc<Entry>>, Error> {
+    let lifecycle = orchestrator.lifecycle();
+    lifecycle.be_level().await?;
+    let known = || lifecycle.directory.bearer(token, || lifecycle.clock.now());
+    if let Some(entry) = known() {
+        return Ok(Some(entry));
+    }
+    // Another replica may have given it out a moment ago.
+    lifecycle.catch_up().await?;
+    Ok(known())
 }
 
 /// The agent's token, wherever it stands.

@@ -1,5 +1,7 @@
 //! `/health` (the process runs) and `/health/ready` (it can do its work); both are open to everybody.
 
+use std::time::Duration;
+
 use axum::extract::Request;
 use axum::response::Response;
 use eap_types::{Health, Readiness};
@@ -8,6 +10,9 @@ use http::StatusCode;
 use super::call::json;
 use super::error::ApiError;
 use crate::orchestrator::Orchestrator;
+
+/// How far a replica may be behind what the others did, to be called ready.
+const FARTHEST: Duration = Duration::from_secs(5);
 
 /// The process runs.
 pub(super) fn live(_: &Orchestrator, _: &Request) -> Result<Response, ApiError> {
@@ -24,6 +29,8 @@ pub(super) async fn ready(orchestrator: Orchestrator, _: Request) -> Result<Resp
         || orchestrator.lifecycle().store.head().await.is_err()
     {
         Some("storage")
+    } else if orchestrator.lifecycle().behind() > FARTHEST {
+        Some("replicas")
     } else {
         None
     };

@@ -196,7 +196,7 @@ impl Words {
         A: Future<Output = Result<Response, ApiError>> + Send + 'static,
     {
         let checked = async move |orchestrator: Orchestrator, request: Request| {
-            let call = OperatorCall::read(&orchestrator, request, scope)?;
+            let call = OperatorCall::read(&orchestrator, request, scope).await?;
             handler(orchestrator, call).await
         };
         Route::new(self, method, path, Caller::Operator(scope), checked)

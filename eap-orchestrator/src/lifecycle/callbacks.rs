@@ -1,6 +1,7 @@
 //! Callbacks: taken in with a task, due with its end, and what their tries come to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use eap_core::{CallbackStep, DueCallback, Receipt, Task};
@@ -11,7 +12,10 @@ use tracing::{debug, info, warn};
 use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
 use crate::error::Error;
 use crate::guard::Endpoint;
-use crate::store::{CallbackWrite, Change, EventKind, NewEvent, StoreError, Stored};
+use crate::store::{CallbackWrite, Change, EventKind, NewEvent, Revision, StoreError, Stored};
+
+/// How much longer than a try may take other replicas are kept from it.
+const RESERVED: Duration = Duration::from_secs(30);
 
 /// A callback that is ready to be sent.
 #[derive(Debug)]
@@ -65,6 +69,29 @@ impl Lifecycle {
                 Ok(None)
             }
         }
+    }
+
+    /// Keeps other replicas from a callback while this one tries it; `None` if another one does. If this one is gone before it
+    /// has written what came of it, the callback becomes due by itself.
+    pub(crate) async fn reserve_callback(
+        self: &Arc<Self>,
+        stored: Stored<DueCallback>,
+    ) -> Result<Option<Stored<DueCallback>>, Error> {
+        if !self.is_followed() {
+            return Ok(Some(stored));
+        }
+        let due_at = self.clock.now() + self.config.callbacks.timeout + RESERVED;
+        let reserved = DueCallback { due_at, ..stored.record };
+        let write = CallbackWrite::Update { callback: reserved.clone(), revision: stored.revision };
+        let (this, change) = (Arc::clone(self), Change { callbacks: vec![write], ..Change::default() });
+        self.detached(Share::Running, async move {
+            match this.commit(change).await {
+                Ok(()) => Ok(Some(Stored { record: reserved, revision: Revision(stored.revision.0 + 1), ..stored })),
+                Err(StoreError::Conflict { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
     }
 
     /// Writes down what a try came to, in the task's history as well.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use eap_core::{Credential, Grant};
 use eap_types::{
     CreateKey, CreateRegistrationSecret, CreatedKey, CreatedRegistrationSecret, CredentialId, CredentialName,
-    CredentialState, JsonObject, KeyPage, KeyView, RegistrationSecretPage, RegistrationSecretView, Secret, TenantId,
-    Timestamp,
+    CredentialState, JsonObject, KeyPage, KeyView, RegistrationSecretPage, RegistrationSecretView, Scope, Secret,
+    TenantId, Timestamp,
 };
 use tracing::info;
 
 use super::pages::page_limit;
 use super::submit::invalid;
 use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
-use crate::auth::{Admission, KEY, Known, Operator, SECRET, hex, mint};
+use crate::auth::{Admission, KEY, Known, Operator, Origin, SECRET, hex, mint};
 use crate::clock::draw;
 use crate::error::Error;
 use crate::store::{Change, CredentialWrite, EventKind, NewEvent, Revision, StoreError};
@@ -203,6 +203,29 @@ impl Lifecycle {
         view.last_used_at = last_used;
         view.revoked_at = credential.revoked_at;
         Some(view)
+    }
+
+    /// The operator behind a call that needs `scope`, with all at hand that such calls look at.
+    pub(crate) async fn operator(
+        &self,
+        given: Option<&Secret>,
+        origin: &Origin,
+        scope: Scope,
+    ) -> Result<Operator, Error> {
+        match scope {
+            // These are asked about what is kept in memory here, and others may have changed a moment ago.
+            Scope::AgentsRead | Scope::AgentsReport | Scope::AgentsAdmin | Scope::KeysAdmin => self.catch_up().await?,
+            _ => self.be_level().await?,
+        }
+        let known = || self.keys.operator(given, origin, self.clock.now());
+        match known() {
+            // Another replica may have made the key a moment ago.
+            Err(Error::InvalidKey) if given.is_some() => {
+                self.catch_up().await?;
+                known()
+            }
+            known => known,
+        }
     }
 
     /// Whether the uses of what lets a registration in are counted.

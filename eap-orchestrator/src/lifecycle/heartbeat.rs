@@ -171,7 +171,7 @@ impl Lifecycle {
             let (Some(lease), Some(attempt)) = (task.lease(), task.newest_attempt()) else { continue };
             let is_older = attempt.epoch < agent.epoch && !listed.contains(&lease.lease_id);
             // A push to the new process may have come after the list was made.
-            if !is_older || !self.exchanges.give_up(lease.lease_id, agent.epoch) {
+            if !is_older || self.is_brought_elsewhere(lease) || !self.exchanges.give_up(lease.lease_id, agent.epoch) {
                 continue;
             }
             warn!(task.id = %task.id(), agent.id = %agent.id, "a restarted agent does not know of its task");

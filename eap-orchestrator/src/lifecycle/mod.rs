@@ -11,6 +11,7 @@ mod credentials;
 mod detached;
 mod exchanges;
 mod explain;
+mod follow;
 mod heartbeat;
 mod inputs;
 mod letters;
@@ -51,6 +52,7 @@ pub use workflow::ListSessions;
 pub(crate) use workflow::Start;
 
 use self::exchanges::Exchanges;
+use self::follow::Tail;
 use self::platform::States;
 use self::workflow::Beginnings;
 use crate::agentkit::{PlatformSecrets, RefusalLog};
@@ -100,6 +102,8 @@ pub(crate) struct Lifecycle {
     /// Pushes that wait for their answer.
     pub(crate) exchanges: Exchanges,
     pub(crate) announcements: Announcements,
+    /// How far the other replicas are followed; `None` where there can be none.
+    tail: Option<Tail>,
     /// How agents of a platform are.
     pub(crate) states: States,
     /// Workflows that no agent has begun with.
@@ -160,6 +164,7 @@ impl Lifecycle {
         let outbound = outbound.or_else(|| Some(Arc::new(SocketCall::new(Arc::clone(&guard)))));
         let writes = Arc::new(Semaphore::new(config.capacity.writes));
         let platform_secrets = PlatformSecrets::new(config.agentkit.as_ref());
+        let tail = store.is_shared().then(Tail::default);
         let decide = work::decider(config.tasks.clone(), Arc::clone(&entropy));
         Self {
             config,
@@ -174,6 +179,7 @@ impl Lifecycle {
             directory: Directory::default(),
             leases: LeaseBook::default(),
             announcements: Announcements::new(crate::store::EventSeq(0)),
+            tail,
             metrics,
             exchanges: Exchanges::default(),
             states: States::default(),
@@ -326,6 +332,7 @@ impl Lifecycle {
             }
             // Nothing was written: the taker waits on.
             Err(error @ (StoreError::Conflict { .. } | StoreError::Duplicate { .. } | StoreError::Full { .. })) => {
+                self.read_again(&error).await;
                 Err(error)
             }
             Err(error) => {
@@ -346,7 +353,10 @@ impl Lifecycle {
                 Ok(())
             }
             Err(StoreError::Unavailable { .. }) if canary::sings("failed-commit-is-success") => Ok(()),
-            Err(error) => Err(self.noticed(error)),
+            Err(error) => {
+                self.read_again(&error).await;
+                Err(self.noticed(error))
+            }
         }
     }
 

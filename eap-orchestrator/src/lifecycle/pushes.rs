@@ -2,19 +2,28 @@
 
 use std::sync::Arc;
 
-use eap_core::{Agent, Phase, Push, PushSuspension, TaskEvent};
+use eap_core::{Agent, Lease, Phase, Push, PushSuspension, Task, TaskEvent};
 use eap_types::{
-    AgentId, CancelTask, Directive, DirectiveKind, Feature, FieldProblem, LeaseId, PushStop, Registration, Secret,
-    TaskId, TransportKind, webhook::SigningSecret,
+    AgentId, CancelTask, Directive, DirectiveKind, Feature, FieldProblem, LeaseId, PushStop, Registration, RequestId,
+    Secret, TaskId, TransportKind, webhook::SigningSecret,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::registration::agent_event;
 use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
 use crate::clock::draw;
 use crate::error::Error;
 use crate::guard::Endpoint;
-use crate::store::{AgentWrite, Change, EventKind, Revision, StoreError};
+use crate::store::{AgentWrite, Change, EventKind, ReplicaId, Revision, StoreError};
+
+/// What the ids of requests for pushes begin with; behind it stands the replica that brings what they are given.
+const PUSHED: &str = "push:";
+
+/// The replica that brings what a request for pushes is given; `None` if it is none, or one of a program that did not say.
+fn bringer(request: &RequestId) -> Option<ReplicaId> {
+    let (replica, _) = request.as_str().strip_prefix(PUSHED)?.split_once(':')?;
+    u64::from_str_radix(replica, 16).ok().map(ReplicaId)
+}
 
 /// How a registration is pushed to, and the secret it is told.
 #[derive(Debug, Default)]
@@ -76,6 +85,64 @@ impl Lifecycle {
     /// Pushes nothing more to an agent, until it registers again or, for some reasons, shows that it is there.
     pub(crate) async fn suspend_push(self: &Arc<Self>, id: &AgentId, epoch: u64, why: PushStop) -> Result<(), Error> {
         self.set_push(id, epoch, Some(why)).await
+    }
+
+    /// The id of a request for tasks that this replica is to bring.
+    pub(crate) fn request_of_push(&self) -> RequestId {
+        let number = u128::from_le_bytes(draw(&*self.entropy));
+        let text = format!("{PUSHED}{}:{number:032x}", self.store.replica());
+        text.parse().expect("hex digits behind a word are a request id")
+    }
+
+    /// Whether a lease was made for a push that nobody brings who is at work.
+    pub(crate) fn is_orphan(&self, lease: &Lease) -> bool {
+        let request = lease.request_id.as_ref().filter(|request| request.as_str().starts_with(PUSHED));
+        request.is_some_and(|request| bringer(request).is_none_or(|replica| !self.is_at_work(replica)))
+    }
+
+    /// Whether a lease was made for a push by this replica.
+    pub(crate) fn is_brought_here(&self, lease: &Lease) -> bool {
+        lease.request_id.as_ref().and_then(bringer) == Some(self.store.replica())
+    }
+
+    /// Whether another replica, which is at work, brings what this lease is about.
+    pub(crate) fn is_brought_elsewhere(&self, lease: &Lease) -> bool {
+        let bringer = lease.request_id.as_ref().and_then(bringer);
+        bringer.is_some_and(|replica| replica != self.store.replica() && self.is_at_work(replica))
+    }
+
+    /// Takes over the push of a lease whose bringer is gone; `None` if another replica was faster, or it is over.
+    pub(crate) async fn adopt(self: &Arc<Self>, id: TaskId, lease: &Lease) -> Result<Option<Task>, Error> {
+        let Some(of) = lease.request_id.clone() else { return Ok(None) };
+        let event = TaskEvent::Adopt { lease_id: lease.lease_id, of, by: self.request_of_push() };
+        let this = Arc::clone(self);
+        match self.detached(Share::Running, async move { this.apply(id, &event, None).await }).await {
+            Ok(applied) => Ok(Some(applied.task)),
+            Err(error @ (Error::Store(_) | Error::Busy { .. } | Error::Broken | Error::Draining)) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Whether this replica still brings what a lease is about. Where there are others, the store says so: one that was away
+    /// for a while may have been taken for dead.
+    pub(crate) async fn still_brings(&self, id: TaskId, lease: &Lease) -> bool {
+        if !self.is_followed() {
+            return true;
+        }
+        loop {
+            match self.store.task(id).await {
+                Ok(stored) => {
+                    let task = stored.map(|stored| stored.record);
+                    let held = task.as_ref().and_then(Task::lease);
+                    return held.is_some_and(|held| held.lease_id == lease.lease_id && self.is_brought_here(held));
+                }
+                Err(error) => debug!(task.id = %id, %error, "a push waits for the store"),
+            }
+            let pause = tokio::time::sleep(self.config.timing.sweep_interval);
+            if self.stop.run_until_cancelled(pause).await.is_none() {
+                return false;
+            }
+        }
     }
 
     /// Pushes to an agent again.

@@ -95,7 +95,10 @@ impl Lifecycle {
             let known = match first.as_ref().map(|first| &first.target) {
                 Some(IdempotentTarget::Agent(id)) => match self.directory.get(id) {
                     // Its commit is done and not yet announced. One still missing at the last turn is purged.
-                    None if turn + 1 < MAX_CONFLICTS => continue,
+                    None if turn + 1 < MAX_CONFLICTS => {
+                        self.catch_up().await?;
+                        continue;
+                    }
                     known => known,
                 },
                 _ => registration

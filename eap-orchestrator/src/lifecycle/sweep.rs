@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use eap_core::{Task, TaskEvent};
-use eap_types::FailureCode;
+use eap_types::{FailureCode, Timestamp};
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{Lifecycle, Share};
@@ -20,14 +21,29 @@ const PURGE_BATCH: usize = 1_000;
 impl Lifecycle {
     /// Takes in what the store has; every running lease and every silence starts afresh (G19).
     pub(crate) async fn load(&self) -> Result<(), Error> {
+        // Before all else: what others commit from now on is followed from here.
+        let (began, head) = (Instant::now(), self.store.head().await?);
         self.directory.load(self.store.agents().await?);
         self.keys.load(self.store.credentials().await?);
         self.load_states().await?;
-        self.announcements.committed(self.store.head().await?);
-        if let Some(pulse) = self.store.pulse().await? {
-            info!(seconds = self.clock.now().saturating_since(pulse).as_secs(), "the orchestrator was away");
+        self.announcements.committed(head);
+        let away = self.store.pulse().await?.map(|pulse| self.clock.now().saturating_since(pulse));
+        if let Some(tail) = &self.tail {
+            tail.begin(head, began, self.clock.now()).await;
+            self.count_replicas().await?;
         }
-        self.start_afresh().await?;
+        match away {
+            // Somebody else was at work all the time: what he let lapse has lapsed.
+            Some(away) if self.tail.is_some() && away <= self.config.timing.pulse_gap => {
+                self.load_leases(false).await?
+            }
+            away => {
+                if let Some(away) = away {
+                    info!(seconds = away.as_secs(), "the orchestrator was away");
+                }
+                self.start_afresh().await?;
+            }
+        }
         self.load_beginnings().await?;
         // A goodbye may have been cut off before it was carried out.
         for (agent, epoch) in self.directory.gone() {
@@ -41,12 +57,21 @@ impl Lifecycle {
     /// Every running lease gets its length anew, everybody's silence counts from now.
     pub(crate) async fn start_afresh(&self) -> Result<(), Error> {
         self.directory.start_afresh(self.clock.now());
+        self.load_leases(true).await
+    }
+
+    /// Takes in the leases that run, and lets them `begin_anew` if nobody has watched them.
+    async fn load_leases(&self, begin_anew: bool) -> Result<(), Error> {
         let (mut after, mut leases) = (None, 0);
         loop {
             let page = self.store.leased(after, BATCH).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.record.id());
             leases += page.len();
+            if !begin_anew {
+                page.iter().for_each(|task| self.announce(&task.record));
+                continue;
+            }
             let fresh = page.into_iter().map(|task| {
                 // Known even if another writer is faster with the fresh start itself.
                 self.announce(&task.record);
@@ -56,7 +81,7 @@ impl Lifecycle {
                 outcome?;
             }
         }
-        if leases > 0 {
+        if leases > 0 && begin_anew {
             info!(leases, "running leases start afresh");
         }
         Ok(())
@@ -132,6 +157,14 @@ impl Lifecycle {
         .await
     }
 
+    /// When a sweep last ended well, here or at another replica: nothing is known to have been watched since then.
+    pub(crate) async fn watched_until(&self, here: Timestamp) -> Result<Timestamp, Error> {
+        match self.tail {
+            Some(_) => Ok(self.store.pulse().await?.unwrap_or(here)),
+            None => Ok(here),
+        }
+    }
+
     /// Deletes what is older than the configuration keeps. Says whether there may be more.
     pub(crate) async fn purge(self: &Arc<Self>) -> Result<bool, Error> {
         let this = Arc::clone(self);
@@ -155,6 +188,7 @@ impl Lifecycle {
             this.keys.remove(&purged.credentials);
             this.leases.forget(&purged.agents);
             this.states.forget(&purged.agents);
+            this.forget_purged(&cutoffs).await?;
             if purged.rows > 0 {
                 debug!(rows = purged.rows, tasks = purged.tasks.len(), agents = purged.agents.len(), "purged");
             }

@@ -8,7 +8,7 @@ use super::Counter;
 use crate::store::{EventKind, NewEvent};
 
 /// The kinds that are no task's; those that are have their places behind them.
-const OTHERS: [EventKind; 25] = [
+const OTHERS: [EventKind; 26] = [
     EventKind::AgentRegistered,
     EventKind::AgentDraining,
     EventKind::AgentResumed,
@@ -34,6 +34,7 @@ const OTHERS: [EventKind; 25] = [
     EventKind::WorkflowCompleted,
     EventKind::WorkflowFailed,
     EventKind::WorkflowCancelled,
+    EventKind::AgentConnected,
 ];
 
 const KINDS: usize = OTHERS.len() + NoteKind::ALL.len();
@@ -116,6 +117,7 @@ const fn place(kind: EventKind) -> usize {
         EventKind::WorkflowCompleted => 22,
         EventKind::WorkflowFailed => 23,
         EventKind::WorkflowCancelled => 24,
+        EventKind::AgentConnected => 25,
         EventKind::Task(kind) => OTHERS.len() + kind as usize,
     }
 }

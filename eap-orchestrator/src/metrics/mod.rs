@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) timeouts: Counter,
     /// Calls that were refused because too many writes were under way.
     pub(crate) writes_refused: Counter,
+    /// Events of other replicas that were taken in.
+    pub(crate) followed: Counter,
     queue: QueueGauges,
 }
 
@@ -110,6 +112,7 @@ impl Metrics {
             webhooks: WebhookCounters::default(),
             timeouts: Counter::default(),
             writes_refused: Counter::default(),
+            followed: Counter::default(),
             queue: QueueGauges::default(),
         }
     }

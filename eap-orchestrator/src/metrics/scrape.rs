@@ -140,6 +140,10 @@ impl Metrics {
         };
         page.gauge("eap_sweeper_silent_seconds", "How long ago the sweeper last ended a round well.")
             .value(&[], seconds(now.saturating_since(last)));
+        page.counter("eap_followed_events_total", "Events of other replicas that were taken in.")
+            .value(&[], self.followed.get());
+        page.gauge("eap_behind_seconds", "How long ago it was last looked at what other replicas did.")
+            .value(&[], seconds(lifecycle.behind()));
         let mut overdue =
             page.gauge("eap_sweeper_overdue_seconds", "How long the longest due task has waited for the sweeper.");
         if let Ok(due) = lifecycle.store.due(now, 1).await {

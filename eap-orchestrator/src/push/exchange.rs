@@ -61,6 +61,9 @@ pub(super) async fn exchange(
         if lifecycle.leases.find(agent, task.id()).is_none_or(|held| held.lease_id != lease.lease_id) {
             return Answer::Over;
         }
+        if !lifecycle.still_brings(task.id(), lease).await {
+            return Answer::Over;
+        }
         let is_by_platform = entry.agent.platform.is_some();
         *epoch = entry.agent.epoch;
         let Some(push) = &entry.agent.push else { return Answer::Over };

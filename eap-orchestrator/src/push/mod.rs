@@ -1,8 +1,9 @@
 //! Tasks brought to agents that serve: each such agent has a pusher, which asks for work as a poll of its own would.
 //!
 //! So there is one queue and one claim for all ways: order, scores, breaker and `max_concurrent_tasks` hold over pushes
-//! and polls together. What was leased for a push bears [`PUSHED`] in its request id; after a restart the pusher sends
-//! those attempts again, so nothing is lost with the process.
+//! and polls together. What was leased for a push says in its request id which process brings it; once that one is gone, be it
+//! by a restart or one of several replicas, a pusher takes those attempts over and sends them again, so nothing is lost with
+//! the process.
 
 mod delivery;
 mod exchange;
@@ -24,9 +25,6 @@ use self::pusher::Pusher;
 use crate::lifecycle::Lifecycle;
 use crate::matchmaker::Matchmaker;
 use crate::outbound::OutboundCall;
-
-/// What the ids of requests for pushes begin with.
-const PUSHED: &str = "push:";
 
 /// What every pusher needs.
 #[derive(Debug)]

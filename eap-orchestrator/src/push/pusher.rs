@@ -10,10 +10,10 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use super::Shared;
 use super::delivery::{Delivered, deliver};
 use super::probe::{Probe, probe};
-use super::{PUSHED, Shared};
-use crate::clock::{draw, draw_chance};
+use crate::clock::draw_chance;
 use crate::directory::Entry;
 use crate::error::Error;
 use crate::matchmaker::{Handover, Wish};
@@ -112,7 +112,6 @@ impl Pusher {
 
     /// Begins what is to be begun with the agent as it now is.
     async fn take_up(&mut self, entry: &Arc<Entry>) {
-        let lifecycle = &self.shared.lifecycle;
         if self.epoch != entry.agent.epoch {
             self.epoch = entry.agent.epoch;
             self.health = PushHealth::default();
@@ -120,16 +119,10 @@ impl Pusher {
             // What is asked for the process before gets nothing any more, and comes back empty by itself.
             (self.asking, self.request) = (None, None);
         }
-        if !self.has_resumed {
-            match lifecycle.store.leases(&self.agent).await {
-                Ok(held) => {
-                    self.has_resumed = true;
-                    let held = held.into_iter().map(|held| held.record).filter(was_pushed);
-                    let held = held.filter(|task| !is_with_platform(&entry.agent, task));
-                    held.for_each(|task| self.deliver(task, true));
-                }
-                Err(error) => return warn!(%error, agent.id = %self.agent, "an agent's leases could not be read"),
-            }
+        if (!self.has_resumed || self.sees_orphans())
+            && let Err(error) = self.take_over(entry).await
+        {
+            return warn!(%error, agent.id = %self.agent, "what is to be brought to an agent could not be taken over");
         }
         let now = self.shared.lifecycle.clock.now();
         self.probe_if_silent(entry, now);
@@ -143,6 +136,35 @@ impl Pusher {
         } else if self.asking.is_none() && self.may_ask(&entry.agent, entry.silent_since(), now) {
             self.ask(entry);
         }
+    }
+
+    /// Whether there are attempts that a replica was to bring which is gone.
+    fn sees_orphans(&self) -> bool {
+        let lifecycle = &self.shared.lifecycle;
+        lifecycle.is_followed() && lifecycle.leases.of(&self.agent).iter().any(|(_, lease)| lifecycle.is_orphan(lease))
+    }
+
+    /// Takes over the attempts that nobody brings any more; at first, those that this process was to bring as well.
+    async fn take_over(&mut self, entry: &Entry) -> Result<(), Error> {
+        let lifecycle = Arc::clone(&self.shared.lifecycle);
+        let is_first = !self.has_resumed;
+        // One that was not known a moment ago may be at work by now.
+        lifecycle.count_replicas().await?;
+        for held in lifecycle.store.leases(&self.agent).await? {
+            let Some(lease) = held.record.lease() else { continue };
+            if is_with_platform(&entry.agent, &held.record) {
+                continue;
+            }
+            if is_first && lifecycle.is_brought_here(lease) {
+                self.deliver(held.record, true);
+            } else if lifecycle.is_orphan(lease)
+                && let Some(task) = lifecycle.adopt(held.record.id(), lease).await?
+            {
+                self.deliver(task, true);
+            }
+        }
+        self.has_resumed = true;
+        Ok(())
     }
 
     /// Whether the agent takes work by its own word, where it has one beside its heartbeats.
@@ -170,11 +192,8 @@ impl Pusher {
         let is_trial = !self.health.admits(1, self.shared.lifecycle.clock.now());
         let places = u32::try_from(self.shared.places.available_permits()).unwrap_or(u32::MAX);
         let max_tasks = if is_trial { 1 } else { TASKS_AT_ONCE.min(places.max(1)) };
-        let entropy = &*self.shared.lifecycle.entropy;
-        let request_id = self.request.get_or_insert_with(|| {
-            let text = format!("{PUSHED}{:032x}", u128::from_le_bytes(draw(entropy)));
-            text.parse().expect("hex digits behind a word are a request id")
-        });
+        let lifecycle = &self.shared.lifecycle;
+        let request_id = self.request.get_or_insert_with(|| lifecycle.request_of_push());
         let wish = Wish { max_tasks, wait: WAIT, task_types: None, request_id: Some(request_id.clone()) };
         let (matchmaker, entry) = (self.shared.matchmaker.clone(), Arc::clone(entry));
         let epoch = entry.agent.epoch;
@@ -334,12 +353,6 @@ impl Pusher {
 /// Whether a platform has taken a task: it would run it twice.
 fn is_with_platform(agent: &Agent, task: &Task) -> bool {
     agent.platform.is_some() && task.state.progress.is_some()
-}
-
-/// Whether a task was leased for a push.
-fn was_pushed(task: &Task) -> bool {
-    let request = task.lease().and_then(|lease| lease.request_id.as_ref());
-    request.is_some_and(|request| request.as_str().starts_with(PUSHED))
 }
 
 async fn next(work: &mut JoinSet<Done>) -> Option<Result<Done, JoinError>> {

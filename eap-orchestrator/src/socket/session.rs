@@ -241,6 +241,10 @@ impl Session {
             }
         };
         let entered = self.orchestrator().sockets().enter(self.agent());
+        match self.orchestrator().lifecycle().connected(self.agent()).await {
+            Ok(told) => entered.told(told),
+            Err(_) => return Err(End { code: CLOSE_FAULT, why: "the store does not answer" }),
+        }
         let listed: HashSet<LeaseId> = hello.tasks.iter().map(|held| held.lease_id).collect();
         let missing = self.orchestrator().lifecycle().unlisted(self.agent(), self.epoch, &listed).await;
         let Ok(missing) = missing else {

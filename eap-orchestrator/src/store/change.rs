@@ -302,6 +302,8 @@ pub enum EventKind {
     AgentPushSuspended,
     /// Tasks are pushed to an agent again.
     AgentPushResumed,
+    /// An agent opened its WebSocket to one of several replicas.
+    AgentConnected,
     /// An operator key was created.
     KeyCreated,
     /// An operator key was revoked.
@@ -348,6 +350,7 @@ impl EventKind {
             Self::AgentTokenRotated => "agent.token_rotated",
             Self::AgentPushSuspended => "agent.push_suspended",
             Self::AgentPushResumed => "agent.push_resumed",
+            Self::AgentConnected => "agent.connected",
             Self::KeyCreated => "key.created",
             Self::KeyRevoked => "key.revoked",
             Self::RegistrationSecretCreated => "registration_secret.created",

@@ -206,8 +206,8 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
     /// This store among those that share the data.
     fn replica(&self) -> ReplicaId;
 
-    /// Reads which stores on the same data are open, and when each last wrote a pulse. Those that closed are not among them,
-    /// and those that have written none for an hour need not be.
+    /// Reads which stores on the same data are open, and when each last wrote a pulse, or was opened. Those that closed are
+    /// not among them, and those that have written none for an hour need not be.
     async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError>;
 
     /// When the sweeper last wrote its pulse, if ever.

@@ -109,9 +109,11 @@ pub struct Claimed {
     /// Whether they were claimed before by the same request.
     pub repeated: bool,
     /// Whether nothing is left that is ready and that the ask could take: there was room for more, and nothing was
-    /// refused. `false` may also say that it is not known, as where other stores on the same data had some of it in hand: an
-    /// answer without tasks is then no reason to wait for news of a task, but to ask again after a while.
+    /// refused.
     pub is_exhausted: bool,
+    /// Whether other stores on the same data had some of it in hand, and may leave it there without telling of it: an answer
+    /// without tasks is then no reason to wait for news of one, but to ask again after a while.
+    pub is_contended: bool,
 }
 
 /// What one claim did.

@@ -180,7 +180,7 @@ impl Reference {
         let of_request = |task: &Task| task.lease().is_some_and(|lease| lease.request_id == ask.request_id);
         let again: Vec<Task> = held.iter().filter(|task| of_request(task)).cloned().collect();
         if ask.request_id.is_some() && !again.is_empty() {
-            return Claimed { tasks: again, repeated: true, is_exhausted: false };
+            return Claimed { tasks: again, repeated: true, ..Claimed::default() };
         }
         let room = (ask.max_tasks as usize).min((agent.max_concurrent_tasks as usize).saturating_sub(held.len()));
         let is_wanted = |task: &Task| {
@@ -207,7 +207,7 @@ impl Reference {
             tasks.push(task);
         }
         let is_exhausted = tasks.len() < room && !is_any_refused;
-        Claimed { tasks, repeated: false, is_exhausted }
+        Claimed { tasks, is_exhausted, ..Claimed::default() }
     }
 
     /// The tasks that an agent holds.

@@ -33,6 +33,8 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub(crate) struct Setup {
     config: Config,
     clock: Option<Arc<ManualClock>>,
+    /// Whether the time is that of the store.
+    has_own_time: bool,
     store: Keep,
 }
 
@@ -49,7 +51,7 @@ impl Setup {
         config.operator_key = Some(OperatorKey::new(OPERATOR_KEY));
         config.registration_secret = Some(RegistrationSecret::new(REGISTRATION_SECRET));
         config.timing.sweep_interval = Duration::from_millis(10);
-        Self { config, clock: None, store }
+        Self { config, clock: None, has_own_time: false, store }
     }
 
     /// SQLite in a directory that goes with the server.
@@ -69,6 +71,11 @@ impl Setup {
 
     pub(crate) fn store(store: Arc<dyn Repository>) -> Self {
         Self::keeping(Keep::In(store))
+    }
+
+    /// Over a store whose time is its own.
+    pub(crate) fn store_with_its_clock(store: Arc<dyn Repository>) -> Self {
+        Self { has_own_time: true, ..Self::keeping(Keep::In(store)) }
     }
 
     /// Time stands unless the test moves it.
@@ -105,7 +112,10 @@ impl Setup {
                 (Arc::new(store.expect("the file is free")), dir)
             }
         };
-        let builder = Orchestrator::builder(store).config(self.config).clock(clock).artifacts(artifacts);
+        let mut builder = Orchestrator::builder(store).config(self.config).artifacts(artifacts);
+        if !self.has_own_time {
+            builder = builder.clock(clock);
+        }
         (builder.build().expect("the configuration is valid"), self.clock, dir)
     }
 

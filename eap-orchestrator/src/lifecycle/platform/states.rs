@@ -42,13 +42,16 @@ impl States {
         *lock(&self.rows) = rows.into_iter().map(|row| (row.agent.clone(), row)).collect();
     }
 
-    /// Takes in what was written, unless what is known is newer.
-    fn put(&self, row: StateRow) {
+    /// Takes in what was written, unless what is known is newer; says whether it is news.
+    fn put(&self, row: StateRow) -> bool {
         let mut states = lock(&self.rows);
+        let known = states.get(&row.agent);
         let is_newer = |known: &StateRow| (row.epoch, row.reported_at) >= (known.epoch, known.reported_at);
-        if states.get(&row.agent).is_none_or(is_newer) {
+        let is_news = known.is_none_or(is_newer) && known != Some(&row);
+        if is_news {
             states.insert(row.agent.clone(), row);
         }
+        is_news
     }
 
     /// What an agent last said under its registration.
@@ -93,6 +96,20 @@ impl States {
 impl Lifecycle {
     pub(in crate::lifecycle) async fn load_states(&self) -> Result<(), Error> {
         self.states.load(self.store.newest_states().await?);
+        Ok(())
+    }
+
+    /// Takes in what agents said to other replicas.
+    pub(in crate::lifecycle) async fn follow_states(&self) -> Result<(), Error> {
+        if self.config.agentkit.is_none() {
+            return Ok(());
+        }
+        for row in self.store.newest_states().await? {
+            let agent = row.agent.clone();
+            if self.states.put(row) {
+                self.states.listener(&agent).news.notify_one();
+            }
+        }
         Ok(())
     }
 
@@ -145,7 +162,9 @@ impl Lifecycle {
         let mut in_flight = Vec::with_capacity(leases.len());
         for (id, lease) in &leases {
             let Some(stored) = self.store.task(*id).await? else { continue };
-            let is_given = self.exchanges.is_sent(lease.lease_id) || stored.record.state.progress.is_some();
+            let is_given = self.exchanges.is_sent(lease.lease_id)
+                || self.is_brought_elsewhere(lease)
+                || stored.record.state.progress.is_some();
             in_flight.push(InFlight { id: *id, step: step_of(&stored.record), is_given });
         }
         if self.is_about_another(report, &in_flight).await? {
@@ -212,8 +231,14 @@ impl Lifecycle {
     }
 
     /// How an agent of a platform is.
-    pub(crate) fn state(&self, operator: &Operator, id: &AgentId) -> Result<AgentStateView, Error> {
+    pub(crate) async fn state(&self, operator: &Operator, id: &AgentId) -> Result<AgentStateView, Error> {
         let entry = self.platform_agent(operator, id)?;
+        if self.is_followed() {
+            // It may have said so to another replica.
+            self.store.states(id, 1).await?.into_iter().for_each(|row| {
+                self.states.put(row);
+            });
+        }
         Ok(match self.states.of(&entry.agent) {
             Some(row) => AgentStateView::new(row.agent, row.state, row.details, row.reported_at),
             None => AgentStateView::unknown(id.clone(), entry.agent.registered_at),

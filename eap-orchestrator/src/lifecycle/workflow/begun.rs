@@ -93,12 +93,33 @@ impl Lifecycle {
     /// Says whether it could be written; if not, it is to be told again.
     async fn tell_of_beginning(self: &Arc<Self>, session: SessionId, task: TaskId) -> bool {
         let this = Arc::clone(self);
-        let told = self.detached(Share::Running, async move { this.catch_up(session, task).await }).await;
+        let told = self.detached(Share::Running, async move { this.bring_in_line(session, task).await }).await;
         if let Err(error) = &told {
             debug!(session.id = %session, %error, "that an agent has begun could not be written yet");
             lock(&self.beginnings.sessions).insert(session, Beginning::Taken(task));
         }
         told.is_ok()
+    }
+
+    /// A session began at another replica: whichever learns first that an agent has its first step tells it.
+    pub(in crate::lifecycle) async fn follow_beginning(&self, id: SessionId) -> Result<(), Error> {
+        let Some(stored) = self.store.session(id).await? else { return Ok(()) };
+        if stored.record.status() != SessionState::Started {
+            return Ok(());
+        }
+        self.beginnings.add(id);
+        if let Some(step) = stored.record.open_step()
+            && let Some(task) = self.store.task(step.task).await?
+            && task.record.lease().is_some()
+        {
+            self.beginnings.taken(&task.record);
+        }
+        Ok(())
+    }
+
+    /// It is over.
+    pub(in crate::lifecycle) fn forget_beginning(&self, id: SessionId) {
+        self.beginnings.forget(id);
     }
 
     /// Brings the sessions in line with the tasks of their first steps, after a start: what was not told before the end is.
@@ -118,7 +139,7 @@ impl Lifecycle {
                     |session: &Session| session.open_step().filter(|step| step.agent.is_none()).map(|step| step.task);
                 if let Some(task) = session.and_then(|stored| waits(&stored.record)) {
                     self.beginnings.add(id);
-                    self.catch_up(id, task).await?;
+                    self.bring_in_line(id, task).await?;
                 }
             }
         }
@@ -129,7 +150,7 @@ impl Lifecycle {
     }
 
     /// Tells a session how the task of its step stands, where it does not know.
-    async fn catch_up(&self, id: SessionId, task: TaskId) -> Result<(), Error> {
+    async fn bring_in_line(&self, id: SessionId, task: TaskId) -> Result<(), Error> {
         for turn in 0..MAX_CONFLICTS {
             stand_aside(turn).await;
             let Some(session) = self.store.session(id).await? else { return Ok(()) };

@@ -1,6 +1,7 @@
 //! Polls that ask: sent off with claims, many side by side, and answered with what those bring.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eap_core::{Allowance, RoutingKey, room_for_work};
 use eap_types::{AgentId, Timestamp};
@@ -13,6 +14,9 @@ use crate::lifecycle::Lifecycle;
 use crate::matchmaker::handover::Handover;
 use crate::matchmaker::waiting::Poll;
 use crate::store::{Ask, Claimed};
+
+/// After how long a poll asks again that found what it could take in another replica's hand.
+const CONTENDED: Duration = Duration::from_millis(100);
 
 /// A poll that asks for so many tasks.
 pub(super) type Asking = (Poll, u32);
@@ -110,6 +114,9 @@ impl Desk {
                 for ((poll, _), claimed) in polls.into_iter().zip(claimed) {
                     outcome.is_exhausted |= claimed.is_exhausted;
                     if claimed.tasks.is_empty() {
+                        if claimed.is_contended {
+                            self.look_again_soon(&poll);
+                        }
                         outcome.returning.empty_handed.push(poll);
                     } else {
                         outcome.leased.extend(claimed.tasks.iter().map(|task| task.spec.routing.clone()));
@@ -132,6 +139,16 @@ impl Desk {
             let _ = reply.send(answer);
         }
         outcome
+    }
+
+    /// Another replica had in hand what this poll could take. If it leaves it there, no event will tell.
+    fn look_again_soon(&self, poll: &Poll) {
+        let (lifecycle, agent) = (Arc::clone(&self.lifecycle), poll.ask.agent.id.clone());
+        self.lifecycle.under_way.spawn(async move {
+            if lifecycle.stop.run_until_cancelled(tokio::time::sleep(CONTENDED)).await.is_some() {
+                lifecycle.announcements.agent_freed(&agent);
+            }
+        });
     }
 
     fn are_back<'p>(&self, polls: impl Iterator<Item = &'p Poll>) {

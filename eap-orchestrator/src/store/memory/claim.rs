@@ -20,7 +20,7 @@ impl Tables {
         }
         let before = self.claimed_before(ask);
         if !before.is_empty() {
-            return Claimed { tasks: before, repeated: true, is_exhausted: false };
+            return Claimed { tasks: before, repeated: true, ..Claimed::default() };
         }
         let held = u32::try_from(self.count_held_by(&agent.id)).unwrap_or(u32::MAX);
         let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(held));
@@ -34,7 +34,7 @@ impl Tables {
             self.update_task(task.clone());
             tasks.push(task);
         }
-        Claimed { tasks, repeated: false, is_exhausted }
+        Claimed { tasks, is_exhausted, ..Claimed::default() }
     }
 
     /// The tasks that the same request claimed and that its agent still holds.

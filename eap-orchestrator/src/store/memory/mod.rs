@@ -36,7 +36,7 @@ use crate::metrics::{Counter, StoreErrorCounters};
 ///
 /// A clone is another handle on the same data, for one orchestrator after another. Closing closes one handle: the others go
 /// on, and a clone of a closed one is open. Orchestrators that share the data at the same time need a
-/// [`replica`](Self::replica) each.
+/// [`new_replica`](Self::new_replica) each.
 pub struct MemoryStore {
     shared: Arc<Shared>,
     /// Whose writes these are, among those of all replicas.
@@ -70,10 +70,15 @@ impl MemoryStore {
     /// A store on the same data for another orchestrator at the same time, as in another process: each hears of what the
     /// others wrote. Ask for all of them before the first orchestrator is built.
     #[must_use]
-    pub fn replica(&self) -> Self {
+    pub fn new_replica(&self) -> Self {
         let mut replicas = lock(&self.shared.replicas);
         replicas.push(Arc::default());
-        Self::of(Arc::clone(&self.shared), replicas.len() - 1)
+        let replica = Self::of(Arc::clone(&self.shared), replicas.len() - 1);
+        drop(replicas);
+        if let Ok((mut tables, now)) = replica.open() {
+            tables.replicas.insert(replica.writer, now);
+        }
+        replica
     }
 
     /// Tells the other replicas that there is news.

@@ -77,7 +77,7 @@ impl<'a> Claiming<'a> {
             let mut of = |seq: &i64| self.leased.get(seq).map(|(task, _)| task.clone()).or_else(|| stored.remove(seq));
             let tasks: Vec<Task> = claimed.iter().filter_map(|(_, seq)| of(seq)).collect();
             if !tasks.is_empty() {
-                return Ok(Claimed { tasks, repeated: true, is_exhausted: false });
+                return Ok(Claimed { tasks, repeated: true, ..Claimed::default() });
             }
             holder.forget(request);
         }
@@ -141,9 +141,10 @@ impl<'a> Claiming<'a> {
         }
         let is_exhausted =
             pool.is_at_end && next >= pool.tasks.len() && taken.len() < room && !is_any_refused && !pool.is_shared;
+        let is_contended = pool.is_shared;
         // Whoever comes next must not miss what was dropped, and reads anew.
         self.pool = Some(pool).filter(|_| !is_any_dropped);
-        Ok(Claimed { tasks: taken, repeated: false, is_exhausted })
+        Ok(Claimed { tasks: taken, repeated: false, is_exhausted, is_contended })
     }
 
     /// Writes what was leased.

@@ -61,6 +61,21 @@ impl Database {
         rows.iter().map(|row| Ok((ReplicaId(integer(row, 0)?.cast_unsigned()), time(row, 1)?))).collect()
     }
 
+    /// Says that this replica is at work.
+    pub(super) async fn say_hello(&self) -> Result<(), Fault> {
+        let mut loan = self.acquire_aside().await?;
+        let hello = async {
+            let mut transaction = self.begin(&mut loan).await?;
+            let (id, now) = (self.replica.0.cast_signed(), self.told_time().now().as_micros());
+            let sql = "INSERT INTO eap.replica (id, seen_at) VALUES ($1, $2)";
+            transaction.execute(sql, arguments![id, now]).await?;
+            transaction.commit().await
+        };
+        let outcome = hello.await;
+        self.give_back(loan, outcome.as_ref().err());
+        outcome
+    }
+
     /// Says that this replica is not at work any more. If that fails, the others find out by its silence.
     pub(super) async fn say_goodbye(&self) {
         let gone = async {

@@ -95,7 +95,7 @@ impl Ledger {
             && !claimed.is_empty()
         {
             let tasks = self.claimed_before(&claimed)?;
-            return Ok(Claimed { tasks, repeated: true, is_exhausted: false });
+            return Ok(Claimed { tasks, repeated: true, ..Claimed::default() });
         }
         let routes = self.routes.open_to(agent, ask.task_types.as_ref());
         if routes.is_empty() {
@@ -156,6 +156,6 @@ impl Ledger {
             }
         }
         let is_exhausted = heads.is_empty() && taken.len() < room && !is_any_refused;
-        Ok(Claimed { tasks: taken, repeated: false, is_exhausted })
+        Ok(Claimed { tasks: taken, is_exhausted, ..Claimed::default() })
     }
 }
