@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eap_core::{Note, NoteKind, RoutingKey, Task, TaskEvent, TaskSpec};
+use eap_core::{NoteKind, RoutingKey, Task, TaskEvent, TaskSpec};
 use eap_types::{
     FieldProblem, IdempotencyKey, RawJson, SessionId, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView, Traceparent,
 };
@@ -18,7 +18,6 @@ use crate::clock::draw;
 use crate::error::Error;
 use crate::store::{
     Change, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, StoreError, Stored, TaskFilter,
-    TaskWrite, events_of,
 };
 use crate::trace;
 
@@ -142,13 +141,7 @@ impl Lifecycle {
     }
 
     async fn insert(&self, task: &Task, idempotency: Option<IdempotencyKeyRow>) -> Result<(), StoreError> {
-        let note = Note::of(NoteKind::Submitted);
-        let change = Change {
-            events: events_of(task, &[note], task.spec.created_at),
-            tasks: vec![TaskWrite::Insert(task.clone())],
-            idempotency,
-            ..Change::default()
-        };
+        let change = Change { idempotency, ..Change::submitting(task.clone()) };
         if !self.commit_new(task, change).await? {
             self.announce(task);
         }
