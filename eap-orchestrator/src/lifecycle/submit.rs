@@ -16,6 +16,8 @@ use super::{Lifecycle, MAX_CONFLICTS, Share};
 use crate::auth::{Operator, sha256};
 use crate::clock::draw;
 use crate::error::Error;
+#[cfg(feature = "postgres")]
+use crate::store::NewTask;
 use crate::store::{
     Change, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, StoreError, Stored, TaskFilter,
 };
@@ -91,6 +93,12 @@ impl Lifecycle {
             span.record("task.id", display(task.task_id));
         }
         submitted
+    }
+
+    /// Checks a task as a submit does, and gives it its id.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn prepare(&self, operator: &Operator, submission: SubmitTask) -> Result<NewTask, Error> {
+        Ok(NewTask::of(self.task_of(operator, submission, None, || "body".to_owned())?))
     }
 
     /// The record of a new task; `at` says where in the body it stands.

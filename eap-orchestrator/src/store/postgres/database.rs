@@ -8,7 +8,7 @@ use eap_types::Timestamp;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Executor, Postgres};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::fault::Fault;
@@ -57,9 +57,13 @@ pub(super) struct Database {
     losses: Arc<Losses>,
     pub(super) schema: Schema,
     pub(super) time: Time,
+    /// Hosts may have committed tasks.
+    pub(super) arrivals: Notify,
+    /// Held by whoever moves what they committed.
+    pub(super) moving: tokio::sync::Mutex<()>,
     begin: String,
     statement: Duration,
-    is_prepared: bool,
+    pub(super) is_prepared: bool,
 }
 
 /// What tells the time of a record that is read, and of a claim.
@@ -138,6 +142,8 @@ impl Database {
             losses,
             schema: Schema::named(&options.schema)?,
             time: options.clock.clone().map_or(Time::Database, Time::Clock),
+            arrivals: Notify::new(),
+            moving: tokio::sync::Mutex::default(),
             begin: begin(statement, lock, statement),
             statement,
             is_prepared: options.prepared_statements,

@@ -13,7 +13,9 @@ mod depths;
 mod fault;
 mod ground;
 mod holders;
+mod inbox;
 mod migrations;
+mod mover;
 mod options;
 mod pool;
 mod purge;
@@ -35,12 +37,14 @@ use eap_core::{Agent, DueCallback, Session, Task, Vitals};
 use eap_types::{
     AgentId, SessionId, SessionState, SessionView, TaskId, TenantId, Timestamp, WorkflowId, WorkflowSummary,
 };
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::database::Database;
 use self::fault::Fault;
+pub use self::inbox::NewTask;
 pub use self::options::PostgresOptions;
 use self::writer::{Request, Write, Writer};
 use super::prepared::Prepared;
@@ -77,6 +81,8 @@ pub struct PostgresStore {
     writes: Queue<Request>,
     tally: Arc<Tally>,
     running: TaskTracker,
+    /// Ends what goes on beside the writes.
+    stop: CancellationToken,
 }
 
 impl fmt::Debug for PostgresStore {
@@ -85,6 +91,12 @@ impl fmt::Debug for PostgresStore {
             .field("schema", &self.database.schema.name())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
@@ -122,8 +134,52 @@ impl PostgresStore {
         let (writes, requests) = Queue::new();
         let writer = Writer { requests, database: Arc::clone(&database), tally: Arc::clone(&tally) };
         running.spawn(writer.run());
+        let stop = CancellationToken::new();
+        running.spawn(mover::run(Arc::clone(&database), stop.clone()));
         running.close();
-        Ok(Self { database, writes, tally, running })
+        Ok(Self { database, writes, tally, running, stop })
+    }
+
+    /// Takes tasks in within a transaction of the host's, on this database: they exist if and only if that is committed.
+    ///
+    /// ```no_run
+    /// # async fn placed(
+    /// #     orchestrator: eap_orchestrator::Orchestrator,
+    /// #     store: eap_orchestrator::store::PostgresStore,
+    /// #     pool: sqlx::PgPool,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// use eap_orchestrator::Operator;
+    /// use eap_types::SubmitTask;
+    ///
+    /// let task = SubmitTask::text("invoice".parse()?, "order 17");
+    /// let task = orchestrator.prepare(&Operator::host(), task)?;
+    /// let id = task.id();
+    ///
+    /// let mut transaction = pool.begin().await?;
+    /// sqlx::query("INSERT INTO orders (number, task) VALUES (17, $1)")
+    ///     .bind(id.to_string())
+    ///     .execute(&mut *transaction)
+    ///     .await?;
+    /// store.enqueue(&mut transaction, &[task]).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// That is one statement and one `NOTIFY`, whatever the number of tasks. It writes where nobody else waits, so a
+    /// transaction that stays open holds up no store. After the commit a store on the schema moves the tasks among the
+    /// others, within a second and mostly at once, in their order; from then on agents get them. Who reads one of them by
+    /// its id finds it from the commit on.
+    ///
+    /// Writing a task once more is harmless while it is kept, so a transaction whose commit got no answer may be repeated
+    /// with the same tasks.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says, as [`StoreError::Unavailable`] or [`StoreError::Full`]: the transaction is then of no more
+    /// use, and nothing of it will be there.
+    pub async fn enqueue(&self, transaction: &mut PgConnection, tasks: &[NewTask]) -> Result<(), StoreError> {
+        self.told(self.database.enqueue(transaction, tasks).await)
     }
 
     /// Counts an answer if it is an error.
@@ -156,7 +212,7 @@ impl PostgresStore {
 #[async_trait]
 impl Repository for PostgresStore {
     async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
-        self.told(self.database.task(id).await)
+        self.told(self.database.task_anywhere(id).await)
     }
 
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
@@ -168,7 +224,7 @@ impl Repository for PostgresStore {
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError> {
-        self.told(self.database.tasks(filter).await)
+        self.told(self.database.tasks_with_new(filter).await)
     }
 
     async fn leases(&self, agent: &AgentId) -> Result<Vec<Stored<Task>>, StoreError> {
@@ -299,6 +355,7 @@ impl Repository for PostgresStore {
         self.database.refuse();
         // An error says that it has ended already.
         let _ = self.writes.send(Request::Close, 0).await;
+        self.stop.cancel();
         self.running.wait().await;
         self.database.close().await;
         Ok(())
