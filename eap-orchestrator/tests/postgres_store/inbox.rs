@@ -273,6 +273,23 @@ async fn replicas_that_move_at_once_move_each_task_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_was_moved_is_news_to_every_store() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let mut host = Host::of(&schema).await;
+    let other = open(&schema).await;
+    let tasks = host.commits("a", 2).await;
+    all_moved(&schema).await;
+    for store in [&*host.store, &other] {
+        tokio::time::timeout(Duration::from_secs(10), store.noticed()).await.expect("it is told");
+        let news = store.news(EventSeq(0), 10).await.expect("a read succeeds");
+        assert_eq!(news.events.iter().filter_map(|event| event.task).collect::<Vec<_>>(), tasks);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_while_no_store_runs_is_moved_by_the_next_one() {
     if !is_there() {
         return;

@@ -4,6 +4,7 @@
 mod costs;
 mod inbox;
 mod network;
+mod news;
 mod opening;
 mod outages;
 #[path = "../postgres/mod.rs"]

@@ -15,7 +15,7 @@ use super::values::{arguments, integer, json};
 use crate::store::{Insertion, Revision, Stored, TaskFilter};
 
 /// What those who listen are told of new rows.
-const TOLD: &str = "inbox";
+pub(super) const HAS_NEW: &str = "inbox";
 
 /// A task that was checked and has its id, and is kept nowhere yet: from
 /// [`Orchestrator::prepare`](crate::Orchestrator::prepare), for [`PostgresStore::enqueue`](super::PostgresStore::enqueue).
@@ -62,7 +62,7 @@ impl Database {
                  ORDER BY place ON CONFLICT (id) DO NOTHING) \
              SELECT pg_notify($3, $4)",
         );
-        let query = sqlx::query_with(&sql, arguments![ids, specs, self.schema.channel(), TOLD]);
+        let query = sqlx::query_with(&sql, arguments![ids, specs, self.schema.channel(), HAS_NEW]);
         query.persistent(self.is_prepared).execute(transaction).await?;
         Ok(())
     }

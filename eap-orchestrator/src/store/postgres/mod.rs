@@ -8,14 +8,17 @@
 mod batch;
 mod check;
 mod claim;
+mod clock;
 mod database;
 mod depths;
 mod fault;
 mod ground;
 mod holders;
 mod inbox;
+mod listen;
 mod migrations;
 mod mover;
+mod news;
 mod options;
 mod pool;
 mod purge;
@@ -39,7 +42,7 @@ use eap_types::{
 };
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::database::Database;
@@ -52,9 +55,10 @@ use super::queue::Queue;
 use super::tally::Tally;
 use super::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, SessionFilter, StateRow, StoreError,
-    StoreStats, Stored, TaskFilter, WorkflowRow,
+    IdempotencyScope, Insertion, LateResultRow, News, Purged, ReplicaId, Repository, ResultRow, SessionFilter,
+    StateRow, StoreError, StoreStats, Stored, TaskFilter, WorkflowRow,
 };
+use crate::clock::Clock;
 
 /// Everything in one schema of a PostgreSQL database, with what was acknowledged on the server's disk (G8).
 ///
@@ -81,8 +85,9 @@ pub struct PostgresStore {
     writes: Queue<Request>,
     tally: Arc<Tally>,
     running: TaskTracker,
-    /// Ends what goes on beside the writes.
+    /// Ends what goes on beside the writes; so does dropping the store.
     stop: CancellationToken,
+    _no_longer: DropGuard,
 }
 
 impl fmt::Debug for PostgresStore {
@@ -91,12 +96,6 @@ impl fmt::Debug for PostgresStore {
             .field("schema", &self.database.schema.name())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
-    }
-}
-
-impl Drop for PostgresStore {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }
 
@@ -130,14 +129,18 @@ impl PostgresStore {
 
     async fn open(database: Database, options: &PostgresOptions) -> Result<Self, StoreError> {
         migrations::migrate(&database, options.migrate).await?;
+        database.ask_time().await?;
         let (database, tally, running) = (Arc::new(database), Arc::new(Tally::default()), TaskTracker::new());
         let (writes, requests) = Queue::new();
         let writer = Writer { requests, database: Arc::clone(&database), tally: Arc::clone(&tally) };
         running.spawn(writer.run());
         let stop = CancellationToken::new();
+        if let Some(pool) = database.listening.clone() {
+            running.spawn(listen::run(Arc::clone(&database), pool, stop.clone()));
+        }
         running.spawn(mover::run(Arc::clone(&database), stop.clone()));
         running.close();
-        Ok(Self { database, writes, tally, running, stop })
+        Ok(Self { database, writes, tally, running, _no_longer: stop.clone().drop_guard(), stop })
     }
 
     /// Takes tasks in within a transaction of the host's, on this database: they exist if and only if that is committed.
@@ -215,6 +218,10 @@ impl Repository for PostgresStore {
         self.told(self.database.task_anywhere(id).await)
     }
 
+    async fn tasks_of(&self, ids: &[TaskId]) -> Result<Vec<Stored<Task>>, StoreError> {
+        self.told(self.database.tasks_of(ids).await)
+    }
+
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
         self.told(self.database.result(id).await)
     }
@@ -281,6 +288,14 @@ impl Repository for PostgresStore {
         self.told(self.database.agents().await)
     }
 
+    async fn agents_of(&self, ids: &[AgentId]) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
+        self.told(self.database.agents_of(ids).await)
+    }
+
+    async fn vitals_since(&self, since: Timestamp) -> Result<Vec<(AgentId, Vitals)>, StoreError> {
+        self.told(self.database.vitals_since(since).await)
+    }
+
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
         self.told(self.database.credentials().await)
     }
@@ -307,6 +322,30 @@ impl Repository for PostgresStore {
 
     async fn head(&self) -> Result<EventSeq, StoreError> {
         self.told(self.database.head().await)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn clock(&self) -> Option<Arc<dyn Clock>> {
+        Some(self.database.told_time())
+    }
+
+    async fn news(&self, after: EventSeq, limit: usize) -> Result<News, StoreError> {
+        self.told(self.database.news(after, limit).await)
+    }
+
+    async fn noticed(&self) {
+        self.database.news.notified().await;
+    }
+
+    fn replica(&self) -> ReplicaId {
+        self.database.replica
+    }
+
+    async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError> {
+        self.told(self.database.replicas().await)
     }
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -357,6 +396,7 @@ impl Repository for PostgresStore {
         let _ = self.writes.send(Request::Close, 0).await;
         self.stop.cancel();
         self.running.wait().await;
+        self.database.say_goodbye().await;
         self.database.close().await;
         Ok(())
     }

@@ -177,7 +177,7 @@ async fn once(database: &Database, reach: Reach) -> Result<Moved, Fault> {
     let mut loan = database.acquire_aside().await?;
     let whole = async {
         let mut transaction = database.begin(&mut loan).await?;
-        match within(&mut transaction, database.schema.name(), reach).await {
+        match within(&mut transaction, database, reach).await {
             Ok(moved) => transaction.commit().await.map(|()| moved),
             Err(fault) => Err(transaction.rollback(fault).await),
         }
@@ -189,11 +189,11 @@ async fn once(database: &Database, reach: Reach) -> Result<Moved, Fault> {
 }
 
 /// Tasks and the end of their rows first, events last, as in every transaction that writes.
-async fn within(transaction: &mut Transaction<'_>, schema: &str, reach: Reach) -> Result<Moved, Fault> {
+async fn within(transaction: &mut Transaction<'_>, database: &Database, reach: Reach) -> Result<Moved, Fault> {
     // Two at a time would share the tasks of one commit, and each number its own. Whatever else takes such locks in this
     // database, two numbers that agree by chance cost a wait.
     let lock = "SELECT pg_advisory_xact_lock(hashtext('eap inbox'), hashtext($1))";
-    transaction.rows(lock, arguments![schema]).await?;
+    transaction.rows(lock, arguments![database.schema.name()]).await?;
     let moved = held(transaction, reach).await?;
     if moved.rows.is_empty() {
         return Ok(moved);
@@ -223,14 +223,15 @@ async fn within(transaction: &mut Transaction<'_>, schema: &str, reach: Reach) -
             Err(_) => return Err(Fault::nonsense("a task that is nowhere was refused")),
         }
     }
-    write(transaction, &admitted, &ground).await?;
+    write(transaction, database, &admitted, &ground).await?;
     if !gone.is_empty() {
         transaction.execute("DELETE FROM eap.inbox WHERE seq = ANY($1)", arguments![gone]).await?;
     }
     set_aside(transaction, &broken).await?;
     let events: Vec<NewEvent> = admitted.iter().flat_map(|change| change.events.iter().cloned()).collect();
     if !events.is_empty() {
-        tell(transaction, &events).await?;
+        // Nobody here has told those who wait for ready tasks: each store has them from the events.
+        tell(transaction, database, None, &events).await?;
         debug!(tasks = admitted.len(), "tasks that hosts took in are moved");
     }
     Ok(moved)
