@@ -314,10 +314,22 @@ impl Orchestrator {
         task: SubmitTask,
         key: Option<IdempotencyKey>,
     ) -> Result<TaskView, Error> {
-        // The same rules as over the wire, from the one place that has them.
-        let body = serde_json::to_vec(&task).map_err(|_| Error::Broken)?;
-        let task = from_json(&body).map_err(unreadable)?;
-        self.lifecycle().submit(operator, task, key, None).await
+        self.lifecycle().submit(operator, checked(&task)?, key, None).await
+    }
+
+    /// Checks a task as [`submit`](Self::submit) does and gives it its id, and keeps nothing: a host takes it in within a
+    /// transaction of its own, by [`PostgresStore::enqueue`](crate::store::PostgresStore::enqueue).
+    ///
+    /// What depends on the time is checked now: a task that expires before that transaction is committed is taken in, and
+    /// dies without an attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a task that could never run.
+    #[cfg(feature = "postgres")]
+    #[allow(clippy::needless_pass_by_value, reason = "a task is given as to a submit")]
+    pub fn prepare(&self, operator: &Operator, task: SubmitTask) -> Result<crate::store::NewTask, Error> {
+        self.lifecycle().prepare(operator, checked(&task)?)
     }
 
     /// Takes several tasks in, 1 to 1000, in one commit; the outcomes come in their order.
@@ -553,6 +565,12 @@ impl Orchestrator {
     {
         crate::serve::serve(self, listener, stop).await
     }
+}
+
+/// A task by the same rules as over the wire, from the one place that has them.
+fn checked(task: &SubmitTask) -> Result<SubmitTask, Error> {
+    let body = serde_json::to_vec(task).map_err(|_| Error::Broken)?;
+    from_json(&body).map_err(unreadable)
 }
 
 /// Why a body that a host gave breaks the rules of the wire.

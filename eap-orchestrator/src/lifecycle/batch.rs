@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eap_core::{Note, NoteKind, Task};
+use eap_core::Task;
 use eap_types::{FieldProblem, IdempotencyKey, SubmitTask, TaskId, Traceparent};
 use tracing::field::Empty;
 use tracing::{Instrument as _, debug_span};
@@ -11,9 +11,7 @@ use super::submit::{fingerprint, invalid, principal};
 use super::{Lifecycle, Share};
 use crate::auth::Operator;
 use crate::error::Error;
-use crate::store::{
-    Change, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, NewEvent, StoreError, TaskWrite, events_of,
-};
+use crate::store::{Change, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, StoreError};
 use crate::trace;
 
 /// An entry of a batch as it was read: a task, or what is wrong with it.
@@ -100,15 +98,8 @@ impl Lifecycle {
         if tasks.is_empty() {
             return Ok(());
         }
-        let note = [Note::of(NoteKind::Submitted)];
-        let events: Vec<NewEvent> =
-            tasks.iter().flat_map(|task| events_of(task, &note, task.spec.created_at)).collect();
-        let change = Change {
-            events,
-            tasks: tasks.iter().cloned().map(TaskWrite::Insert).collect(),
-            idempotency,
-            ..Change::default()
-        };
+        let mut change = Change { idempotency, ..Change::default() };
+        tasks.iter().for_each(|task| change.add(Change::submitting(task.clone())));
         self.commit(change).await?;
         self.announcements.tasks_submitted(&tasks);
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eap_core::{Note, NoteKind, RoutingKey, Task, TaskEvent, TaskSpec};
+use eap_core::{NoteKind, RoutingKey, Task, TaskEvent, TaskSpec};
 use eap_types::{
     FieldProblem, IdempotencyKey, RawJson, SessionId, SubmitTask, TaskHistory, TaskId, TaskPage, TaskView, Traceparent,
 };
@@ -16,9 +16,10 @@ use super::{Lifecycle, MAX_CONFLICTS, Share};
 use crate::auth::{Operator, sha256};
 use crate::clock::draw;
 use crate::error::Error;
+#[cfg(feature = "postgres")]
+use crate::store::NewTask;
 use crate::store::{
     Change, Event, EventSeq, IdempotencyKeyRow, IdempotencyScope, IdempotentTarget, StoreError, Stored, TaskFilter,
-    TaskWrite, events_of,
 };
 use crate::trace;
 
@@ -94,6 +95,12 @@ impl Lifecycle {
         submitted
     }
 
+    /// Checks a task as a submit does, and gives it its id.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn prepare(&self, operator: &Operator, submission: SubmitTask) -> Result<NewTask, Error> {
+        Ok(NewTask::of(self.task_of(operator, submission, None, || "body".to_owned())?))
+    }
+
     /// The record of a new task; `at` says where in the body it stands.
     pub(super) fn task_of(
         &self,
@@ -142,13 +149,7 @@ impl Lifecycle {
     }
 
     async fn insert(&self, task: &Task, idempotency: Option<IdempotencyKeyRow>) -> Result<(), StoreError> {
-        let note = Note::of(NoteKind::Submitted);
-        let change = Change {
-            events: events_of(task, &[note], task.spec.created_at),
-            tasks: vec![TaskWrite::Insert(task.clone())],
-            idempotency,
-            ..Change::default()
-        };
+        let change = Change { idempotency, ..Change::submitting(task.clone()) };
         if !self.commit_new(task, change).await? {
             self.announce(task);
         }

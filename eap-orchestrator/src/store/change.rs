@@ -42,6 +42,12 @@ pub struct Change {
 }
 
 impl Change {
+    /// What takes in a task that was not there before: its record, and the event that tells of it.
+    pub(crate) fn submitting(task: Task) -> Self {
+        let events = events_of(&task, &[Note::of(NoteKind::Submitted)], task.spec.created_at);
+        Self { tasks: vec![TaskWrite::Insert(task)], events, ..Self::default() }
+    }
+
     /// Writes along what another change does to tasks; what it does to anything else is not for this.
     pub(crate) fn add(&mut self, of_a_task: Self) {
         debug_assert!(of_a_task.sessions.is_empty() && of_a_task.agents.is_empty() && of_a_task.states.is_empty());

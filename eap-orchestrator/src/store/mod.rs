@@ -42,7 +42,7 @@ pub use change::{
 pub use error::{BoxError, RecordRef, StoreError};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub use postgres::{PostgresOptions, PostgresStore};
+pub use postgres::{NewTask, PostgresOptions, PostgresStore};
 pub use query::{
     Ask, Claimed, Claims, CredentialRow, Cutoffs, Demand, Event, EventSeq, Insertion, MAX_CLAIM_BYTES, News, Purged,
     ReplicaId, Revision, SessionFilter, Stored, TaskFilter,

@@ -2,6 +2,7 @@
 #![cfg(all(feature = "postgres", unix))]
 
 mod costs;
+mod inbox;
 mod network;
 mod news;
 mod opening;

@@ -28,6 +28,16 @@ async fn until_it_works(store: &PostgresStore, patience: Duration) -> u32 {
     }
 }
 
+/// Waits until the server has ended all connections that it was told to end: one may go on for a moment.
+async fn all_gone(pids: &[i32], other: &mut PgConnection) {
+    let started = Instant::now();
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE pid = ANY($1)";
+    while !sqlx::query(sql).bind(pids).fetch_all(&mut *other).await.expect("a read succeeds").is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(10), "a connection goes on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_were_cut_cost_a_call_at_most() {
     if !is_there() {
@@ -43,10 +53,12 @@ async fn connections_that_were_cut_cost_a_call_at_most() {
     }
     let mut other = PgConnection::connect(schema.url()).await.expect("the server is there");
     // Those of this store alone: other tests use the server as well.
-    let sql = "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a \
+    let sql = "SELECT a.pid, pg_terminate_backend(a.pid) FROM pg_stat_activity a \
          WHERE a.pid <> pg_backend_pid() AND a.application_name = 'eap' AND a.query LIKE '%' || $1 || '%'";
-    let cut = sqlx::query(sql).bind(schema.name()).execute(&mut other).await.expect("they can be cut");
-    assert!(cut.rows_affected() > 0, "there were connections to cut");
+    let cut = sqlx::query(sql).bind(schema.name()).fetch_all(&mut other).await.expect("they can be cut");
+    let cut: Vec<i32> = cut.iter().map(|row| row.get(0)).collect();
+    assert!(!cut.is_empty(), "there were connections to cut");
+    all_gone(&cut, &mut other).await;
 
     let failed = until_it_works(&store, Duration::from_secs(10)).await;
     assert!(failed <= 1, "{failed} calls failed");

@@ -21,7 +21,7 @@ use crate::records::{asking, claim, granting, ids, inserting, open, register, ta
 
 const REPLICAS: usize = 3;
 
-async fn replicas(schema: &Schema) -> Vec<Arc<PostgresStore>> {
+pub(crate) async fn replicas(schema: &Schema) -> Vec<Arc<PostgresStore>> {
     let mut opening = JoinSet::new();
     for _ in 0..REPLICAS {
         let (name, url) = (schema.name().to_owned(), schema.url().to_owned());
@@ -355,7 +355,7 @@ async fn a_claim_of_large_tasks_holds_no_more_of_them_than_it_may_get() {
 }
 
 /// Waits until a statement of this schema waits for somebody's lock.
-async fn held_up(schema: &Schema, is_over: impl Fn() -> bool) {
+pub(crate) async fn held_up(schema: &Schema, is_over: impl Fn() -> bool) {
     // Not in a transaction, which would be told the same each time.
     let mut other = PgConnection::connect(schema.url()).await.expect("the server is there");
     let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%' || $1 || '%'";

@@ -113,7 +113,7 @@ async fn within(
     }
     super::write::write(transaction, database, &admitted, &ground).await?;
     claims(transaction, database, routes, &ground, writes, &mut drafts, &mut events).await?;
-    let newest = tell(transaction, database, &events).await?;
+    let newest = tell(transaction, database, Some(database.writer()), &events).await?;
     let before = newest - events.len() as u64;
     let settled = |draft| match draft {
         Draft::Later => None,

@@ -72,9 +72,13 @@ pub(super) struct Database {
     pub(super) own: OwnEvents,
     /// Others may have committed something.
     pub(super) news: Arc<Notify>,
+    /// Hosts may have committed tasks.
+    pub(super) arrivals: Notify,
+    /// Held by whoever moves what they committed.
+    pub(super) moving: tokio::sync::Mutex<()>,
     begin: String,
     statement: Duration,
-    is_prepared: bool,
+    pub(super) is_prepared: bool,
 }
 
 /// What tells the time of a record that is read, and of a claim.
@@ -171,6 +175,8 @@ impl Database {
             writer: AtomicI64::new(drawn_writer()),
             own: OwnEvents::default(),
             news: Arc::default(),
+            arrivals: Notify::new(),
+            moving: tokio::sync::Mutex::default(),
             begin: begin(statement, lock, statement),
             statement,
             is_prepared: options.prepared_statements,

@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::database::Database;
 use super::fault::Fault;
+use super::inbox::HAS_NEW;
 
 /// How long a connection may be quiet before it is asked whether it is alive, and how long it may take to say so.
 const QUIET: Duration = Duration::from_secs(15);
@@ -38,8 +39,10 @@ async fn listen(database: &Database, pool: &PgPool) -> Result<(), Fault> {
     within(listener.listen(database.schema.channel())).await?;
     // Whatever was told before went unheard.
     database.news.notify_one();
+    database.arrivals.notify_one();
     loop {
         match timeout(QUIET, listener.try_recv()).await {
+            Ok(Ok(Some(told))) if told.payload() == HAS_NEW => database.arrivals.notify_one(),
             Ok(Ok(Some(told))) => {
                 // This store's own news is none to it.
                 if told.payload().parse() != Ok(database.writer()) {

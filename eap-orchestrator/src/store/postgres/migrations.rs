@@ -8,9 +8,10 @@ use super::values::arguments;
 use crate::store::StoreError;
 
 /// Every migration, oldest first; the version of a schema is the number of those it has seen.
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration { sql: include_str!("migrations/0001.sql"), oldest: 1 },
     Migration { sql: include_str!("migrations/0002.sql"), oldest: 1 },
+    Migration { sql: include_str!("migrations/0003.sql"), oldest: 1 },
 ];
 
 /// One step of the schema.

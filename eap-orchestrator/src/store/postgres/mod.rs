@@ -14,8 +14,10 @@ mod depths;
 mod fault;
 mod ground;
 mod holders;
+mod inbox;
 mod listen;
 mod migrations;
+mod mover;
 mod news;
 mod options;
 mod pool;
@@ -38,13 +40,14 @@ use eap_core::{Agent, DueCallback, Session, Task, Vitals};
 use eap_types::{
     AgentId, SessionId, SessionState, SessionView, TaskId, TenantId, Timestamp, WorkflowId, WorkflowSummary,
 };
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::database::Database;
 use self::fault::Fault;
+pub use self::inbox::NewTask;
 pub use self::options::PostgresOptions;
 use self::writer::{Request, Write, Writer};
 use super::prepared::Prepared;
@@ -82,8 +85,8 @@ pub struct PostgresStore {
     writes: Queue<Request>,
     tally: Arc<Tally>,
     running: TaskTracker,
-    /// Ends what only listens; so does dropping the store.
-    listening: CancellationToken,
+    /// Ends what goes on beside the writes; so does dropping the store.
+    stop: CancellationToken,
     _no_longer: DropGuard,
 }
 
@@ -132,12 +135,55 @@ impl PostgresStore {
         let (writes, requests) = Queue::new();
         let writer = Writer { requests, database: Arc::clone(&database), tally: Arc::clone(&tally) };
         running.spawn(writer.run());
-        let listening = CancellationToken::new();
+        let stop = CancellationToken::new();
         if let Some(pool) = database.listening.clone() {
-            running.spawn(listen::run(Arc::clone(&database), pool, listening.clone()));
+            running.spawn(listen::run(Arc::clone(&database), pool, stop.clone()));
         }
+        running.spawn(mover::run(Arc::clone(&database), stop.clone()));
         running.close();
-        Ok(Self { database, writes, tally, running, _no_longer: listening.clone().drop_guard(), listening })
+        Ok(Self { database, writes, tally, running, _no_longer: stop.clone().drop_guard(), stop })
+    }
+
+    /// Takes tasks in within a transaction of the host's, on this database: they exist if and only if that is committed.
+    ///
+    /// ```no_run
+    /// # async fn placed(
+    /// #     orchestrator: eap_orchestrator::Orchestrator,
+    /// #     store: eap_orchestrator::store::PostgresStore,
+    /// #     pool: sqlx::PgPool,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// use eap_orchestrator::Operator;
+    /// use eap_types::SubmitTask;
+    ///
+    /// let task = SubmitTask::text("invoice".parse()?, "order 17");
+    /// let task = orchestrator.prepare(&Operator::host(), task)?;
+    /// let id = task.id();
+    ///
+    /// let mut transaction = pool.begin().await?;
+    /// sqlx::query("INSERT INTO orders (number, task) VALUES (17, $1)")
+    ///     .bind(id.to_string())
+    ///     .execute(&mut *transaction)
+    ///     .await?;
+    /// store.enqueue(&mut transaction, &[task]).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// That is one statement and one `NOTIFY`, whatever the number of tasks. It writes where nobody else waits, so a
+    /// transaction that stays open holds up no store. After the commit a store on the schema moves the tasks among the
+    /// others, within a second and mostly at once, in their order; from then on agents get them. Who reads one of them by
+    /// its id finds it from the commit on.
+    ///
+    /// Writing a task once more is harmless while it is kept, so a transaction whose commit got no answer may be repeated
+    /// with the same tasks.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the server says, as [`StoreError::Unavailable`] or [`StoreError::Full`]: the transaction is then of no more
+    /// use, and nothing of it will be there.
+    pub async fn enqueue(&self, transaction: &mut PgConnection, tasks: &[NewTask]) -> Result<(), StoreError> {
+        self.told(self.database.enqueue(transaction, tasks).await)
     }
 
     /// Counts an answer if it is an error.
@@ -170,7 +216,7 @@ impl PostgresStore {
 #[async_trait]
 impl Repository for PostgresStore {
     async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
-        self.told(self.database.task(id).await)
+        self.told(self.database.task_anywhere(id).await)
     }
 
     async fn tasks_of(&self, ids: &[TaskId]) -> Result<Vec<Stored<Task>>, StoreError> {
@@ -186,7 +232,7 @@ impl Repository for PostgresStore {
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<(Insertion, Stored<Task>)>, StoreError> {
-        self.told(self.database.tasks(filter).await)
+        self.told(self.database.tasks_with_new(filter).await)
     }
 
     async fn leases(&self, agent: &AgentId) -> Result<Vec<Stored<Task>>, StoreError> {
@@ -349,7 +395,7 @@ impl Repository for PostgresStore {
         self.database.refuse();
         // An error says that it has ended already.
         let _ = self.writes.send(Request::Close, 0).await;
-        self.listening.cancel();
+        self.stop.cancel();
         self.running.wait().await;
         self.database.say_goodbye().await;
         self.database.close().await;

@@ -26,7 +26,7 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 
 /// How often a transaction that crossed another one is done again, and how long the first pause is at most; the others are
 /// longer by as much each.
-const MAX_TRIES: u32 = 5;
+pub(super) const MAX_TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Where the answer goes. Nobody there any more? Then the write was made all the same.
@@ -218,7 +218,7 @@ impl Lane {
 }
 
 /// Between two tries; two that crossed each other do not wait for as long again.
-fn pause(tries: u32) -> Duration {
+pub(super) fn pause(tries: u32) -> Duration {
     let chance = draw_chance(&SystemEntropy).get();
     (PAUSE * tries).mul_f64(0.5 + chance / 2.0)
 }

@@ -134,9 +134,11 @@ async fn states(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Res
 ///
 /// The last statement before a commit. The row that counts is locked from here on, so the numbers rise in the order of
 /// the commits of all replicas, and a transaction that is undone leaves no gap. Those who listen are told with the commit.
+/// Without a writer they are news to every store.
 pub(in crate::store::postgres) async fn tell(
     transaction: &mut Transaction<'_>,
     database: &Database,
+    writer: Option<i64>,
     events: &[NewEvent],
 ) -> Result<u64, Fault> {
     let newest = if events.is_empty() {
@@ -160,7 +162,7 @@ pub(in crate::store::postgres) async fn tell(
                      $8::text[]) WITH ORDINALITY AS w (tenant, at, kind, task, agent, attempt, detail, place)) \
              SELECT value, pg_notify($10, $9::int8::text) FROM newest";
         let count = rows_at_most(events.len());
-        let (writer, channel) = (database.writer(), database.schema.channel());
+        let channel = database.schema.channel();
         let arguments = arguments![count, tenants, times, kinds, tasks, agents, attempts, details, writer, channel];
         transaction.row(sql, arguments).await?
     };
