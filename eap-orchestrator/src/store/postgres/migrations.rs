@@ -21,7 +21,10 @@ const NEWEST: i64 = MIGRATIONS.len() as i64;
 /// One transaction under a lock: of several replicas that start, one migrates and the others find it done; killed at any
 /// statement, it leaves nothing behind.
 pub(super) async fn migrate(database: &Database, may_change: bool) -> Result<(), StoreError> {
-    let mut loan = database.acquire().await?;
+    let mut loan = match database.acquire().await {
+        Ok(loan) => loan,
+        Err(fault) => return Err(database.explained(fault).await.at_start()),
+    };
     let outcome = match database.migration(&mut loan).await {
         Ok(mut transaction) => match brought_up(&mut transaction, database.schema.name(), may_change).await {
             Ok(()) => transaction.commit().await.map_err(Stop::Failed),
@@ -42,7 +45,7 @@ pub(super) async fn migrate(database: &Database, may_change: bool) -> Result<(),
         }
         Err(Stop::Failed(fault)) => {
             database.give_back(loan, Some(&fault));
-            Err(fault.into())
+            Err(fault.at_start())
         }
     }
 }

@@ -98,8 +98,8 @@ impl PostgresStore {
     /// # Errors
     ///
     /// [`StoreError::Refused`] if this is no URL or no name of a schema, if the schema was written by a newer version, or is
-    /// of an older one and [`migrate`](PostgresOptions::migrate) is off; [`StoreError::Unavailable`] if the server
-    /// cannot be reached, or does not let this role do it.
+    /// of an older one and [`migrate`](PostgresOptions::migrate) is off, or if the server does not let this role in, or not do
+    /// it; [`StoreError::Unavailable`] if the server cannot be reached.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
         Self::open(Database::of_url(url, &options)?, &options).await
     }
