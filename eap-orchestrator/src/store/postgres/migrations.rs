@@ -8,7 +8,7 @@ use super::values::arguments;
 use crate::store::StoreError;
 
 /// Every migration, oldest first; the version of a schema is the number of those it has seen.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0004.sql")];
 
 /// Where the version stands. No other program's table of versions is called so, in a schema that is shared with one.
 const VERSION: &str = "eap_schema_version";

@@ -5,6 +5,7 @@
 //! a replica that wakes late undoes nothing. Reads are single statements. Nothing is kept in a session: no setting, no
 //! lock, no temporary table.
 
+mod artifacts;
 mod batch;
 mod check;
 mod claim;
@@ -39,6 +40,7 @@ use sqlx::PgPool;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+pub use self::artifacts::PostgresArtifacts;
 use self::database::Database;
 use self::fault::Fault;
 pub use self::options::PostgresOptions;
@@ -114,6 +116,14 @@ impl PostgresStore {
     /// As [`connect`](Self::connect).
     pub async fn with_pool(pool: PgPool, options: PostgresOptions) -> Result<Self, StoreError> {
         Self::open(Database::of_pool(pool, &options)?, &options).await
+    }
+
+    /// Storage for artifacts in the same schema, by the same connections; it ends with this store.
+    ///
+    /// One connection is left to the writes of the store, whatever is sent or fetched.
+    #[must_use]
+    pub fn artifacts(&self) -> PostgresArtifacts {
+        PostgresArtifacts::new(Arc::clone(&self.database))
     }
 
     async fn open(database: Database, options: &PostgresOptions) -> Result<Self, StoreError> {
