@@ -304,6 +304,9 @@ impl Agent {
 pub struct Vitals {
     /// When the server last heard of it, by the server's clock.
     pub last_seen: Timestamp,
+    /// When its last beat was heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beaten_at: Option<Timestamp>,
     /// The word of its last beat; `None` before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<HealthStatus>,
@@ -335,6 +338,7 @@ impl Vitals {
     pub fn registered(epoch: u64, now: Timestamp) -> Self {
         Self {
             last_seen: now,
+            beaten_at: None,
             status: None,
             current_load: 0.0,
             tasks_in_progress: 0,
@@ -344,6 +348,26 @@ impl Vitals {
             has_listed_tasks: false,
             record: TrackRecord::default(),
         }
+    }
+
+    /// Takes in what was heard of the same agent elsewhere. Its record is kept by everybody on his own.
+    pub fn hear_also(&mut self, elsewhere: &Self) {
+        if elsewhere.epoch != self.epoch {
+            return;
+        }
+        self.last_seen = self.last_seen.max(elsewhere.last_seen);
+        self.has_listed_tasks |= elsewhere.has_listed_tasks;
+        if (elsewhere.seq, elsewhere.beaten_at) > (self.seq, self.beaten_at) {
+            let record = std::mem::take(&mut self.record);
+            let (last_seen, has_listed_tasks) = (self.last_seen, self.has_listed_tasks);
+            *self = Self { record, last_seen, has_listed_tasks, ..elsewhere.clone() };
+        }
+    }
+
+    /// Whether these were heard after `others`, of the same agent.
+    #[must_use]
+    pub fn are_newer_than(&self, others: &Self) -> bool {
+        (self.epoch, self.last_seen) > (others.epoch, others.last_seen)
     }
 
     /// Whether a beat with this `seq` is older than one already heard in this epoch (G15).

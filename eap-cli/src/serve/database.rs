@@ -73,7 +73,10 @@ impl Database {
     #[cfg(feature = "postgres")]
     pub(super) fn with(self, args: PostgresArgs) -> Result<Self, Failure> {
         match (self, args.given()) {
-            (Self::Postgres(database), _) => Ok(Self::Postgres(database.with(args))),
+            (Self::Postgres(database), _) => match database.with(args) {
+                Ok(database) => Ok(Self::Postgres(database)),
+                Err(why) => Err(Failure::usage(format!("--database-listen-url (or EAP_DATABASE_LISTEN_URL) {why}"))),
+            },
             (other, None) => Ok(other),
             (other, Some(option)) => {
                 Err(Failure::usage(format!("{option} is for postgres://… alone, and --database is {other}")))

@@ -21,7 +21,7 @@ const SSL_MODES: [&str; 6] = ["require", "verify-ca", "verify-full", "prefer", "
 const ENCRYPTED: usize = 3;
 
 /// What is said of a PostgreSQL database beside its URL.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Args, Clone, Default, PartialEq, Eq)]
 pub(super) struct PostgresArgs {
     /// The schema of a PostgreSQL database that everything stands in; servers that share it work as one [default: eap].
     #[arg(long, env = "EAP_DATABASE_SCHEMA", hide_env_values = true, value_name = "NAME")]
@@ -37,6 +37,18 @@ pub(super) struct PostgresArgs {
     #[arg(long, env = "EAP_DATABASE_PREPARED_STATEMENTS", hide_env_values = true, value_name = "BOOL",
         action = ArgAction::Set)]
     database_prepared_statements: Option<bool>,
+
+    /// Where to listen for what other servers on the same schema write, if --database goes through such a proxy: the address of
+    /// PostgreSQL itself. Without it, this server looks for that once a second behind a proxy.
+    #[arg(long, env = "EAP_DATABASE_LISTEN_URL", hide_env_values = true, value_name = "URL")]
+    database_listen_url: Option<String>,
+}
+
+impl fmt::Debug for PostgresArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL to listen at may hold a password.
+        f.debug_struct("PostgresArgs").field("database_schema", &self.database_schema).finish_non_exhaustive()
+    }
 }
 
 impl PostgresArgs {
@@ -47,6 +59,7 @@ impl PostgresArgs {
             .map(|_| "--database-schema")
             .or(self.database_connections.map(|_| "--database-connections"))
             .or(self.database_prepared_statements.map(|_| "--database-prepared-statements"))
+            .or(self.database_listen_url.as_ref().map(|_| "--database-listen-url"))
     }
 
     fn options(&self) -> PostgresOptions {
@@ -59,6 +72,9 @@ impl PostgresArgs {
         }
         if let Some(prepared) = self.database_prepared_statements {
             options = options.with_prepared_statements(prepared);
+        }
+        if let Some(url) = &self.database_listen_url {
+            options = options.with_listen_url(url);
         }
         options
     }
@@ -157,14 +173,28 @@ impl PartialEq for PostgresDatabase {
 impl Eq for PostgresDatabase {}
 
 impl PostgresDatabase {
-    /// The same with what is said beside its URL.
-    pub(super) fn with(self, args: PostgresArgs) -> Self {
-        Self { args, ..self }
+    /// The same with what is said beside its URL; a text that is wrong there is told as one in the URL is.
+    pub(super) fn with(self, args: PostgresArgs) -> Result<Self, String> {
+        let listening = args.database_listen_url.as_deref().map(str::parse::<Self>).transpose()?;
+        Ok(Self {
+            is_readable_on_the_way: self.is_readable_on_the_way
+                || listening.is_some_and(|url| url.is_readable_on_the_way),
+            args,
+            ..self
+        })
+    }
+
+    /// Whether a password stands where `ps` shows it.
+    fn is_told_to_all(&self) -> bool {
+        let listening = self.args.database_listen_url.as_deref().and_then(|url| url.parse::<Self>().ok());
+        let urls = [Some(self), listening.as_ref()].into_iter().flatten().filter(|url| url.has_password);
+        let texts: Vec<_> = urls.map(|url| url.url.expose()).collect();
+        std::env::args().any(|argument| texts.iter().any(|text| argument.contains(text)))
     }
 
     /// Opens the store. Time is the database's, which all who share it agree about.
     pub(super) async fn open(&self) -> Result<Opened, StoreError> {
-        if self.has_password && std::env::args().any(|argument| argument.contains(self.url.expose())) {
+        if self.is_told_to_all() {
             warn!(
                 "the password of the database is on the command line, where every user of this machine can read it: \
                  set EAP_DATABASE_URL instead, or PGPASSWORD"

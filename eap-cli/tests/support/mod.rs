@@ -24,6 +24,7 @@ pub(crate) fn eap(arguments: &[&str]) -> Command {
         "EAP_DATABASE_SCHEMA",
         "EAP_DATABASE_CONNECTIONS",
         "EAP_DATABASE_PREPARED_STATEMENTS",
+        "EAP_DATABASE_LISTEN_URL",
         "EAP_SEALING_KEY",
         "EAP_OPERATOR_KEY",
         "EAP_REGISTRATION_SECRET",

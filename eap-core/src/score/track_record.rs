@@ -42,7 +42,12 @@ impl Conclusion {
     pub fn of(before: &Task, after: &TaskState) -> Option<Self> {
         // Whatever an event ends, it is the newest attempt: older ones are fenced.
         let ended = after.attempts.last()?;
-        let was = before.attempt(ended.number)?.outcome;
+        Self::since(before.attempt(ended.number)?.outcome, ended)
+    }
+
+    /// What became of an attempt since its outcome was `was`, if anything did.
+    #[must_use]
+    pub fn since(was: AttemptOutcome, ended: &Attempt) -> Option<Self> {
         if was == ended.outcome {
             return None;
         }
@@ -137,7 +142,7 @@ impl TrackRecord {
 
     /// The agent got a task under `lease_id`.
     pub fn serve(&mut self, lease_id: LeaseId, now: Timestamp) {
-        self.last_served = Some(now);
+        self.last_served = self.last_served.max(Some(now));
         self.breaker.serve(lease_id, now);
     }
 

@@ -114,6 +114,7 @@ impl Lifecycle {
             if !news.stale {
                 let before = vitals.takes_work();
                 vitals.seq = beat.seq.or(vitals.seq);
+                vitals.beaten_at = Some(now);
                 vitals.status = Some(beat.status);
                 vitals.current_load = beat.current_load;
                 vitals.tasks_in_progress = beat.tasks_in_progress;

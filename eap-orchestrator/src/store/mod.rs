@@ -44,12 +44,14 @@ pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
 pub use query::{
-    Ask, Claimed, Claims, CredentialRow, Cutoffs, Demand, Event, EventSeq, Insertion, MAX_CLAIM_BYTES, Purged,
-    Revision, SessionFilter, Stored, TaskFilter,
+    Ask, Claimed, Claims, CredentialRow, Cutoffs, Demand, Event, EventSeq, Insertion, MAX_CLAIM_BYTES, News, Purged,
+    ReplicaId, Revision, SessionFilter, Stored, TaskFilter,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use stats::{Depth, Depths, Distribution, ReadyDepth, StoreErrors, StoreStats};
+
+use crate::clock::Clock;
 
 /// Says for one ready task and one ask whether the ask gets it, and the record that follows.
 ///
@@ -94,6 +96,9 @@ pub type Decide = dyn Fn(&Task, &Ask, Timestamp) -> Result<Changed, Refusal> + S
 pub trait Repository: fmt::Debug + Send + Sync + 'static {
     /// Reads one task, or `None` if it was never submitted or is purged.
     async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError>;
+
+    /// Reads tasks, in any order; those that are not there are left out.
+    async fn tasks_of(&self, ids: &[TaskId]) -> Result<Vec<Stored<Task>>, StoreError>;
 
     /// Reads the recorded result of a task: there is one exactly if it is completed or failed.
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError>;
@@ -153,6 +158,12 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
     /// Reads every agent that is not purged, deregistered ones too.
     async fn agents(&self) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError>;
 
+    /// The same of these agents, in any order; those that are not there are left out.
+    async fn agents_of(&self, ids: &[AgentId]) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError>;
+
+    /// Reads the vitals of agents that were last seen at this time or since.
+    async fn vitals_since(&self, since: Timestamp) -> Result<Vec<(AgentId, Vitals)>, StoreError>;
+
     /// Reads every operator key and registration secret that is not purged, revoked and expired ones too, in order
     /// of id, with the time each was last used.
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError>;
@@ -176,6 +187,28 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
 
     /// The number of the newest event.
     async fn head(&self) -> Result<EventSeq, StoreError>;
+
+    /// Whether other stores may stand on the same data, each with an orchestrator that keeps some of it in memory. What they
+    /// write is then told by [`news`](Repository::news).
+    fn is_shared(&self) -> bool;
+
+    /// What tells the store's time, if it has one of its own: all decisions about the same data are then made by it.
+    fn clock(&self) -> Option<Arc<dyn Clock>>;
+
+    /// Reads the events after `after` that were not written by this store, at most `limit`; and those of writes whose end it
+    /// could not learn. Nothing for a store that is not shared.
+    async fn news(&self, after: EventSeq, limit: usize) -> Result<News, StoreError>;
+
+    /// Waits until there may be such news since this was last waited for. It may miss some: who waits has to look after a
+    /// while in any case. Safe to drop; pending for ever for a store that is not shared.
+    async fn noticed(&self);
+
+    /// This store among those that share the data.
+    fn replica(&self) -> ReplicaId;
+
+    /// Reads which stores on the same data are open, and when each last wrote a pulse. Those that closed are not among them,
+    /// and those that have written none for an hour need not be.
+    async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError>;
 
     /// When the sweeper last wrote its pulse, if ever.
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError>;

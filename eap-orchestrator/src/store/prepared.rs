@@ -85,6 +85,7 @@ pub(super) struct PreparedCredential {
 
 #[derive(Debug)]
 pub(super) struct PreparedVitals {
+    pub(super) epoch: i64,
     pub(super) last_seen: i64,
     pub(super) text: String,
 }
@@ -162,7 +163,8 @@ impl StateText {
 
 impl PreparedVitals {
     fn of(vitals: &Vitals) -> Result<Self, serde_json::Error> {
-        Ok(Self { last_seen: vitals.last_seen.as_micros(), text: serde_json::to_string(vitals)? })
+        let (epoch, last_seen) = (number(vitals.epoch), vitals.last_seen.as_micros());
+        Ok(Self { epoch, last_seen, text: serde_json::to_string(vitals)? })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a store is asked, and what it answers.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,6 +142,25 @@ pub struct Event {
     pub attempt: Option<u32>,
     /// More, where there is more to say.
     pub detail: JsonObject,
+}
+
+/// What others committed.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    /// Their events, in order.
+    pub events: Vec<Event>,
+    /// Up to here there are no others.
+    pub upto: EventSeq,
+}
+
+/// One of the stores that share the same data, and the orchestrator over it; another one after each start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId(pub u64);
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 /// What is old enough to go.

@@ -3,6 +3,7 @@
 
 mod costs;
 mod network;
+mod news;
 mod opening;
 mod outages;
 #[path = "../postgres/mod.rs"]

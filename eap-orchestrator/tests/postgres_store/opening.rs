@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use eap_orchestrator::store::{Change, Decide, PostgresOptions, PostgresStore, Repository, StoreError};
+use eap_orchestrator::store::{Change, Decide, EventSeq, PostgresOptions, PostgresStore, Repository, StoreError};
 use eap_types::Timestamp;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
@@ -52,10 +52,58 @@ async fn a_newer_schema_is_refused_and_left_as_it_is() {
     let schema = Schema::new();
     open(&schema).await.close().await.expect("a store closes");
     let mut connection = connection(&schema).await;
-    let sql = format!("UPDATE {}.eap_schema_version SET version = version + 1", schema.name());
+    let sql = format!("UPDATE {}.eap_schema_version SET version = version + 1, oldest = version + 1", schema.name());
     connection.execute(&*sql).await.expect("the version can be set");
     let reason = refusal(PostgresStore::connect(schema.url(), options(&schema)).await);
     assert!(reason.contains("use a newer program"), "{reason}");
+}
+
+/// As while replicas are upgraded one after the other: those of the version before go on, and start anew.
+#[tokio::test]
+async fn a_newer_schema_that_suits_older_programs_is_taken_as_it_is() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let running = open(&schema).await;
+    let mut connection = connection(&schema).await;
+    let sql = format!(
+        "ALTER TABLE {0}.event ADD COLUMN newer int8; UPDATE {0}.eap_schema_version SET version = version + 1",
+        schema.name()
+    );
+    connection.execute(&*sql).await.expect("the schema can be changed");
+    running.commit(inserting(task("a"))).await.expect("one that runs goes on");
+    let started = open(&schema).await;
+    started.commit(inserting(task("a"))).await.expect("one that is started works");
+    let sql = format!("SELECT version - $1 FROM {}.eap_schema_version", schema.name());
+    let left: i64 = sqlx::query(&sql).bind(2_i64).fetch_one(&mut connection).await.expect("a read succeeds").get(0);
+    assert!(left > 0, "the version is left as it is");
+}
+
+/// The first version had no column for it: what it wrote is there after the upgrade, and both go on.
+#[tokio::test]
+async fn a_schema_of_the_first_version_is_brought_up_while_it_is_used() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let store = open(&schema).await;
+    let kept = task("a");
+    let id = kept.id();
+    store.commit(inserting(kept)).await.expect("a commit succeeds");
+    store.close().await.expect("a store closes");
+    let mut connection = connection(&schema).await;
+    let back = format!(
+        "ALTER TABLE {0}.event DROP COLUMN writer; ALTER TABLE {0}.vitals DROP COLUMN epoch; \
+         DROP TABLE {0}.replica; DROP TABLE {0}.artifact; DROP TABLE {0}.artifact_piece; \
+         ALTER TABLE {0}.eap_schema_version DROP COLUMN oldest; UPDATE {0}.eap_schema_version SET version = 1",
+        schema.name()
+    );
+    connection.execute(&*back).await.expect("the schema can be set back");
+    let store = open(&schema).await;
+    assert!(store.task(id).await.expect("a read succeeds").is_some());
+    assert_eq!(store.news(EventSeq(0), 10).await.expect("a read succeeds").events.len(), 1);
+    store.commit(inserting(task("a"))).await.expect("a commit succeeds");
 }
 
 #[tokio::test]

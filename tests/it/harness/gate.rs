@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use eap_core::{Agent, DueCallback, Session, Task, Vitals};
 use eap_orchestrator::store::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, MemoryStore, Purged, Repository, ResultRow, SessionFilter, StateRow,
-    StoreError, StoreStats, Stored, TaskFilter, WorkflowRow,
+    IdempotencyScope, Insertion, LateResultRow, MemoryStore, News, Purged, ReplicaId, Repository, ResultRow,
+    SessionFilter, StateRow, StoreError, StoreStats, Stored, TaskFilter, WorkflowRow,
 };
 use eap_orchestrator::{Clock, SystemClock};
 use eap_types::{
@@ -153,6 +153,10 @@ impl Repository for GatedStore {
         self.inner.task(id).await
     }
 
+    async fn tasks_of(&self, ids: &[TaskId]) -> Result<Vec<Stored<Task>>, StoreError> {
+        self.inner.tasks_of(ids).await
+    }
+
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
         self.inner.result(id).await
     }
@@ -224,6 +228,14 @@ impl Repository for GatedStore {
         self.inner.agents().await
     }
 
+    async fn agents_of(&self, ids: &[AgentId]) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
+        self.inner.agents_of(ids).await
+    }
+
+    async fn vitals_since(&self, since: Timestamp) -> Result<Vec<(AgentId, Vitals)>, StoreError> {
+        self.inner.vitals_since(since).await
+    }
+
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
         self.inner.credentials().await
     }
@@ -255,6 +267,30 @@ impl Repository for GatedStore {
 
     async fn head(&self) -> Result<EventSeq, StoreError> {
         self.inner.head().await
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    fn clock(&self) -> Option<Arc<dyn Clock>> {
+        self.inner.clock()
+    }
+
+    async fn news(&self, after: EventSeq, limit: usize) -> Result<News, StoreError> {
+        self.inner.news(after, limit).await
+    }
+
+    async fn noticed(&self) {
+        self.inner.noticed().await;
+    }
+
+    fn replica(&self) -> ReplicaId {
+        Repository::replica(&self.inner)
+    }
+
+    async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError> {
+        self.inner.replicas().await
     }
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -53,8 +53,9 @@ pub(super) async fn an_identity_is_unique_per_tenant_and_with_an_instance_alone(
 pub(super) async fn vitals_are_the_last_writers_and_move_no_revision(h: Harness) {
     let (agent, other) = (h.register(&["a"]).await, h.register(&["a"]).await);
     let (before, registered) = h.known(&agent.id).await.expect("the agent is stored");
-    let later = Vitals { seq: Some(2), last_seen: h.now() + Duration::from_secs(1), ..registered.clone() };
-    for vitals in [samples::full_vitals(h.now()), later.clone()] {
+    let beaten = Vitals { seq: Some(2), last_seen: h.now() + Duration::from_secs(1), ..registered.clone() };
+    let last = samples::full_vitals(h.now());
+    for vitals in [beaten, last.clone()] {
         let unknown = (samples::agent_id("nobody"), vitals.clone());
         let beats = vec![unknown, (agent.id.clone(), vitals.clone())];
         h.commit(Change { vitals: beats, ..Change::default() }).await;
@@ -65,7 +66,23 @@ pub(super) async fn vitals_are_the_last_writers_and_move_no_revision(h: Harness)
 
     h.stand(&agent.id, eap_core::Standing::Draining).await;
     let (_, vitals) = h.known(&agent.id).await.expect("the agent is stored");
-    assert_eq!(vitals, later, "a new record keeps the vitals");
+    assert_eq!(vitals, last, "a new record keeps the vitals");
+}
+
+pub(super) async fn agents_are_read_by_id_and_by_when_they_were_seen(h: Harness) {
+    let (first, second) = (h.register(&["a"]).await, h.register(&["a"]).await);
+    h.advance(10);
+    let beat = Vitals::registered(1, h.now());
+    h.commit(Change { vitals: vec![(second.id.clone(), beat.clone())], ..Change::default() }).await;
+    let ids = [second.id.clone(), samples::agent_id("nobody"), first.id.clone()];
+    let mut read = h.store.agents_of(&ids).await.expect("a read succeeds");
+    read.sort_by(|(a, _), (b, _)| a.record.id.cmp(&b.record.id));
+    assert_eq!(read, h.store.agents().await.expect("a read succeeds"));
+    assert_eq!(h.store.agents_of(&[]).await.expect("a read succeeds"), []);
+    let seen = async |since| h.store.vitals_since(since).await.expect("a read succeeds");
+    assert_eq!(seen(h.now()).await, [(second.id, beat)]);
+    assert_eq!(seen(h.now() - Duration::from_secs(10)).await.len(), 2);
+    assert_eq!(seen(h.now() + Duration::from_micros(1)).await, []);
 }
 
 pub(super) async fn the_pulse_is_the_last_one_written(h: Harness) {
@@ -74,5 +91,7 @@ pub(super) async fn the_pulse_is_the_last_one_written(h: Harness) {
         h.commit(Change { pulse: Some(h.now()), ..Change::default() }).await;
         h.commit(Change::default()).await;
         assert_eq!(h.store.pulse().await.expect("a read succeeds"), Some(h.now()));
+        let at_work = h.store.replicas().await.expect("a read succeeds");
+        assert_eq!(at_work, [(h.store.replica(), h.now())]);
     }
 }

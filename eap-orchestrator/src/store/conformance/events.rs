@@ -83,6 +83,19 @@ pub(super) async fn racing_commits_leave_no_gap(h: Harness) {
     }
 }
 
+pub(super) async fn what_a_store_wrote_itself_is_no_news_to_it(h: Harness) {
+    let agent = h.register(&["a"]).await;
+    h.submit("a").await;
+    h.claim(h.ask(&agent, 1)).await;
+    h.commit(samples::events(3, h.now())).await;
+    let head = h.store.head().await.expect("a read succeeds");
+    assert!(head > EventSeq(3));
+    for after in [EventSeq(0), EventSeq(2), head] {
+        let news = h.store.news(after, 2).await.expect("a read succeeds");
+        assert_eq!((news.events, news.upto), (Vec::new(), head));
+    }
+}
+
 pub(super) async fn a_reader_never_meets_a_smaller_number(h: Harness) {
     const WRITERS: usize = 6;
     const COMMITS: usize = 8;

@@ -144,6 +144,17 @@ pub(super) async fn an_update_moves_the_revision_and_keeps_the_spec(h: Harness) 
     assert_eq!(second.record, Task { spec: first.record.spec, state });
 }
 
+pub(super) async fn tasks_are_read_by_id(h: Harness) {
+    let (first, second) = (h.submit("a").await, h.submit("b").await);
+    let agent = h.register(&["b"]).await;
+    h.claim(h.ask(&agent, 1)).await;
+    let nobodys = TaskId::v7(h.now(), h.draw());
+    let mut read = h.store.tasks_of(&[second, nobodys, first]).await.expect("a read succeeds");
+    read.sort_by_key(|task| task.record.id());
+    assert_eq!(read, [h.stored(first).await, h.stored(second).await]);
+    assert_eq!(h.store.tasks_of(&[]).await.expect("a read succeeds"), []);
+}
+
 pub(super) async fn reads_carry_the_stores_time(h: Harness) {
     let id = h.submit("a").await;
     let agent = h.register(&["a"]).await;

@@ -243,6 +243,7 @@ pub(super) fn full_agent(now: Timestamp) -> Agent {
 pub(super) fn full_vitals(now: Timestamp) -> Vitals {
     Vitals {
         last_seen: now + Duration::from_micros(1),
+        beaten_at: Some(now - Duration::from_micros(1)),
         status: Some(HealthStatus::Busy),
         current_load: 0.1 + 0.2,
         tasks_in_progress: u64::MAX,

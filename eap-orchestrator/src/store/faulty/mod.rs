@@ -37,10 +37,11 @@ use tokio_util::task::TaskTracker;
 pub use self::fault::{Fault, FaultCounts, FaultOdds, StoreCall};
 use super::{
     AgentWrite, BoxError, Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq,
-    IdempotencyKeyRow, IdempotencyScope, Insertion, LateResultRow, Purged, RecordRef, Repository, ResultRow,
-    SessionFilter, SessionWrite, StateRow, StoreError, StoreStats, Stored, TaskFilter, TaskWrite, WorkflowRow,
+    IdempotencyKeyRow, IdempotencyScope, Insertion, LateResultRow, News, Purged, RecordRef, ReplicaId, Repository,
+    ResultRow, SessionFilter, SessionWrite, StateRow, StoreError, StoreStats, Stored, TaskFilter, TaskWrite,
+    WorkflowRow,
 };
-use crate::clock::Entropy;
+use crate::clock::{Clock, Entropy};
 
 /// A [`Repository`] that fails on purpose and otherwise does what the one inside does.
 ///
@@ -252,6 +253,10 @@ impl Repository for FaultyStore {
         self.read(self.inner.task(id)).await
     }
 
+    async fn tasks_of(&self, ids: &[TaskId]) -> Result<Vec<Stored<Task>>, StoreError> {
+        self.read(self.inner.tasks_of(ids)).await
+    }
+
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
         self.read(self.inner.result(id)).await
     }
@@ -318,6 +323,14 @@ impl Repository for FaultyStore {
         self.read(self.inner.agents()).await
     }
 
+    async fn agents_of(&self, ids: &[AgentId]) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
+        self.read(self.inner.agents_of(ids)).await
+    }
+
+    async fn vitals_since(&self, since: Timestamp) -> Result<Vec<(AgentId, Vitals)>, StoreError> {
+        self.read(self.inner.vitals_since(since)).await
+    }
+
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
         self.read(self.inner.credentials()).await
     }
@@ -344,6 +357,30 @@ impl Repository for FaultyStore {
 
     async fn head(&self) -> Result<EventSeq, StoreError> {
         self.read(self.inner.head()).await
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    fn clock(&self) -> Option<Arc<dyn Clock>> {
+        self.inner.clock()
+    }
+
+    async fn news(&self, after: EventSeq, limit: usize) -> Result<News, StoreError> {
+        self.read(self.inner.news(after, limit)).await
+    }
+
+    async fn noticed(&self) {
+        self.inner.noticed().await;
+    }
+
+    fn replica(&self) -> ReplicaId {
+        self.inner.replica()
+    }
+
+    async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError> {
+        self.read(self.inner.replicas()).await
     }
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -147,11 +147,12 @@ impl Tables {
         }
         self.keys.extend(idempotency.map(|row| (row.scope.clone(), row)));
         for (agent, vitals) in vitals {
-            if let Some(known) = self.agents.get_mut(&agent) {
+            if let Some(known) = self.agents.get_mut(&agent).filter(|known| !known.vitals.are_newer_than(&vitals)) {
                 known.vitals = vitals;
             }
         }
         self.pulse = pulse.or(self.pulse);
+        self.replicas.extend(pulse.map(|pulse| (self.writer, pulse)));
         for event in events {
             self.append_event(event);
         }

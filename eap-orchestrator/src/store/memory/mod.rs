@@ -10,6 +10,7 @@ mod tables;
 mod workflows;
 
 use std::fmt;
+use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,21 +20,27 @@ use eap_types::{
     AgentId, SessionId, SessionState, SessionView, TaskId, TenantId, Timestamp, WorkflowId, WorkflowSummary,
 };
 
+use tokio::sync::Notify;
+
 use self::tables::{Row, Tables};
 use super::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, SessionFilter, StateRow, StoreError,
-    StoreStats, Stored, TaskFilter, WorkflowRow,
+    IdempotencyScope, Insertion, LateResultRow, News, Purged, ReplicaId, Repository, ResultRow, SessionFilter,
+    StateRow, StoreError, StoreStats, Stored, TaskFilter, WorkflowRow,
 };
+use crate::announce::lock;
 use crate::clock::Clock;
 use crate::metrics::{Counter, StoreErrorCounters};
 
 /// A [`Repository`] in memory.
 ///
-/// A clone is another handle on the same data, so that several orchestrators can share it. Closing
-/// closes one handle: the others go on, and a clone of a closed one is open.
+/// A clone is another handle on the same data, for one orchestrator after another. Closing closes one handle: the others go
+/// on, and a clone of a closed one is open. Orchestrators that share the data at the same time need a
+/// [`replica`](Self::replica) each.
 pub struct MemoryStore {
     shared: Arc<Shared>,
+    /// Whose writes these are, among those of all replicas.
+    writer: usize,
     is_closed: AtomicBool,
 }
 
@@ -43,6 +50,8 @@ struct Shared {
     commits: Counter,
     claims: Counter,
     errors: StoreErrorCounters,
+    /// What each replica waits for news with, by its number.
+    replicas: Mutex<Vec<Arc<Notify>>>,
 }
 
 impl MemoryStore {
@@ -50,11 +59,31 @@ impl MemoryStore {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (commits, claims, errors) = Default::default();
-        Self::of(Arc::new(Shared { clock, tables: Mutex::default(), commits, claims, errors }))
+        let replicas = Mutex::new(vec![Arc::default()]);
+        Self::of(Arc::new(Shared { clock, tables: Mutex::default(), commits, claims, errors, replicas }), 0)
     }
 
-    fn of(shared: Arc<Shared>) -> Self {
-        Self { shared, is_closed: AtomicBool::new(false) }
+    fn of(shared: Arc<Shared>, writer: usize) -> Self {
+        Self { shared, writer, is_closed: AtomicBool::new(false) }
+    }
+
+    /// A store on the same data for another orchestrator at the same time, as in another process: each hears of what the
+    /// others wrote. Ask for all of them before the first orchestrator is built.
+    #[must_use]
+    pub fn replica(&self) -> Self {
+        let mut replicas = lock(&self.shared.replicas);
+        replicas.push(Arc::default());
+        Self::of(Arc::clone(&self.shared), replicas.len() - 1)
+    }
+
+    /// Tells the other replicas that there is news.
+    fn tell(&self) {
+        let replicas = lock(&self.shared.replicas);
+        replicas
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| *number != self.writer)
+            .for_each(|(_, news)| news.notify_one());
     }
 
     /// The tables, and the time read while holding them: later holders never see an earlier one.
@@ -63,7 +92,8 @@ impl MemoryStore {
             return self.shared.errors.count(Err(StoreError::Closed));
         }
         // What can panic under the lock is `decide` alone, and it runs between writes, never inside one.
-        let tables = self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.writer = self.writer;
         let now = self.shared.clock.now();
         Ok((tables, now))
     }
@@ -71,7 +101,7 @@ impl MemoryStore {
 
 impl Clone for MemoryStore {
     fn clone(&self) -> Self {
-        Self::of(Arc::clone(&self.shared))
+        Self::of(Arc::clone(&self.shared), self.writer)
     }
 }
 
@@ -92,6 +122,11 @@ impl Repository for MemoryStore {
     async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
         let (tables, now) = self.open()?;
         Ok(tables.task(id).map(|row| row.stored(now)))
+    }
+
+    async fn tasks_of(&self, ids: &[TaskId]) -> Result<Vec<Stored<Task>>, StoreError> {
+        let (tables, now) = self.open()?;
+        Ok(ids.iter().filter_map(|id| tables.task(*id)).map(|row| row.stored(now)).collect())
     }
 
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
@@ -182,6 +217,18 @@ impl Repository for MemoryStore {
         Ok(tables.agents.values().map(|known| (known.row.stored(now), known.vitals.clone())).collect())
     }
 
+    async fn agents_of(&self, ids: &[AgentId]) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
+        let (tables, now) = self.open()?;
+        let known = ids.iter().filter_map(|id| tables.agents.get(id));
+        Ok(known.map(|known| (known.row.stored(now), known.vitals.clone())).collect())
+    }
+
+    async fn vitals_since(&self, since: Timestamp) -> Result<Vec<(AgentId, Vitals)>, StoreError> {
+        let (tables, _) = self.open()?;
+        let seen = tables.agents.values().filter(|known| known.vitals.last_seen >= since);
+        Ok(seen.map(|known| (known.row.record.id.clone(), known.vitals.clone())).collect())
+    }
+
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
         let (tables, now) = self.open()?;
         Ok(tables.credentials.values().map(|known| (known.row.stored(now), known.last_used)).collect())
@@ -217,6 +264,38 @@ impl Repository for MemoryStore {
         Ok(self.open()?.0.head)
     }
 
+    fn is_shared(&self) -> bool {
+        lock(&self.shared.replicas).len() > 1
+    }
+
+    fn clock(&self) -> Option<Arc<dyn Clock>> {
+        Some(Arc::clone(&self.shared.clock))
+    }
+
+    async fn news(&self, after: EventSeq, limit: usize) -> Result<News, StoreError> {
+        let (tables, _) = self.open()?;
+        let events: Vec<_> = tables.events_of_others(after, self.writer).take(limit).cloned().collect();
+        let upto = events.last().filter(|_| events.len() >= limit).map_or(tables.head, |last| last.seq);
+        Ok(News { events, upto })
+    }
+
+    async fn noticed(&self) {
+        let news = lock(&self.shared.replicas).get(self.writer).cloned();
+        match news {
+            Some(news) => news.notified().await,
+            None => pending().await,
+        }
+    }
+
+    fn replica(&self) -> ReplicaId {
+        ReplicaId(self.writer as u64)
+    }
+
+    async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError> {
+        let (tables, _) = self.open()?;
+        Ok(tables.replicas.iter().map(|(writer, seen_at)| (ReplicaId(*writer as u64), *seen_at)).collect())
+    }
+
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.open()?.0.pulse)
     }
@@ -245,6 +324,8 @@ impl Repository for MemoryStore {
         let (mut tables, _) = self.open()?;
         let committed = self.shared.errors.count(tables.commit(change))?;
         self.shared.commits.add(1);
+        drop(tables);
+        self.tell();
         Ok(committed)
     }
 
@@ -252,7 +333,10 @@ impl Repository for MemoryStore {
         let (mut tables, now) = self.open()?;
         let answers = demand.asks.iter().map(|ask| tables.claim(ask, now, &*decide)).collect();
         self.shared.claims.add(1);
-        Ok(Claims { answers, head: tables.head })
+        let head = tables.head;
+        drop(tables);
+        self.tell();
+        Ok(Claims { answers, head })
     }
 
     async fn commit_and_claim(
@@ -266,7 +350,10 @@ impl Repository for MemoryStore {
         let answers = demand.asks.iter().map(|ask| tables.claim(ask, now, &*decide)).collect();
         self.shared.commits.add(1);
         self.shared.claims.add(1);
-        Ok(Claims { answers, head: tables.head })
+        let head = tables.head;
+        drop(tables);
+        self.tell();
+        Ok(Claims { answers, head })
     }
 
     async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {
@@ -274,6 +361,9 @@ impl Repository for MemoryStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
+        if let Ok((mut tables, _)) = self.open() {
+            tables.replicas.remove(&self.writer);
+        }
         self.is_closed.store(true, Ordering::SeqCst);
         Ok(())
     }

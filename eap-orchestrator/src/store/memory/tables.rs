@@ -77,10 +77,15 @@ pub(super) struct Tables {
     pub(super) workflows: Workflows,
     callbacks: HashMap<TaskId, Row<DueCallback>>,
     callbacks_by_time: BTreeSet<(Timestamp, TaskId)>,
-    events: BTreeMap<EventSeq, Event>,
+    /// With the number of the handle that wrote each.
+    events: BTreeMap<EventSeq, (usize, Event)>,
     events_of_tasks: HashMap<TaskId, BTreeSet<EventSeq>>,
     events_by_time: BTreeSet<(Timestamp, EventSeq)>,
     pub(super) head: EventSeq,
+    /// The number of the handle that holds the tables.
+    pub(super) writer: usize,
+    /// When each handle last wrote a pulse.
+    pub(super) replicas: BTreeMap<usize, Timestamp>,
     pub(super) pulse: Option<Timestamp>,
 }
 
@@ -280,11 +285,12 @@ impl Tables {
         self.events_by_time.insert((event.at, seq));
         let NewEvent { tenant, at, kind, task, agent, attempt, detail } = event;
         let kind = kind.as_str().to_owned();
-        self.events.insert(seq, Event { seq, tenant, at, kind, task, agent, attempt, detail });
+        let event = Event { seq, tenant, at, kind, task, agent, attempt, detail };
+        self.events.insert(seq, (self.writer, event));
     }
 
     pub(super) fn remove_event(&mut self, seq: EventSeq) {
-        let Some(event) = self.events.remove(&seq) else { return };
+        let Some((_, event)) = self.events.remove(&seq) else { return };
         self.events_by_time.remove(&(event.at, seq));
         if let Some(task) = event.task.filter(|task| self.events_of_tasks.contains_key(task)) {
             put_under(&mut self.events_of_tasks, &task, seq, false);
@@ -292,7 +298,13 @@ impl Tables {
     }
 
     pub(super) fn events_after(&self, after: EventSeq) -> impl Iterator<Item = &Event> {
-        self.events.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, event)| event)
+        self.events.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, (_, event))| event)
+    }
+
+    /// The same without those that `writer` wrote.
+    pub(super) fn events_of_others(&self, after: EventSeq, writer: usize) -> impl Iterator<Item = &Event> {
+        let events = self.events.range((Bound::Excluded(after), Bound::Unbounded));
+        events.filter(move |(_, (of, _))| *of != writer).map(|(_, (_, event))| event)
     }
 
     pub(super) fn oldest_event(&self) -> Option<EventSeq> {
@@ -302,7 +314,7 @@ impl Tables {
     pub(super) fn events_about(&self, task: TaskId, after: EventSeq) -> impl Iterator<Item = &Event> {
         let seqs = self.events_of_tasks.get(&task).into_iter();
         let newer = seqs.flat_map(move |seqs| seqs.range((Bound::Excluded(after), Bound::Unbounded)));
-        newer.filter_map(|seq| self.events.get(seq))
+        newer.filter_map(|seq| self.events.get(seq).map(|(_, event)| event))
     }
 
     pub(super) fn events_before(&self, cutoff: Timestamp) -> impl Iterator<Item = EventSeq> {

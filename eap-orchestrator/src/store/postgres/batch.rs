@@ -16,6 +16,9 @@ use crate::store::{Ask, Claimed, Claims, EventSeq, NewEvent, StoreError};
 /// What a write comes to: `None` if it is for the next transaction.
 pub(super) type Settled = Option<Result<Claims, StoreError>>;
 
+/// The numbers of the events that a transaction wrote: behind the first, up to the second.
+type Told = Option<(u64, u64)>;
+
 /// How far a transaction came.
 #[derive(Debug)]
 pub(super) enum Broken {
@@ -57,17 +60,23 @@ pub(super) async fn carry_out(
     let mut loan = database.acquire().await.map_err(Broken::Undone)?;
     let whole = async {
         let mut transaction = database.begin(&mut loan).await.map_err(Broken::Undone)?;
-        let settled = match within(&mut transaction, database, routes, writes).await {
-            Ok(settled) => settled,
+        let (settled, told) = match within(&mut transaction, database, routes, writes).await {
+            Ok(done) => done,
             Err(fault) => return Err(Broken::Undone(transaction.rollback(fault).await)),
         };
         let written = Instant::now();
         transaction.commit().await.map_err(Broken::Unknown)?;
+        if let Some((before, newest)) = told {
+            database.own.note(before, newest);
+        }
         Ok((settled, began, written))
     };
     let outcome = tokio::time::timeout(database.transaction_limit(), whole).await;
     // A commit may be under way.
     let outcome = outcome.unwrap_or_else(|_| Err(Broken::Unknown(Fault::late())));
+    if let Err(Broken::Unknown(_)) = &outcome {
+        database.be_another_writer();
+    }
     database.give_back(loan, outcome.as_ref().err().map(Broken::fault));
     outcome.inspect_err(|_| routes.back_to(newest))
 }
@@ -78,7 +87,7 @@ async fn within(
     database: &Database,
     routes: &mut KnownRoutes,
     writes: &[&Write],
-) -> Result<Vec<Settled>, Fault> {
+) -> Result<(Vec<Settled>, Told), Fault> {
     let changes: Vec<&Prepared> = writes.iter().filter_map(|write| write.change.as_deref()).collect();
     let asks: Vec<&Ask> = writes.iter().flat_map(|write| write.asks()).collect();
     let mut ground = Ground::load(transaction, &changes, &asks).await?;
@@ -102,16 +111,17 @@ async fn within(
         };
         drafts.push(draft);
     }
-    super::write::write(transaction, &admitted, &ground).await?;
+    super::write::write(transaction, database, &admitted, &ground).await?;
     claims(transaction, database, routes, &ground, writes, &mut drafts, &mut events).await?;
-    let newest = tell(transaction, &events).await?;
+    let newest = tell(transaction, database, &events).await?;
     let before = newest - events.len() as u64;
     let settled = |draft| match draft {
         Draft::Later => None,
         Draft::Refused(error) => Some(Err(error)),
         Draft::Written(answers, told) => Some(Ok(Claims { answers, head: EventSeq(before + told) })),
     };
-    Ok(drafts.into_iter().map(settled).collect())
+    let told = (!events.is_empty()).then_some((before, newest));
+    Ok((drafts.into_iter().map(settled).collect(), told))
 }
 
 async fn claims(

@@ -1,6 +1,6 @@
 //! The way to the server: a bounded pool, statements with a limit of time, and transactions.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,17 @@ use eap_types::Timestamp;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Executor, Postgres};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::clock::DatabaseClock;
 use super::fault::Fault;
+use super::news::OwnEvents;
 use super::options::PostgresOptions;
 use super::schema::Schema;
 use super::values::time;
-use crate::clock::Clock;
-use crate::store::StoreError;
+use crate::clock::{Clock, SystemEntropy, draw};
+use crate::store::{ReplicaId, StoreError};
 
 /// How long a call waits for a free connection, or for a server that does not answer.
 const ACQUIRE: Duration = Duration::from_secs(3);
@@ -39,6 +41,9 @@ const MIGRATION: Duration = Duration::from_secs(600);
 /// How long a replica that migrates may do nothing, before the others need not wait for it.
 const MIGRATION_PAUSE: Duration = Duration::from_secs(10);
 
+/// How many connections a host's pool must have for one of them to listen.
+const ROOM_TO_LISTEN: u32 = 3;
+
 /// How long closing waits for connections to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -49,14 +54,24 @@ const LIMITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_s
 #[derive(Debug)]
 pub(super) struct Database {
     pool: PgPool,
+    /// Where a connection can be kept that hears of others' commits.
+    pub(super) listening: Option<PgPool>,
     /// Whether the pool is to be closed with the store.
     is_own: bool,
     is_closed: AtomicBool,
-    /// Permits for all connections but one, which is the writer's: whoever reads does not keep it waiting.
+    /// Permits for all connections but the writer's, whom no reader keeps waiting, and the one that listens.
     aside: Arc<Semaphore>,
     losses: Arc<Losses>,
     pub(super) schema: Schema,
     pub(super) time: Time,
+    /// Tells the database's time between its answers.
+    pub(super) clock: Arc<DatabaseClock>,
+    pub(super) replica: ReplicaId,
+    /// Whose events these are, among those of all stores on the schema.
+    writer: AtomicI64,
+    pub(super) own: OwnEvents,
+    /// Others may have committed something.
+    pub(super) news: Arc<Notify>,
     begin: String,
     statement: Duration,
     is_prepared: bool,
@@ -98,14 +113,12 @@ impl Losses {
 impl Database {
     /// A database of our own connections.
     pub(super) fn of_url(url: &str, options: &PostgresOptions) -> Result<Self, StoreError> {
-        let parsed: Result<PgConnectOptions, _> = url.parse();
-        // The error may quote the URL, and with it a password.
-        let refused = |_| StoreError::Refused { reason: "this is not the URL of a PostgreSQL database".to_owned() };
-        // A setting that proxies between us and the server may not know; we read no floating-point numbers.
-        let mut connect = parsed.map_err(refused)?.extra_float_digits(None).disable_statement_logging();
-        if connect.get_application_name().is_none() {
-            connect = connect.application_name("eap");
-        }
+        let connect = connect_options(url)?;
+        let listening = match &options.listen_url {
+            Some(direct) => Some(connect_options(direct)?),
+            // What hands a connection to others between transactions would hand them our news as well.
+            None => options.prepared_statements.then(|| connect.clone()),
+        };
         let losses = Arc::new(Losses::default());
         let doubts = Arc::clone(&losses);
         let pool = PgPoolOptions::new()
@@ -120,30 +133,68 @@ impl Database {
                 })
             })
             .connect_lazy_with(connect);
-        Self::of(pool, true, losses, options)
+        Self::of(pool, listening.map(pool_to_listen), true, losses, options)
     }
 
     /// A database whose connections are another's, too.
     pub(super) fn of_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, StoreError> {
-        Self::of(pool, false, Arc::default(), options)
+        let has_room = pool.options().get_max_connections() >= ROOM_TO_LISTEN;
+        let listening = match &options.listen_url {
+            Some(direct) => Some(pool_to_listen(connect_options(direct)?)),
+            None => (options.prepared_statements && has_room).then(|| pool.clone()),
+        };
+        Self::of(pool, listening, false, Arc::default(), options)
     }
 
-    fn of(pool: PgPool, is_own: bool, losses: Arc<Losses>, options: &PostgresOptions) -> Result<Self, StoreError> {
+    fn of(
+        pool: PgPool,
+        listening: Option<PgPool>,
+        is_own: bool,
+        losses: Arc<Losses>,
+        options: &PostgresOptions,
+    ) -> Result<Self, StoreError> {
         let statement = options.statement_timeout.clamp(LIMITS.0, LIMITS.1);
         let lock = options.lock_timeout.clamp(LIMITS.0, LIMITS.1);
-        let aside = pool.options().get_max_connections().saturating_sub(1).max(1);
+        let taken = if !is_own && listening.is_some() && options.listen_url.is_none() { 2 } else { 1 };
+        let aside = pool.options().get_max_connections().saturating_sub(taken).max(1);
         Ok(Self {
             pool,
+            listening,
             is_own,
             is_closed: AtomicBool::new(false),
             aside: Arc::new(Semaphore::new(aside as usize)),
             losses,
             schema: Schema::named(&options.schema)?,
             time: options.clock.clone().map_or(Time::Database, Time::Clock),
+            clock: Arc::new(DatabaseClock::new()),
+            replica: ReplicaId(u64::from_le_bytes(draw(&SystemEntropy))),
+            writer: AtomicI64::new(drawn_writer()),
+            own: OwnEvents::default(),
+            news: Arc::default(),
             begin: begin(statement, lock, statement),
             statement,
             is_prepared: options.prepared_statements,
         })
+    }
+
+    /// What tells the time of the data.
+    pub(super) fn told_time(&self) -> Arc<dyn Clock> {
+        match &self.time {
+            Time::Database => Arc::clone(&self.clock) as Arc<dyn Clock>,
+            Time::Clock(clock) => Arc::clone(clock),
+        }
+    }
+
+    /// The number that events are written with now.
+    pub(super) fn writer(&self) -> i64 {
+        self.writer.load(Ordering::SeqCst)
+    }
+
+    /// Whether a transaction was committed is not known, and so nobody here can have told of its events: they are to be
+    /// found as another's would be.
+    pub(super) fn be_another_writer(&self) {
+        self.writer.store(drawn_writer(), Ordering::SeqCst);
+        self.news.notify_one();
     }
 
     /// How long a whole transaction may take, and a statement whose answer is lost on the way.
@@ -290,6 +341,25 @@ impl Database {
             let _ = timeout(GOODBYE, self.pool.close()).await;
         }
     }
+}
+
+fn drawn_writer() -> i64 {
+    i64::from_le_bytes(draw(&SystemEntropy))
+}
+
+fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let parsed: Result<PgConnectOptions, _> = url.parse();
+    // The error may quote the URL, and with it a password.
+    let refused = |_| StoreError::Refused { reason: "this is not the URL of a PostgreSQL database".to_owned() };
+    // A setting that proxies between us and the server may not know; we read no floating-point numbers.
+    let connect = parsed.map_err(refused)?.extra_float_digits(None).disable_statement_logging();
+    Ok(if connect.get_application_name().is_none() { connect.application_name("eap") } else { connect })
+}
+
+/// Of one connection, which is kept.
+fn pool_to_listen(connect: PgConnectOptions) -> PgPool {
+    let options = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+    options.acquire_timeout(ACQUIRE).connect_lazy_with(connect)
 }
 
 /// A connection that somebody uses. Unless it is given back, it is closed: a call whose future was dropped may have left it

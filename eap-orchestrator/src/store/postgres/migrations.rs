@@ -8,7 +8,19 @@ use super::values::arguments;
 use crate::store::StoreError;
 
 /// Every migration, oldest first; the version of a schema is the number of those it has seen.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0004.sql")];
+const MIGRATIONS: [Migration; 3] = [
+    Migration { sql: include_str!("migrations/0001.sql"), oldest: 1 },
+    Migration { sql: include_str!("migrations/0002.sql"), oldest: 1 },
+    Migration { sql: include_str!("migrations/0004.sql"), oldest: 1 },
+];
+
+/// One step of the schema.
+struct Migration {
+    sql: &'static str,
+    /// The oldest version whose programs can stand on what it makes: one that only adds what they need not know leaves them
+    /// be, so that replicas can be upgraded one after the other.
+    oldest: i64,
+}
 
 /// Where the version stands. No other program's table of versions is called so, in a schema that is shared with one.
 const VERSION: &str = "eap_schema_version";
@@ -73,6 +85,13 @@ async fn brought_up(transaction: &mut Transaction<'_>, schema: &str, may_change:
     }
     let version = version(transaction, schema, may_change).await?;
     if version > NEWEST {
+        // Whoever made it that new has said whom it still suits.
+        let row = transaction.row(&format!("SELECT oldest FROM eap.{VERSION}"), arguments![]).await?;
+        let oldest = row.map_or(Ok(version), |row| row.try_get(0)).map_err(Fault::from)?;
+        if oldest <= NEWEST {
+            tracing::info!(schema, version, known = NEWEST, "the database schema is newer, and suits this program too");
+            return Ok(());
+        }
         return Err(Stop::Refused(format!(
             "the schema {schema} has version {version}, and this program knows versions up to {NEWEST}: use a newer program"
         )));
@@ -87,9 +106,11 @@ async fn brought_up(transaction: &mut Transaction<'_>, schema: &str, may_change:
     }
     let missing = MIGRATIONS.get(usize::try_from(version).unwrap_or(0)..).unwrap_or_default();
     for migration in missing {
-        transaction.execute_all(migration).await?;
+        transaction.execute_all(migration.sql).await?;
     }
-    transaction.execute(&format!("UPDATE eap.{VERSION} SET version = $1"), arguments![NEWEST]).await?;
+    let oldest = missing.iter().map(|migration| migration.oldest).max().unwrap_or(NEWEST);
+    let sql = format!("UPDATE eap.{VERSION} SET version = $1, oldest = greatest(oldest, $2)");
+    transaction.execute(&sql, arguments![NEWEST, oldest]).await?;
     tracing::info!(schema, from = version, to = NEWEST, "database schema is brought up to date");
     Ok(())
 }

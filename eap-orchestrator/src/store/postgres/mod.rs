@@ -9,12 +9,15 @@ mod artifacts;
 mod batch;
 mod check;
 mod claim;
+mod clock;
 mod database;
 mod depths;
 mod fault;
 mod ground;
 mod holders;
+mod listen;
 mod migrations;
+mod news;
 mod options;
 mod pool;
 mod purge;
@@ -38,6 +41,7 @@ use eap_types::{
 };
 use sqlx::PgPool;
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use self::artifacts::PostgresArtifacts;
@@ -50,9 +54,10 @@ use super::queue::Queue;
 use super::tally::Tally;
 use super::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, SessionFilter, StateRow, StoreError,
-    StoreStats, Stored, TaskFilter, WorkflowRow,
+    IdempotencyScope, Insertion, LateResultRow, News, Purged, ReplicaId, Repository, ResultRow, SessionFilter,
+    StateRow, StoreError, StoreStats, Stored, TaskFilter, WorkflowRow,
 };
+use crate::clock::Clock;
 
 /// Everything in one schema of a PostgreSQL database, with what was acknowledged on the server's disk (G8).
 ///
@@ -79,6 +84,9 @@ pub struct PostgresStore {
     writes: Queue<Request>,
     tally: Arc<Tally>,
     running: TaskTracker,
+    /// Ends what only listens; so does dropping the store.
+    listening: CancellationToken,
+    _no_longer: DropGuard,
 }
 
 impl fmt::Debug for PostgresStore {
@@ -128,12 +136,17 @@ impl PostgresStore {
 
     async fn open(database: Database, options: &PostgresOptions) -> Result<Self, StoreError> {
         migrations::migrate(&database, options.migrate).await?;
+        database.ask_time().await?;
         let (database, tally, running) = (Arc::new(database), Arc::new(Tally::default()), TaskTracker::new());
         let (writes, requests) = Queue::new();
         let writer = Writer { requests, database: Arc::clone(&database), tally: Arc::clone(&tally) };
         running.spawn(writer.run());
+        let listening = CancellationToken::new();
+        if let Some(pool) = database.listening.clone() {
+            running.spawn(listen::run(Arc::clone(&database), pool, listening.clone()));
+        }
         running.close();
-        Ok(Self { database, writes, tally, running })
+        Ok(Self { database, writes, tally, running, _no_longer: listening.clone().drop_guard(), listening })
     }
 
     /// Counts an answer if it is an error.
@@ -167,6 +180,10 @@ impl PostgresStore {
 impl Repository for PostgresStore {
     async fn task(&self, id: TaskId) -> Result<Option<Stored<Task>>, StoreError> {
         self.told(self.database.task(id).await)
+    }
+
+    async fn tasks_of(&self, ids: &[TaskId]) -> Result<Vec<Stored<Task>>, StoreError> {
+        self.told(self.database.tasks_of(ids).await)
     }
 
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
@@ -235,6 +252,14 @@ impl Repository for PostgresStore {
         self.told(self.database.agents().await)
     }
 
+    async fn agents_of(&self, ids: &[AgentId]) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
+        self.told(self.database.agents_of(ids).await)
+    }
+
+    async fn vitals_since(&self, since: Timestamp) -> Result<Vec<(AgentId, Vitals)>, StoreError> {
+        self.told(self.database.vitals_since(since).await)
+    }
+
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
         self.told(self.database.credentials().await)
     }
@@ -261,6 +286,30 @@ impl Repository for PostgresStore {
 
     async fn head(&self) -> Result<EventSeq, StoreError> {
         self.told(self.database.head().await)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn clock(&self) -> Option<Arc<dyn Clock>> {
+        Some(self.database.told_time())
+    }
+
+    async fn news(&self, after: EventSeq, limit: usize) -> Result<News, StoreError> {
+        self.told(self.database.news(after, limit).await)
+    }
+
+    async fn noticed(&self) {
+        self.database.news.notified().await;
+    }
+
+    fn replica(&self) -> ReplicaId {
+        self.database.replica
+    }
+
+    async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError> {
+        self.told(self.database.replicas().await)
     }
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -309,7 +358,9 @@ impl Repository for PostgresStore {
         self.database.refuse();
         // An error says that it has ended already.
         let _ = self.writes.send(Request::Close, 0).await;
+        self.listening.cancel();
         self.running.wait().await;
+        self.database.say_goodbye().await;
         self.database.close().await;
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! How a store is opened.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
 
 /// How a [`PostgresStore`](super::PostgresStore) is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct PostgresOptions {
     /// The schema that everything stands in; `eap`. Lower-case letters, digits and `_`. Several stores can share a
@@ -28,9 +29,29 @@ pub struct PostgresOptions {
     /// transactions and does not follow prepared statements (PgBouncer before 1.21) needs a no: then each read is a
     /// transaction, too, which costs two more messages to the server and back.
     pub prepared_statements: bool,
+    /// Where to listen for what others commit, in the same database, if not where everything else is asked: the address of the
+    /// server itself, for those who go through a proxy that gives a connection to others between transactions. Such a
+    /// proxy cannot listen: without this, and with `prepared_statements` off, what others commit is looked for
+    /// once a second. Listening takes one more connection, of a pool that is handed over one of its own, if it has three.
+    pub listen_url: Option<String>,
     /// What tells the time. `None`, the default, is the database itself, so that replicas agree about leases whatever
     /// their own clocks say; a clock is for tests that move it.
     pub clock: Option<Arc<dyn Clock>>,
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An address may hold a password.
+        f.debug_struct("PostgresOptions")
+            .field("schema", &self.schema)
+            .field("max_connections", &self.max_connections)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("lock_timeout", &self.lock_timeout)
+            .field("migrate", &self.migrate)
+            .field("prepared_statements", &self.prepared_statements)
+            .field("listens_elsewhere", &self.listen_url.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for PostgresOptions {
@@ -42,6 +63,7 @@ impl Default for PostgresOptions {
             lock_timeout: Duration::from_secs(2),
             migrate: true,
             prepared_statements: true,
+            listen_url: None,
             clock: None,
         }
     }
@@ -87,6 +109,13 @@ impl PostgresOptions {
     #[must_use]
     pub fn with_prepared_statements(mut self, prepared_statements: bool) -> Self {
         self.prepared_statements = prepared_statements;
+        self
+    }
+
+    /// Sets where to listen for what others commit.
+    #[must_use]
+    pub fn with_listen_url(mut self, url: impl Into<String>) -> Self {
+        self.listen_url = Some(url.into());
         self
     }
 

@@ -40,6 +40,12 @@ impl Schema {
         &self.name
     }
 
+    /// Where those who share the schema tell each other that something was committed. Another program's words there cost a
+    /// look that finds nothing.
+    pub(super) fn channel(&self) -> &str {
+        &self.name
+    }
+
     /// A statement for this schema, from one that names its tables as in `eap.task`.
     ///
     /// Full names, because a `search_path` would be state of a session, which no proxy keeps between transactions.

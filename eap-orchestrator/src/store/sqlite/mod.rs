@@ -41,6 +41,7 @@ mod writer;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::pending;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
@@ -68,10 +69,10 @@ use self::writer::{Request, Shared, Writer};
 use super::queue::Queue;
 use super::{
     Change, Claims, Committed, CredentialRow, Cutoffs, Decide, Demand, Depths, Event, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, Insertion, LateResultRow, Purged, Repository, ResultRow, SessionFilter, StateRow, StoreError,
-    StoreStats, Stored, TaskFilter, WorkflowRow,
+    IdempotencyScope, Insertion, LateResultRow, News, Purged, ReplicaId, Repository, ResultRow, SessionFilter,
+    StateRow, StoreError, StoreStats, Stored, TaskFilter, WorkflowRow,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemEntropy, draw};
 
 /// How a [`SqliteStore`] is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +121,7 @@ pub struct SqliteStore {
     path: Arc<Path>,
     vfs: Option<Arc<str>>,
     clock: Arc<dyn Clock>,
+    replica: ReplicaId,
     writes: Queue<Request>,
     readers: Readers,
     recent: Arc<Recent>,
@@ -194,6 +196,7 @@ impl SqliteStore {
             path: Arc::from(path),
             vfs: vfs.map(Arc::from),
             clock,
+            replica: ReplicaId(u64::from_le_bytes(draw(&SystemEntropy))),
             writes,
             readers,
             recent,
@@ -303,6 +306,14 @@ impl Repository for SqliteStore {
         self.read_all(Share::Everything, move |connection, now| read::task(connection, id, now)).await
     }
 
+    async fn tasks_of(&self, ids: &[TaskId]) -> Result<Vec<Stored<Task>>, StoreError> {
+        let mut tasks = Vec::with_capacity(ids.len());
+        for id in ids {
+            tasks.extend(self.task(*id).await?);
+        }
+        Ok(tasks)
+    }
+
     async fn result(&self, id: TaskId) -> Result<Option<ResultRow>, StoreError> {
         if let Some(known) = self.recent.get(id)
             && let Some(kept) = known.result
@@ -381,6 +392,15 @@ impl Repository for SqliteStore {
         self.read_now(read::agents).await
     }
 
+    async fn agents_of(&self, ids: &[AgentId]) -> Result<Vec<(Stored<Agent>, Vitals)>, StoreError> {
+        let ids = ids.to_vec();
+        self.read_now(move |connection, now| read::agents_of(connection, &ids, now)).await
+    }
+
+    async fn vitals_since(&self, since: Timestamp) -> Result<Vec<(AgentId, Vitals)>, StoreError> {
+        self.read(move |connection| read::vitals_since(connection, since)).await
+    }
+
     async fn credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
         self.read_now(credentials::read).await
     }
@@ -410,6 +430,31 @@ impl Repository for SqliteStore {
 
     async fn head(&self) -> Result<EventSeq, StoreError> {
         self.read_all(Share::Done, |connection, _| read::head(connection)).await
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn clock(&self) -> Option<Arc<dyn Clock>> {
+        Some(Arc::clone(&self.clock))
+    }
+
+    async fn news(&self, _: EventSeq, _: usize) -> Result<News, StoreError> {
+        Ok(News { events: Vec::new(), upto: self.head().await? })
+    }
+
+    async fn noticed(&self) {
+        pending().await
+    }
+
+    fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError> {
+        // The file is locked: nobody else has it open.
+        Ok(self.pulse().await?.map(|pulse| (self.replica, pulse)).into_iter().collect())
     }
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {

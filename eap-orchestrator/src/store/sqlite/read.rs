@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use eap_core::{Agent, Task, Vitals};
 use eap_types::{AgentId, TaskId, TaskStatus, TaskType, TenantId, Timestamp};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension as _, Params, ToSql, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
 
 use super::behind::indexed;
 use super::fault::Fault;
@@ -51,7 +51,7 @@ pub(super) fn all<T, P: Params>(
     connection: &Connection,
     sql: &str,
     params: P,
-    mut read: impl FnMut(&rusqlite::Row<'_>) -> Result<T, Fault>,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, Fault>,
 ) -> Result<Vec<T>, Fault> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
@@ -83,7 +83,7 @@ pub(super) fn one<T, P: Params>(
     connection: &Connection,
     sql: &str,
     params: P,
-    read: impl FnOnce(&rusqlite::Row<'_>) -> Result<T, Fault>,
+    read: impl FnOnce(&Row<'_>) -> Result<T, Fault>,
 ) -> Result<Option<T>, Fault> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
@@ -247,10 +247,31 @@ pub(super) fn due(
 
 pub(super) fn agents(connection: &Connection, now: Timestamp) -> Result<Vec<(Stored<Agent>, Vitals)>, Fault> {
     let sql = "SELECT a.rev, a.record, v.vitals FROM agent a JOIN vitals v ON v.seq = a.seq ORDER BY a.seq";
-    all(connection, sql, [], |row| {
-        let revision = Revision(count(row, 0)?);
-        Ok((Stored { record: json(row, 1)?, revision, now }, json(row, 2)?))
-    })
+    all(connection, sql, [], |row| agent(row, now))
+}
+
+pub(super) fn agents_of(
+    connection: &Connection,
+    ids: &[AgentId],
+    now: Timestamp,
+) -> Result<Vec<(Stored<Agent>, Vitals)>, Fault> {
+    let sql = "SELECT a.rev, a.record, v.vitals FROM agent a JOIN vitals v ON v.seq = a.seq WHERE a.id = ?1";
+    let mut agents = Vec::with_capacity(ids.len());
+    for id in ids {
+        agents.extend(one(connection, sql, [id.as_str()], |row| agent(row, now))?);
+    }
+    Ok(agents)
+}
+
+/// An agent from the columns `rev, record, vitals`.
+fn agent(row: &Row<'_>, now: Timestamp) -> Result<(Stored<Agent>, Vitals), Fault> {
+    let revision = Revision(count(row, 0)?);
+    Ok((Stored { record: json(row, 1)?, revision, now }, json(row, 2)?))
+}
+
+pub(super) fn vitals_since(connection: &Connection, since: Timestamp) -> Result<Vec<(AgentId, Vitals)>, Fault> {
+    let sql = "SELECT a.id, v.vitals FROM vitals v JOIN agent a ON a.seq = v.seq WHERE v.last_seen >= ?1";
+    all(connection, sql, [since.as_micros()], |row| Ok((word(row, 0)?, json(row, 1)?)))
 }
 
 pub(super) fn idempotent(

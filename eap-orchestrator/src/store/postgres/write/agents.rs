@@ -62,19 +62,22 @@ pub(super) async fn vitals(transaction: &mut Transaction<'_>, changes: &[&Prepar
         let heard = change.vitals.iter().map(|(agent, vitals)| (agent.as_str(), vitals));
         last.extend(heard.filter(|(agent, _)| !unknown.contains(agent)));
     }
-    let insert = "INSERT INTO eap.vitals (agent, last_seen, vitals) \
-         SELECT * FROM unnest($1::text[], $2::int8[], $3::text[])";
-    let update = "UPDATE eap.vitals v SET last_seen = w.last_seen, vitals = w.vitals \
-         FROM unnest($1::text[], $2::int8[], $3::text[]) AS w (agent, last_seen, vitals) WHERE v.agent = w.agent";
+    let insert = "INSERT INTO eap.vitals (agent, epoch, last_seen, vitals) \
+         SELECT * FROM unnest($1::text[], $2::int8[], $3::int8[], $4::text[])";
+    // Another replica may have heard of the agent since then: a replica that wakes late undoes nothing.
+    let update = "UPDATE eap.vitals v SET epoch = w.epoch, last_seen = w.last_seen, vitals = w.vitals \
+         FROM unnest($1::text[], $2::int8[], $3::int8[], $4::text[]) AS w (agent, epoch, last_seen, vitals) \
+         WHERE v.agent = w.agent AND (v.epoch, v.last_seen) <= (w.epoch, w.last_seen)";
     // In the order of ids: two replicas that heard of the same agents wait for each other, and not in a ring.
     let mut last: Vec<_> = last.into_iter().collect();
     last.sort_unstable_by_key(|(agent, _)| *agent);
     for (sql, rows) in [(insert, first), (update, last)] {
         if !rows.is_empty() {
             let agents: Vec<&str> = rows.iter().map(|(agent, _)| *agent).collect();
+            let epochs: Vec<i64> = rows.iter().map(|(_, vitals)| vitals.epoch).collect();
             let seen: Vec<i64> = rows.iter().map(|(_, vitals)| vitals.last_seen).collect();
             let texts: Vec<&str> = rows.iter().map(|(_, vitals)| vitals.text.as_str()).collect();
-            transaction.execute(sql, arguments![agents, seen, texts]).await?;
+            transaction.execute(sql, arguments![agents, epochs, seen, texts]).await?;
         }
     }
     Ok(())

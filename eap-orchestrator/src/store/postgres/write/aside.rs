@@ -1,16 +1,25 @@
 //! What is written beside the records: callbacks, keys, webhooks, states, the pulse; and the events, last of all.
 
+use std::time::Duration;
+
 use eap_core::DueCallback;
 use eap_types::AgentId;
 
-use super::super::database::Transaction;
+use super::super::database::{Database, Transaction};
 use super::super::fault::Fault;
 use super::super::read::{key_digest, tenant};
 use super::super::values::{arguments, integer, small};
 use crate::store::prepared::{Prepared, number, rows_at_most};
 use crate::store::{CallbackWrite, IdempotentTarget, NewEvent};
 
-pub(super) async fn write(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
+/// After how long without a pulse a replica is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(3_600);
+
+pub(super) async fn write(
+    transaction: &mut Transaction<'_>,
+    database: &Database,
+    changes: &[&Prepared],
+) -> Result<(), Fault> {
     callbacks(transaction, changes).await?;
     keys(transaction, changes).await?;
     webhooks(transaction, changes).await?;
@@ -19,6 +28,11 @@ pub(super) async fn write(transaction: &mut Transaction<'_>, changes: &[&Prepare
         let sql = "INSERT INTO eap.meta (key, value) VALUES ('pulse', $1) \
              ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         transaction.execute(sql, arguments![pulse.as_micros()]).await?;
+        let sql = "WITH forgotten AS (DELETE FROM eap.replica WHERE seen_at < $2 - $3 AND id <> $1) \
+             INSERT INTO eap.replica (id, seen_at) VALUES ($1, $2) \
+             ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at";
+        let (id, forgotten) = (database.replica.0.cast_signed(), FORGOTTEN.as_micros() as i64);
+        transaction.execute(sql, arguments![id, pulse.as_micros(), forgotten]).await?;
     }
     Ok(())
 }
@@ -119,9 +133,10 @@ async fn states(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Res
 /// Numbers events and writes them; gives the number of the newest.
 ///
 /// The last statement before a commit. The row that counts is locked from here on, so the numbers rise in the order of
-/// the commits of all replicas, and a transaction that is undone leaves no gap.
+/// the commits of all replicas, and a transaction that is undone leaves no gap. Those who listen are told with the commit.
 pub(in crate::store::postgres) async fn tell(
     transaction: &mut Transaction<'_>,
+    database: &Database,
     events: &[NewEvent],
 ) -> Result<u64, Fault> {
     let newest = if events.is_empty() {
@@ -139,13 +154,14 @@ pub(in crate::store::postgres) async fn tell(
         let sql = "WITH newest AS ( \
                  UPDATE eap.meta SET value = value + $1 WHERE key = 'last_event' RETURNING value), \
              told AS ( \
-                 INSERT INTO eap.event (seq, tenant, at, kind, task, agent, attempt, detail) \
-                 SELECT newest.value - $1 + w.place, w.tenant, w.at, w.kind, w.task, w.agent, w.attempt, w.detail \
+                 INSERT INTO eap.event (seq, tenant, at, kind, task, agent, attempt, detail, writer) \
+                 SELECT newest.value - $1 + w.place, w.tenant, w.at, w.kind, w.task, w.agent, w.attempt, w.detail, $9::int8 \
                  FROM newest, unnest($2::bytea[], $3::int8[], $4::text[], $5::bytea[], $6::text[], $7::int8[], \
                      $8::text[]) WITH ORDINALITY AS w (tenant, at, kind, task, agent, attempt, detail, place)) \
-             SELECT value FROM newest";
+             SELECT value, pg_notify($10, $9::int8::text) FROM newest";
         let count = rows_at_most(events.len());
-        let arguments = arguments![count, tenants, times, kinds, tasks, agents, attempts, details];
+        let (writer, channel) = (database.writer(), database.schema.channel());
+        let arguments = arguments![count, tenants, times, kinds, tasks, agents, attempts, details, writer, channel];
         transaction.row(sql, arguments).await?
     };
     let newest = newest.ok_or_else(|| Fault::nonsense("the count of events is gone"))?;
