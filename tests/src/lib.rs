@@ -2,6 +2,7 @@
 //! of docs/reliability.md, section 6, a network that loses things, ports for what listens later, and a PostgreSQL server.
 
 pub mod invariants;
+pub mod link;
 pub mod ports;
 #[cfg(unix)]
 pub mod postgres;

@@ -8,10 +8,11 @@
 //! printed is one JSON document of counts:
 //! `EAP_CHAOS_TASKS=10000 cargo test -p eap-cli --test chaos -- --nocapture`.
 
+mod agents;
 #[path = "../support/chance.rs"]
 mod chance;
 mod network;
-mod parts;
+mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod verdict;
@@ -22,9 +23,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use self::agents::Agents;
 use self::chance::{Chance, number, random};
 use self::network::Network;
-use self::parts::Parts;
+use self::server::Server;
 use self::work::Work;
 
 /// The pause between two kills, at most.
@@ -44,8 +46,11 @@ fn every_task_ends_once_whatever_is_killed_or_lost() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let network = Arc::new(Network::new(chance.below(u64::MAX)));
-    let mut parts = runtime.block_on(Parts::start(dir.path(), &network));
-    let work = runtime.block_on(async { Work::begin(&parts.proxied_url(), &parts.url(), tasks) });
+    let mut server = Server::start(dir.path());
+    let to_server = runtime.block_on(network.way_to(server.address));
+    let mut agents = runtime.block_on(Agents::start(dir.path(), &to_server.url(), &network));
+    let direct = format!("http://{}", server.address);
+    let work = runtime.block_on(async { Work::begin(&to_server.url(), &direct, tasks) });
 
     for kill in 0.. {
         if runtime.block_on(work.ended()) * 100 >= tasks * ENOUGH {
@@ -54,15 +59,15 @@ fn every_task_ends_once_whatever_is_killed_or_lost() {
         std::thread::sleep(Duration::from_millis(chance.below(LONGEST_PAUSE)));
         // Few tasks would leave it to chance whether the server's turn comes at all.
         if kill == 1 || chance.below(SERVERS_SHARE) == 0 {
-            parts.kill_the_server();
+            server.kill();
         } else {
-            parts.kill_an_agent(usize::try_from(chance.below(1 << 32)).expect("it is small"));
+            agents.kill(usize::try_from(chance.below(1 << 32)).expect("it is small"));
         }
     }
     let killing = started.elapsed();
     let submitted = runtime.block_on(work.wait_for_every_end());
-    let findings = runtime.block_on(verdict::of(&work, &submitted, &network.accepted(), &parts.runs()));
-    let (agents_killed, servers_killed) = parts.stop();
+    let findings = runtime.block_on(verdict::of(&work, &submitted, &network.accepted(), &agents.runs()));
+    let (agents_killed, servers_killed) = (agents.stop(), server.stop());
     println!(
         "{}",
         json!({

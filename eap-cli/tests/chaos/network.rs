@@ -13,7 +13,10 @@ use crate::chance::Chance;
 const LOSSES: u64 = 20;
 
 /// What all proxies share.
-pub(crate) struct Network(Mutex<State>);
+pub(crate) struct Network {
+    state: Mutex<State>,
+    loses: bool,
+}
 
 struct State {
     chance: Chance,
@@ -24,7 +27,14 @@ struct State {
 
 impl Network {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Mutex::new(State { chance: Chance(seed), lost: BTreeMap::new(), accepted: Vec::new() }))
+        let state = State { chance: Chance(seed), lost: BTreeMap::new(), accepted: Vec::new() };
+        Self { state: Mutex::new(state), loses: true }
+    }
+
+    /// One that loses nothing.
+    #[allow(dead_code, reason = "each test binary uses its own part")]
+    pub(crate) fn without_losses() -> Self {
+        Self { loses: false, ..Self::new(0) }
     }
 
     /// A way over the network to what listens there.
@@ -34,8 +44,8 @@ impl Network {
     }
 
     fn decide(&self, passing: Passing<'_>) -> Fate {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.chance.below(LOSSES) == 0 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.loses && state.chance.below(LOSSES) == 0 {
             let way = if passing.leg == Leg::Out { "requests" } else { "answers" };
             *state.lost.entry(way).or_default() += 1;
             return Fate::Breaks;
@@ -47,11 +57,11 @@ impl Network {
     }
 
     pub(crate) fn lost(&self) -> BTreeMap<&'static str, usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).lost.clone()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).lost.clone()
     }
 
     pub(crate) fn accepted(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).accepted.clone()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).accepted.clone()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use eap_types::{AttemptOutcome, TaskHistory, TaskId, TaskQuery, TaskStatus, TaskView};
 
-use crate::parts::{Run, Runs};
+use crate::agents::{Run, Runs};
 use crate::work::{Work, persist};
 
 /// What was found.

@@ -177,7 +177,12 @@ impl Running {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(pid_of(&self.child), signal).expect("it still runs");
+        kill(self.pid(), signal).expect("it still runs");
+    }
+
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> Pid {
+        pid_of(&self.child)
     }
 
     /// Waits for its end and gives the exit code.

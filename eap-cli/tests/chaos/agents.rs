@@ -1,4 +1,4 @@
-//! The processes: one server and twenty agents, killed and started again.
+//! The agents: twenty of them, of all three transports, killed and started again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,8 +19,6 @@ const SCRIPT: &str = r#"read -r input
 echo "$EAP_TASK_ID $EAP_ATTEMPT $1 $2" >>"$0"
 sleep "0.0$((EAP_ATTEMPT * 37 % 7))"
 printf '%s %s' "$input" "$EAP_ATTEMPT""#;
-/// A server that loses patience within seconds: a run has to see many leases end.
-const CONFIG: &str = r#"{"timing": {"heartbeat_interval": 1, "lease": 4}, "tasks": {"max_expiries": 50}}"#;
 
 /// A run of the command: which agent it was, and which of its processes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,13 +30,11 @@ pub(crate) struct Run {
 /// The runs of each task's attempts.
 pub(crate) type Runs = BTreeMap<(String, u32), Vec<Run>>;
 
-pub(crate) struct Parts {
+pub(crate) struct Agents {
     dir: PathBuf,
-    address: SocketAddr,
-    server: Running,
-    to_server: Proxy,
+    /// Where they find the server.
+    url: String,
     agents: Vec<Agent>,
-    servers_killed: usize,
 }
 
 struct Agent {
@@ -51,13 +47,8 @@ struct Agent {
     killed: usize,
 }
 
-impl Parts {
-    pub(crate) async fn start(dir: &Path, network: &Arc<Network>) -> Self {
-        fs::write(dir.join("eap.json"), CONFIG).expect("there is room");
-        let address = free_address();
-        let mut server = serve(dir, address);
-        server.line("eap: serving on ");
-        let to_server = network.way_to(address).await;
+impl Agents {
+    pub(crate) async fn start(dir: &Path, url: &str, network: &Arc<Network>) -> Self {
         let mut agents = Vec::new();
         for transport in AGENTS.iter().flat_map(|(transport, agents)| vec![*transport; *agents]) {
             let number = agents.len();
@@ -67,35 +58,20 @@ impl Parts {
             } else {
                 None
             };
-            let running = run(dir, number, 0, transport, &to_server.url(), served.as_ref());
+            let running = run(dir, number, 0, transport, url, served.as_ref());
             agents.push(Agent { number, transport, served, running, killed: 0 });
         }
-        Self { dir: dir.to_owned(), address, server, to_server, agents, servers_killed: 0 }
+        Self { dir: dir.to_owned(), url: url.to_owned(), agents }
     }
 
-    /// The server's address, past the network.
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// The way over the network.
-    pub(crate) fn proxied_url(&self) -> String {
-        self.to_server.url()
-    }
-
-    pub(crate) fn kill_the_server(&mut self) {
-        self.server.kill_9();
-        self.servers_killed += 1;
-        self.server = serve(&self.dir, self.address);
-    }
-
-    pub(crate) fn kill_an_agent(&mut self, which: usize) {
+    /// Kills one of them, and starts it again.
+    pub(crate) fn kill(&mut self, which: usize) {
         let which = which % self.agents.len();
         let agent = &mut self.agents[which];
         agent.running.kill_9();
         agent.killed += 1;
         let served = agent.served.as_ref();
-        agent.running = run(&self.dir, agent.number, agent.killed, agent.transport, &self.to_server.url(), served);
+        agent.running = run(&self.dir, agent.number, agent.killed, agent.transport, &self.url, served);
     }
 
     /// What the command wrote down.
@@ -111,23 +87,13 @@ impl Parts {
         runs
     }
 
-    /// Ends everything in order; says how many agents and servers were killed.
-    pub(crate) fn stop(mut self) -> (usize, usize) {
+    /// Ends all of them in order; says how many were killed.
+    pub(crate) fn stop(mut self) -> usize {
         for agent in &mut self.agents {
             assert_eq!(agent.running.stop(), 0, "{}", agent.running.log());
         }
-        assert_eq!(self.server.stop(), 0, "{}", self.server.log());
-        (self.agents.iter().map(|agent| agent.killed).sum(), self.servers_killed)
+        self.agents.iter().map(|agent| agent.killed).sum()
     }
-}
-
-fn serve(dir: &Path, address: SocketAddr) -> Running {
-    let database = format!("sqlite:{}", dir.join("eap.db").display());
-    let config = dir.join("eap.json");
-    let config = config.to_str().expect("temporary folders have plain names");
-    let address = address.to_string();
-    let arguments = ["serve", "--listen", &address, "--database", &database, "--config", config];
-    Running::start(eap(&arguments).env("EAP_LOG", "error"))
 }
 
 fn run(

@@ -1,0 +1,142 @@
+//! The replicas, each with a way of its own to the database, and the balancer before them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eap_tests::link::Link;
+use eap_tests::ports::free_address;
+use eap_tests::postgres::PrivateServer;
+use nix::sys::signal::{Signal, kill};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::chance::Chance;
+use crate::faults::Fault;
+use crate::support::{Running, eap};
+
+/// How many replicas there are.
+pub(crate) const REPLICAS: usize = 3;
+/// How long a lease of the configuration below holds.
+const LEASE: Duration = Duration::from_secs(4);
+/// Servers that lose patience within seconds: a run has to see many leases end.
+const CONFIG: &str = r#"{"timing": {"heartbeat_interval": 1, "lease": 4}, "tasks": {"max_expiries": 50}}"#;
+
+pub(crate) struct Servers {
+    dir: PathBuf,
+    replicas: Vec<Replica>,
+    balancer: Link,
+}
+
+struct Replica {
+    address: SocketAddr,
+    /// Its way to the database.
+    link: Arc<Link>,
+    database: String,
+    running: Running,
+    /// What ends when it suffers from nothing any more.
+    trouble: Option<JoinHandle<()>>,
+}
+
+impl Servers {
+    pub(crate) async fn start(dir: &Path, database: &PrivateServer) -> Self {
+        fs::write(dir.join("eap.json"), CONFIG).expect("there is room");
+        let url = database.url();
+        let (front, back) = url.split_once("127.0.0.1:").expect("a private server is on loopback");
+        let (port, rest) = back.split_once('/').expect("the URL names a database");
+        let target: SocketAddr = format!("127.0.0.1:{port}").parse().expect("it is an address");
+        let mut replicas = Vec::new();
+        for _ in 0..REPLICAS {
+            let address = free_address();
+            let link = Link::start(vec![target]).await.expect("loopback has a free port");
+            let database = format!("{front}{}/{rest}", link.address());
+            let mut running = serve(dir, address, &database);
+            running.line("eap: serving on ");
+            replicas.push(Replica { address, link: Arc::new(link), database, running, trouble: None });
+        }
+        let targets = replicas.iter().map(|replica| replica.address).collect();
+        let balancer = Link::start(targets).await.expect("loopback has a free port");
+        Self { dir: dir.to_owned(), replicas, balancer }
+    }
+
+    /// Where the balancer listens.
+    pub(crate) fn balanced(&self) -> SocketAddr {
+        self.balancer.address()
+    }
+
+    /// The same as a base.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.balanced())
+    }
+
+    /// Something happens to one of them, unless it suffers from something already; says what it was. To be called in a
+    /// runtime, which ends it after a while.
+    pub(crate) fn suffer(&mut self, which: usize, fault: Fault, chance: &mut Chance) -> &'static str {
+        let replica = &mut self.replicas[which % REPLICAS];
+        if replica.trouble.as_ref().is_some_and(|trouble| !trouble.is_finished()) {
+            return "nothing, as one suffers already";
+        }
+        // Longer than a lease, and at times longer than a replica may be silent before others take it for dead.
+        let lasts = LEASE + Duration::from_millis(chance.below(10_000));
+        replica.trouble = Some(match fault {
+            Fault::Kill => {
+                replica.running.kill_9();
+                replica.running = serve(&self.dir, replica.address, &replica.database);
+                return fault.name();
+            }
+            Fault::Stop => {
+                replica.running.signal(Signal::SIGSTOP);
+                let pid = replica.running.pid();
+                tokio::spawn(async move {
+                    sleep(lasts).await;
+                    kill(pid, Signal::SIGCONT).expect("nobody kills one that is stopped");
+                })
+            }
+            Fault::CutOff => {
+                let link = Arc::clone(&replica.link);
+                if chance.below(2) == 0 {
+                    link.cut()
+                } else {
+                    link.fall_silent()
+                }
+                tokio::spawn(async move {
+                    sleep(lasts).await;
+                    link.heal();
+                })
+            }
+        });
+        fault.name()
+    }
+
+    /// Waits until none of them suffers any more.
+    pub(crate) async fn recover(&mut self) {
+        for trouble in self.replicas.iter_mut().filter_map(|replica| replica.trouble.take()) {
+            trouble.await.expect("it ends well");
+        }
+    }
+
+    /// Stops one in order, and starts it again once it has ended.
+    pub(crate) fn replace(&mut self, which: usize) {
+        let replica = &mut self.replicas[which];
+        assert_eq!(replica.running.stop(), 0, "{}", replica.running.log());
+        replica.running = serve(&self.dir, replica.address, &replica.database);
+        replica.running.line("eap: serving on ");
+    }
+
+    /// Ends all of them in order.
+    pub(crate) fn stop(mut self) {
+        for replica in &mut self.replicas {
+            assert_eq!(replica.running.stop(), 0, "{}", replica.running.log());
+        }
+    }
+}
+
+fn serve(dir: &Path, address: SocketAddr, database: &str) -> Running {
+    let config = dir.join("eap.json");
+    let config = config.to_str().expect("temporary folders have plain names");
+    let mut command = eap(&["serve", "--listen", &address.to_string(), "--config", config]);
+    command.env("EAP_DATABASE_URL", database).env("EAP_SEALING_KEY", "a sealing key for the tests alone");
+    Running::start(command.env("EAP_LOG", "error"))
+}
