@@ -286,7 +286,7 @@ impl Repository for GatedStore {
     }
 
     fn replica(&self) -> ReplicaId {
-        self.inner.replica()
+        Repository::replica(&self.inner)
     }
 
     async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError> {
