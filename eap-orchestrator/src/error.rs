@@ -223,7 +223,13 @@ impl From<SessionRefusal> for Error {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Self::Artifacts(error)
+        match error.kind() {
+            // By another orchestrator: `ArtifactStore` says so.
+            std::io::ErrorKind::ResourceBusy => {
+                Self::TooMany { reason: "another part of this upload is being received" }
+            }
+            _ => Self::Artifacts(error),
+        }
     }
 }
 

@@ -20,7 +20,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`store`] | the [`Repository`](store::Repository) contract, the memory, SQLite and PostgreSQL stores, the conformance suite |
-//! | [`artifacts`] | where uploaded artifacts are kept: a folder beside the database, or memory |
+//! | [`artifacts`] | where uploaded artifacts are kept: a folder beside the database, PostgreSQL, or memory |
 //! | `orchestrator`, `builder`, `config` | what a host calls and sets |
 //! | `schemas` | what agents take as input, compiled once for all who say the same |
 //! | `lifecycle` | load, decide (in `eap-core`), commit, announce: the only writer |

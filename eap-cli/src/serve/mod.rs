@@ -4,23 +4,25 @@ mod agentkit;
 mod database;
 mod door;
 mod key_file;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod settings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use eap_orchestrator::{Orchestrator, StartError, SystemClock, Tls};
+use eap_orchestrator::{Orchestrator, StartError, Tls};
 use eap_types::NamePolicy;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use self::agentkit::AgentKitArgs;
-pub(crate) use self::database::Database;
+use self::database::{Database, Opened};
 use self::door::Door;
 use crate::exit::{Exit, Failure, chain};
 use crate::logging::{self, LogFormat};
+use crate::secrets::SEALING_KEY;
 use crate::stop;
 
 /// Run an orchestrator.
@@ -43,9 +45,14 @@ pub(crate) struct ServeArgs {
     )]
     listen: String,
 
-    /// Where to keep everything: sqlite:FILE, or memory: to forget it at the end.
+    /// Where to keep everything: sqlite:FILE, postgres://USER@HOST/DATABASE, or memory: to forget it at the end. A password
+    /// for PostgreSQL belongs into EAP_DATABASE_URL or PGPASSWORD, not here, where every user of this machine can read it.
     #[arg(long, env = "EAP_DATABASE_URL", hide_env_values = true, default_value = "sqlite:eap.db", value_name = "URL")]
     database: String,
+
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    postgres: postgres::PostgresArgs,
 
     /// File with the key that operators call with, at least 24 bytes [default: the environment variable
     /// EAP_OPERATOR_KEY].
@@ -64,7 +71,8 @@ pub(crate) struct ServeArgs {
     callback_secret_file: Option<PathBuf>,
 
     /// File with the key that secrets of agents that are pushed to are encrypted with, at least 24 bytes [default: the
-    /// environment variable EAP_SEALING_KEY; without one, a file beside the database, made if need be].
+    /// environment variable EAP_SEALING_KEY; without one, a file beside the database, made if need be. PostgreSQL needs one,
+    /// the same for every server on it].
     #[arg(long, value_name = "FILE")]
     sealing_key_file: Option<PathBuf>,
 
@@ -135,6 +143,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     // Parsed here and not with the options: their error would print it, and it may hold a password.
     let database: Database =
         args.database.parse().map_err(|why| Failure::usage(format!("--database (or EAP_DATABASE_URL) {why}")))?;
+    #[cfg(feature = "postgres")]
+    let database = database.with(args.postgres.clone())?;
     let mut config = settings::config_for(&args, address)?;
     let scheme = if matches!(config.tls, Tls::Files { .. }) { "https" } else { "http" };
     let is_plaintext = config.tls == Tls::Plaintext;
@@ -143,19 +153,22 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
     let bound = listener.local_addr().map_err(cannot_listen)?;
 
-    let clock = Arc::new(SystemClock::new());
-    let store = database.open(clock.clone()).await?;
+    if config.sealing_key.is_none() && database.is_shared() {
+        return Err(Failure::usage(format!(
+            "servers on PostgreSQL share a key that secrets are encrypted with: set {SEALING_KEY} or --sealing-key-file to \
+             the same one for each; `openssl rand -hex 32` makes one"
+        )));
+    }
+    let Opened { store, clock, artifacts } = database.open().await?;
     if config.sealing_key.is_none() {
         // Only now that the database is this process's own.
         config.sealing_key = database.sealing_key()?;
     }
-    let artifacts = database.artifacts()?;
-    let orchestrator = Orchestrator::builder(store)
-        .config(config)
-        .clock(clock)
-        .artifacts(artifacts)
-        .build()
-        .map_err(|problems| Failure::usage(problems.to_string()))?;
+    let mut builder = Orchestrator::builder(store).config(config).artifacts(artifacts);
+    if let Some(clock) = clock {
+        builder = builder.clock(clock);
+    }
+    let orchestrator = builder.build().map_err(|problems| Failure::usage(problems.to_string()))?;
     if is_plaintext && !bound.ip().is_loopback() {
         warn!("plain HTTP on a network: whoever is on the way reads tokens and tasks");
     }

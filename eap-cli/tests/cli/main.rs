@@ -15,6 +15,8 @@ mod events;
 mod hints;
 mod key;
 mod platform;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod schema;
 mod serve;
 mod task;

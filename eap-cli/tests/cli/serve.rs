@@ -90,7 +90,7 @@ fn settings_that_cannot_be_are_refused() {
         let ended = run(command.args(arguments).args(others)).expect(2);
         assert!(ended.stderr.contains(word), "{ended:?}");
     }
-    run(&mut eap(&["serve", "--database", "postgres://x"])).expect(2);
+    run(&mut eap(&["serve", "--database", "mysql://x"])).expect(2);
     run(&mut eap(&["serve", "--tls-cert", "cert.pem"])).expect(2);
     run(&mut eap(&["serve", "--allow-plaintext", "--behind-tls-proxy"])).expect(2);
 }

@@ -21,6 +21,11 @@ pub(crate) fn eap(arguments: &[&str]) -> Command {
         "EAP_URL",
         "EAP_LISTEN",
         "EAP_DATABASE_URL",
+        "EAP_DATABASE_SCHEMA",
+        "EAP_DATABASE_CONNECTIONS",
+        "EAP_DATABASE_PREPARED_STATEMENTS",
+        "EAP_DATABASE_LISTEN_URL",
+        "EAP_SEALING_KEY",
         "EAP_OPERATOR_KEY",
         "EAP_REGISTRATION_SECRET",
         "EAP_CALLBACK_SECRET",
@@ -222,11 +227,16 @@ impl Server {
     /// Starts `eap serve` on a free port, in memory unless `arguments` say otherwise.
     #[track_caller]
     pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let is_named = arguments.contains(&"--database");
+        let memory: &[&str] = if is_named { &[] } else { &["--database", "memory:"] };
+        Self::start_anywhere(&[arguments, memory].concat(), environment)
+    }
+
+    /// Starts `eap serve` on a free port, on the database that `arguments` or `environment` name.
+    #[track_caller]
+    pub(crate) fn start_anywhere(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = eap(&["serve"]);
         command.env("EAP_LISTEN", "127.0.0.1:0").args(arguments).envs(environment.iter().copied());
-        if !arguments.contains(&"--database") {
-            command.args(["--database", "memory:"]);
-        }
         let mut process = Running::start(&mut command);
         let rest = process.line("eap: serving on ");
         let url = rest.split(' ').next().expect("the line goes on").to_owned();

@@ -108,6 +108,10 @@ impl FolderArtifacts {
 
 #[async_trait]
 impl ArtifactStore for FolderArtifacts {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn of_attempt(&self, task: TaskId, attempt: u32) -> io::Result<Vec<(ContentDigest, Kept)>> {
         self.blocking(move |this| {
             let mut found = BTreeMap::new();

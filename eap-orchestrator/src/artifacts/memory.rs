@@ -63,6 +63,10 @@ impl MemoryArtifacts {
 
 #[async_trait]
 impl ArtifactStore for MemoryArtifacts {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn of_attempt(&self, task: TaskId, attempt: u32) -> io::Result<Vec<(ContentDigest, Kept)>> {
         let contents = self.contents();
         let of_attempt = contents.iter().filter(|(key, _)| (key.task, key.attempt) == (task, attempt));

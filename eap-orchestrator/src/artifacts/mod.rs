@@ -1,4 +1,4 @@
-//! Where uploaded artifacts are kept: the [`ArtifactStore`] contract, a folder and memory.
+//! Where uploaded artifacts are kept: the [`ArtifactStore`] contract, a folder, memory and PostgreSQL.
 //!
 //! Content is kept by its digest, below the attempt that it was uploaded for; what it is called stands in the result
 //! alone. So nothing that an agent chose becomes the name of a file.
@@ -22,6 +22,8 @@ pub use self::folder::FolderArtifacts;
 pub use self::memory::MemoryArtifacts;
 pub(crate) use self::receiving::{Begun, Received, Receiving};
 pub(crate) use self::shelf::{Shelf, Span};
+#[cfg(feature = "postgres")]
+pub use crate::store::postgres::PostgresArtifacts;
 
 /// Into how many shards the tasks are parted, by the last byte of their ids.
 pub const SHARDS: u16 = 256;
@@ -76,17 +78,25 @@ impl Kept {
 ///   whatever the back end promises to survive (a folder: kill -9 at any instruction, and loss of power).
 /// - **Written is not kept.** Bytes that were written and not kept may be there or not after a crash; they are never
 ///   counted, and the next write at their place replaces them.
-/// - **One writer.** The caller never has two calls about one [`ArtifactKey`] under way that change it.
+/// - **One writer.** The caller never has two calls about one [`ArtifactKey`] under way that change it. Where other processes
+///   write as well, the one that began last goes on, and what is kept never comes of two: a call whose `kept` is no longer
+///   what is kept, or which goes on with what another process took over, changes nothing and fails with
+///   [`ErrorKind::ResourceBusy`](io::ErrorKind::ResourceBusy).
 /// - Removing what is not there is `Ok`.
 ///
 /// No method has a default body: a forgotten one is a compile error, not a wrong answer.
 #[async_trait]
 pub trait ArtifactStore: fmt::Debug + Send + Sync + 'static {
+    /// Whether other orchestrators use it as well: then what one of them knows of it may be out of date, and is asked for
+    /// anew.
+    fn is_shared(&self) -> bool;
+
     /// What is kept of the uploads for an attempt, each content once. A call that changes it may have failed or be under
     /// way: what is said here is as safe as if that had been acknowledged.
     async fn of_attempt(&self, task: TaskId, attempt: u32) -> io::Result<Vec<(ContentDigest, Kept)>>;
 
-    /// Writes bytes at the place `at`, not before `kept`, which is how much is kept.
+    /// Writes bytes at the place `at`, not before `kept`, which is how much is kept. Those at `kept` begin a part, those
+    /// behind them go on with it.
     async fn write(&self, key: ArtifactKey, kept: u64, at: u64, bytes: Bytes) -> io::Result<()>;
 
     /// Keeps the first `now` bytes, in the place of the first `kept`.

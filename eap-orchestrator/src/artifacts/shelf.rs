@@ -1,6 +1,6 @@
 //! What is uploaded for the attempts that run, over the store that keeps it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,14 +29,18 @@ pub(crate) struct Span {
 }
 
 /// The uploads of the attempts that were heard of lately; the store has those of all.
+///
+/// Over a store that others use as well, what is known here of an upload is only what need not be done again, as the digest of
+/// its beginning: how much is kept is asked for with each part and each result, because the part before may have gone
+/// elsewhere.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     store: Arc<dyn ArtifactStore>,
     attempts: Mutex<HashMap<(TaskId, u32), Uploads>>,
     /// How many parts each agent sends at this moment.
     receiving: Mutex<HashMap<AgentId, usize>>,
-    /// Attempts whose result is recorded, and whose uploads are those that it names.
-    settled: Mutex<HashSet<(TaskId, u32)>>,
+    /// Attempts whose result is recorded, and whose uploads are those that it names: so many.
+    settled: Mutex<HashMap<(TaskId, u32), usize>>,
     /// Writes under way, also those of parts that were given up.
     writes: TaskTracker,
     /// Bytes of each shard: those kept when it was last looked through, and those of the parts begun since.
@@ -123,7 +127,7 @@ impl Shelf {
 
     /// How much is kept of a content.
     pub(crate) async fn kept(&self, key: ArtifactKey) -> Result<Option<Kept>, Error> {
-        if let Some(uploads) = lock(&self.attempts).get(&(key.task, key.attempt)) {
+        if let Some(uploads) = lock(&self.attempts).get(&(key.task, key.attempt)).filter(|_| !self.store.is_shared()) {
             return Ok(uploads.get(&key.digest).filter(|slot| !slot.is_stale && !slot.is_gone).map(|slot| slot.kept));
         }
         let found = self.store.of_attempt(key.task, key.attempt).await?;
@@ -164,7 +168,7 @@ impl Shelf {
         capacity: &Capacity,
     ) -> Result<Option<Place>, Error> {
         let mut attempts = lock(&self.attempts);
-        if lock(&self.settled).contains(&(key.task, key.attempt)) {
+        if lock(&self.settled).contains_key(&(key.task, key.attempt)) {
             return Err(Error::LeaseLost { stop: None });
         }
         let Some(uploads) = attempts.get_mut(&(key.task, key.attempt)) else { return Ok(None) };
@@ -217,20 +221,28 @@ impl Shelf {
         self.writes.wait().await;
     }
 
-    /// Takes in what the store has for an attempt that was not heard of yet, or of an upload whose write failed.
+    /// Takes in what the store has for an attempt that was not heard of yet, or of an upload whose write failed, or may be in
+    /// other hands.
     async fn learn(&self, key: ArtifactKey) -> Result<(), Error> {
         let is_known = |uploads: &Uploads| uploads.get(&key.digest).is_none_or(|slot| !slot.is_stale);
-        if lock(&self.attempts).get(&(key.task, key.attempt)).is_some_and(is_known) {
+        let is_shared = self.store.is_shared();
+        if !is_shared && lock(&self.attempts).get(&(key.task, key.attempt)).is_some_and(is_known) {
             return Ok(());
         }
         let found = self.store.of_attempt(key.task, key.attempt).await?;
         let mut attempts = lock(&self.attempts);
         let uploads = attempts.entry((key.task, key.attempt)).or_default();
-        if uploads.get(&key.digest).is_some_and(|slot| slot.is_stale && !slot.is_busy) {
+        if is_shared {
+            uploads.retain(|digest, slot| slot.is_busy || found.iter().any(|(found, _)| found == digest));
+        }
+        let kept = found.iter().find(|(digest, _)| *digest == key.digest).map(|(_, kept)| *kept);
+        let is_wrong = |slot: &Slot| slot.is_stale || kept.is_some_and(|kept| is_shared && kept != slot.kept);
+        if uploads.get(&key.digest).is_some_and(|slot| !slot.is_busy && is_wrong(slot)) {
             uploads.remove(&key.digest);
         }
         for (digest, kept) in found {
-            uploads.entry(digest).or_insert_with(|| Slot::of(kept));
+            let slot = uploads.entry(digest).or_insert_with(|| Slot::of(kept));
+            slot.held = slot.held.max(kept.bytes());
         }
         Ok(())
     }
@@ -304,7 +316,7 @@ impl Shelf {
     pub(crate) async fn shard(&self, shard: u8) -> io::Result<Vec<(TaskId, Vec<u32>)>> {
         let found = self.store.shard(shard).await?;
         let is_there = |task: &TaskId| found.iter().any(|(found, _)| found == task);
-        lock(&self.settled).retain(|(task, _)| shard_of(*task) != shard || is_there(task));
+        lock(&self.settled).retain(|(task, _), _| shard_of(*task) != shard || is_there(task));
         lock(&self.attempts)
             .retain(|(task, _), uploads| shard_of(*task) != shard || is_there(task) || is_busy(uploads));
         Ok(found)
@@ -316,12 +328,18 @@ impl Shelf {
     }
 
     pub(crate) fn is_settled(&self, task: TaskId, attempt: u32) -> bool {
-        lock(&self.settled).contains(&(task, attempt))
+        lock(&self.settled).contains_key(&(task, attempt))
     }
 
-    /// How many bytes are kept for an attempt.
+    /// How many bytes are kept for an attempt. One that was settled, and has more by now from another process that received
+    /// it meanwhile, is to be settled again.
     pub(crate) async fn bytes_of(&self, task: TaskId, attempt: u32) -> io::Result<u64> {
-        Ok(self.store.of_attempt(task, attempt).await?.iter().map(|(_, kept)| kept.bytes()).sum())
+        let found = self.store.of_attempt(task, attempt).await?;
+        let mut settled = lock(&self.settled);
+        if settled.get(&(task, attempt)).is_some_and(|count| *count < found.len()) {
+            settled.remove(&(task, attempt));
+        }
+        Ok(found.iter().map(|(_, kept)| kept.bytes()).sum())
     }
 
     /// Removes what was uploaded for an attempt that is over; nothing while a part of it is being received.
@@ -348,13 +366,18 @@ impl Shelf {
             let is_whole = |(found, kept): &(ContentDigest, Kept)| found == digest && matches!(kept, Kept::Whole(_));
             named.contains(digest) && found.iter().any(is_whole)
         };
-        for (digest, _) in found.iter().filter(|(digest, _)| !is_needed(digest)) {
-            self.store.remove(ArtifactKey::new(task, attempt, *digest)).await?;
+        let mut needed = 0;
+        for (digest, _) in &found {
+            if is_needed(digest) {
+                needed += 1;
+            } else {
+                self.store.remove(ArtifactKey::new(task, attempt, *digest)).await?;
+            }
         }
         let mut attempts = lock(&self.attempts);
         if !attempts.get(&(task, attempt)).is_some_and(is_busy) {
             attempts.remove(&(task, attempt));
-            lock(&self.settled).insert((task, attempt));
+            lock(&self.settled).insert((task, attempt), needed);
         }
         Ok(())
     }

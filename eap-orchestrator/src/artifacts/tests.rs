@@ -1,6 +1,11 @@
 //! What every artifact store does, and what a part may not do.
 
 mod given_up;
+#[cfg(all(unix, feature = "postgres"))]
+#[path = "../../tests/postgres/mod.rs"]
+mod postgres;
+#[cfg(all(unix, feature = "postgres"))]
+mod shared;
 
 use std::sync::Arc;
 
@@ -17,16 +22,35 @@ fn key(content: &[u8]) -> ArtifactKey {
     ArtifactKey::new(TaskId::from_bytes([7; 16]), 1, ContentDigest::of(content))
 }
 
-/// A store of each kind, empty.
-fn stores() -> (tempfile::TempDir, Vec<Arc<dyn ArtifactStore>>) {
+/// A store of each kind, empty, and what they stand on.
+async fn stores() -> (Ground, Vec<Arc<dyn ArtifactStore>>) {
     let dir = tempfile::tempdir().unwrap();
     let folder = FolderArtifacts::open(dir.path().join("artifacts")).unwrap();
-    (dir, vec![Arc::new(folder), Arc::new(MemoryArtifacts::new())])
+    #[cfg_attr(not(all(unix, feature = "postgres")), expect(unused_mut, reason = "there is one more with it"))]
+    let mut stores: Vec<Arc<dyn ArtifactStore>> = vec![Arc::new(folder), Arc::new(MemoryArtifacts::new())];
+    #[cfg(all(unix, feature = "postgres"))]
+    let database = postgres::is_there().then(postgres::Schema::new);
+    #[cfg(all(unix, feature = "postgres"))]
+    if let Some(schema) = &database {
+        stores.push(Arc::new(shared::open(schema).await.artifacts()));
+    }
+    let ground = Ground {
+        _dir: dir,
+        #[cfg(all(unix, feature = "postgres"))]
+        _database: database,
+    };
+    (ground, stores)
+}
+
+struct Ground {
+    _dir: tempfile::TempDir,
+    #[cfg(all(unix, feature = "postgres"))]
+    _database: Option<postgres::Schema>,
 }
 
 #[tokio::test]
 async fn what_is_kept_grows_until_it_is_whole_and_goes_when_it_is_removed() {
-    let (_dir, stores) = stores();
+    let (_ground, stores) = stores().await;
     for store in stores {
         let key = key(b"content");
         let of_attempt = async || store.of_attempt(key.task, key.attempt).await.unwrap();
@@ -78,7 +102,7 @@ async fn send(shelf: &Arc<Shelf>, key: ArtifactKey, from: u64, part: &[u8], tota
 
 #[tokio::test]
 async fn an_upload_goes_on_after_a_start_and_is_checked_as_a_whole() {
-    let (_dir, stores) = stores();
+    let (_ground, stores) = stores().await;
     for store in stores {
         let key = key(b"content");
         let shelf = Arc::new(Shelf::new(Arc::clone(&store)));
@@ -95,7 +119,7 @@ async fn an_upload_goes_on_after_a_start_and_is_checked_as_a_whole() {
 
 #[tokio::test]
 async fn content_that_is_not_what_it_was_called_is_not_kept() {
-    let (_dir, stores) = stores();
+    let (_ground, stores) = stores().await;
     for store in stores {
         let shelf = Arc::new(Shelf::new(store));
         let key = key(b"content");
@@ -148,7 +172,7 @@ async fn what_an_attempt_may_hold_has_an_end() {
 
 #[tokio::test]
 async fn a_store_takes_no_more_than_it_may_until_some_is_gone() {
-    let (_dir, stores) = stores();
+    let (_ground, stores) = stores().await;
     for store in stores {
         let shelf = Arc::new(Shelf::new(Arc::clone(&store)));
         let capacity = Capacity { artifact_bytes_in_all: 10, ..Capacity::default() };

@@ -11,7 +11,7 @@ mod error;
 pub mod faulty;
 mod memory;
 #[cfg(feature = "postgres")]
-mod postgres;
+pub(crate) mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod prepared;
 mod query;

@@ -31,6 +31,10 @@ impl Slow {
 
 #[async_trait]
 impl ArtifactStore for Slow {
+    fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
     async fn of_attempt(&self, task: TaskId, attempt: u32) -> io::Result<Vec<(ContentDigest, Kept)>> {
         self.store.of_attempt(task, attempt).await
     }
@@ -104,7 +108,7 @@ async fn uploads_that_cannot_be_looked_through_hold_up_neither_the_clock_nor_the
 
 #[tokio::test]
 async fn what_is_being_received_is_not_swept() {
-    let (_dir, stores) = stores();
+    let (_ground, stores) = stores().await;
     for store in stores {
         let shelf = Arc::new(Shelf::new(store));
         let key = key(b"content");

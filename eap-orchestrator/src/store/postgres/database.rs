@@ -261,6 +261,22 @@ impl Database {
         Ok(Loan { connection, is_sound: false, permit: None })
     }
 
+    /// Why there was no connection: the pool tells that its patience was at its end, a connection of its own tells more.
+    pub(super) async fn explained(&self, fault: Fault) -> Fault {
+        if !self.is_own || !fault.is_lost() {
+            return fault;
+        }
+        match timeout(GRACE, self.pool.connect_options().connect()).await {
+            Ok(Err(error)) => error.into(),
+            Ok(Ok(connection)) => {
+                // It is back a moment later.
+                let _ = timeout(GRACE, connection.close()).await;
+                fault
+            }
+            Err(_) => Fault::silent(),
+        }
+    }
+
     /// Begins a transaction in which every statement has its limits, and what was acknowledged is on disk whatever the
     /// server's default is.
     pub(super) async fn begin<'c>(&'c self, loan: &'c mut Loan) -> Result<Transaction<'c>, Fault> {
@@ -342,7 +358,8 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
     // The error may quote the URL, and with it a password.
     let refused = |_| StoreError::Refused { reason: "this is not the URL of a PostgreSQL database".to_owned() };
     // A setting that proxies between us and the server may not know; we read no floating-point numbers.
-    Ok(parsed.map_err(refused)?.extra_float_digits(None).application_name("eap").disable_statement_logging())
+    let connect = parsed.map_err(refused)?.extra_float_digits(None).disable_statement_logging();
+    Ok(if connect.get_application_name().is_none() { connect.application_name("eap") } else { connect })
 }
 
 /// Of one connection, which is kept.

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use crate::store::{BoxError, StoreError};
 
+/// What the driver puts in front of the server's own words.
+const SQLX_SAYS: &str = "error returned from database: ";
+
 /// A failure of the back end. It can be told to everyone it concerns, which [`StoreError`] cannot.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
@@ -39,6 +42,11 @@ impl Fault {
         Self::of(FaultKind::Late, "the database did not answer in time")
     }
 
+    /// Nobody answers where the server should be.
+    pub(super) fn silent() -> Self {
+        Self::of(FaultKind::Lost, "the server does not answer")
+    }
+
     /// No connection was to be had in time.
     pub(super) fn unreached() -> Self {
         Self::of(FaultKind::Lost, "the pool gave no connection in time")
@@ -57,6 +65,30 @@ impl Fault {
 
     fn of(kind: FaultKind, cause: impl Into<BoxError>) -> Self {
         Self { kind, cause: Arc::from(cause.into()) }
+    }
+
+    /// What it means for an opening store: what the server will not allow whenever it is asked is a refusal.
+    pub(super) fn at_start(self) -> StoreError {
+        let told = |what: String| what.trim_start_matches(SQLX_SAYS).to_owned();
+        let reason = match self.cause.downcast_ref::<sqlx::Error>() {
+            Some(sqlx::Error::Database(error)) => match error.code().as_deref() {
+                // Not this role, not with this password, not from here; and no such database.
+                Some("28000" | "28P01" | "3D000") => told(error.to_string()),
+                Some("42501") => format!(
+                    "{}: give this role the right to create the schema, or make the schema and give it to this role",
+                    told(error.to_string())
+                ),
+                _ => return self.into(),
+            },
+            Some(sqlx::Error::Tls(error)) => format!("no encrypted connection to the server: {error}"),
+            // A certificate that is not trusted, or not for this host.
+            Some(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                format!("no encrypted connection to the server: {error}")
+            }
+            Some(sqlx::Error::Configuration(error)) => format!("the settings of the connection do not fit: {error}"),
+            _ => return self.into(),
+        };
+        StoreError::Refused { reason }
     }
 
     /// Whether the same transaction may succeed when it is done again.
@@ -157,6 +189,14 @@ mod tests {
         ] {
             assert_eq!(kind_of(code), kind, "{code}");
         }
+    }
+
+    #[test]
+    fn only_what_the_server_will_not_allow_is_a_refusal_at_the_start() {
+        let refused = Fault::from(sqlx::Error::Tls("the server has no TLS".into())).at_start();
+        assert!(matches!(refused, StoreError::Refused { .. }), "{refused:?}");
+        let away = Fault::from(sqlx::Error::PoolTimedOut).at_start();
+        assert!(matches!(away, StoreError::Unavailable { .. }), "{away:?}");
     }
 
     #[test]

@@ -8,10 +8,11 @@ use super::values::arguments;
 use crate::store::StoreError;
 
 /// Every migration, oldest first; the version of a schema is the number of those it has seen.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { sql: include_str!("migrations/0001.sql"), oldest: 1 },
     Migration { sql: include_str!("migrations/0002.sql"), oldest: 1 },
     Migration { sql: include_str!("migrations/0003.sql"), oldest: 1 },
+    Migration { sql: include_str!("migrations/0004.sql"), oldest: 1 },
 ];
 
 /// One step of the schema.
@@ -33,7 +34,10 @@ const NEWEST: i64 = MIGRATIONS.len() as i64;
 /// One transaction under a lock: of several replicas that start, one migrates and the others find it done; killed at any
 /// statement, it leaves nothing behind.
 pub(super) async fn migrate(database: &Database, may_change: bool) -> Result<(), StoreError> {
-    let mut loan = database.acquire().await?;
+    let mut loan = match database.acquire().await {
+        Ok(loan) => loan,
+        Err(fault) => return Err(database.explained(fault).await.at_start()),
+    };
     let outcome = match database.migration(&mut loan).await {
         Ok(mut transaction) => match brought_up(&mut transaction, database.schema.name(), may_change).await {
             Ok(()) => transaction.commit().await.map_err(Stop::Failed),
@@ -54,7 +58,7 @@ pub(super) async fn migrate(database: &Database, may_change: bool) -> Result<(),
         }
         Err(Stop::Failed(fault)) => {
             database.give_back(loan, Some(&fault));
-            Err(fault.into())
+            Err(fault.at_start())
         }
     }
 }

@@ -5,6 +5,7 @@
 //! a replica that wakes late undoes nothing. Reads are single statements. Nothing is kept in a session: no setting, no
 //! lock, no temporary table.
 
+mod artifacts;
 mod batch;
 mod check;
 mod claim;
@@ -45,6 +46,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use self::artifacts::PostgresArtifacts;
 use self::database::Database;
 use self::fault::Fault;
 pub use self::inbox::NewTask;
@@ -109,8 +111,8 @@ impl PostgresStore {
     /// # Errors
     ///
     /// [`StoreError::Refused`] if this is no URL or no name of a schema, if the schema was written by a newer version, or is
-    /// of an older one and [`migrate`](PostgresOptions::migrate) is off; [`StoreError::Unavailable`] if the server
-    /// cannot be reached, or does not let this role do it.
+    /// of an older one and [`migrate`](PostgresOptions::migrate) is off, or if the server does not let this role in, or not do
+    /// it; [`StoreError::Unavailable`] if the server cannot be reached.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
         Self::open(Database::of_url(url, &options)?, &options).await
     }
@@ -125,6 +127,14 @@ impl PostgresStore {
     /// As [`connect`](Self::connect).
     pub async fn with_pool(pool: PgPool, options: PostgresOptions) -> Result<Self, StoreError> {
         Self::open(Database::of_pool(pool, &options)?, &options).await
+    }
+
+    /// Storage for artifacts in the same schema, by the same connections; it ends with this store.
+    ///
+    /// One connection is left to the writes of the store, whatever is sent or fetched.
+    #[must_use]
+    pub fn artifacts(&self) -> PostgresArtifacts {
+        PostgresArtifacts::new(Arc::clone(&self.database))
     }
 
     async fn open(database: Database, options: &PostgresOptions) -> Result<Self, StoreError> {
