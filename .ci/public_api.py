@@ -21,8 +21,8 @@ ALLOWED = {
     # What a handler takes and gives, a JSON value and the schema of its input among it; its cancellation; tokio's
     # channel to watch an agent; and the router that a pushed agent is mounted with.
     "eap_agent_sdk": {"serde_core", "serde_json", "schemars", "tokio", "tokio_util", "axum"},
-    # The router of a host, its listener, the calls it may make itself, and configuration from files; and the pool of
-    # connections that a host has and hands to the PostgreSQL store.
+    # The router of a host, its listener, the calls it may make itself, and configuration from files; and what a host
+    # hands to the PostgreSQL store of its own: its pool of connections, and a transaction to write tasks in.
     "eap_orchestrator": {"axum", "serde_core", "http", "bytes", "sqlx_postgres"},
     # Faults and what was sent, as its control reads and writes them.
     "mock_agentkit": {"serde_core"},

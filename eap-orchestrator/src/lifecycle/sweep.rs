@@ -35,7 +35,7 @@ impl Lifecycle {
         match away {
             // Somebody else was at work all the time: what he let lapse has lapsed.
             Some(away) if self.tail.is_some() && away <= self.config.timing.pulse_gap => {
-                self.load_leases(false).await?
+                self.load_leases(false).await?;
             }
             away => {
                 if let Some(away) = away {

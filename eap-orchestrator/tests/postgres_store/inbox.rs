@@ -273,6 +273,34 @@ async fn replicas_that_move_at_once_move_each_task_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_replica_moves_what_stands_behind_what_another_has_in_hand() {
+    if !is_there() {
+        return;
+    }
+    let schema = Schema::new();
+    let mut host = Host::of(&schema).await;
+    let _second = open(&schema).await;
+    let first = host.prepared("a");
+    host.store.enqueue(&mut host.connection, std::slice::from_ref(&first)).await.expect("a task can be taken in");
+    all_moved(&schema).await;
+    // Whoever takes the first page in hand is stopped by the row of a task that is in it again.
+    let mut other = connection(&schema).await;
+    other.execute(&*format!("BEGIN; SELECT 1 FROM {}.task FOR UPDATE", schema.name())).await.expect("a row is held");
+    let tasks: Vec<NewTask> = std::iter::once(first).chain((1..300).map(|_| host.prepared("a"))).collect();
+    host.store.enqueue(&mut host.connection, &tasks).await.expect("tasks can be taken in");
+    let sql = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+         AND classid::int8 = hashtext('eap inbox')::int8 & 4294967295 AND objid::int8 = hashtext($1)::int8 & 4294967295";
+    let started = Instant::now();
+    while sqlx::query(sql).bind(schema.name()).fetch_optional(&mut host.connection).await.expect("a read").is_none() {
+        assert!(started.elapsed() < Duration::from_secs(10), "the other does not wait");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    other.execute("ROLLBACK").await.expect("the row is let go");
+    all_moved(&schema).await;
+    assert_eq!(submitted(&host.store).await, tasks.iter().map(NewTask::id).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_was_moved_is_news_to_every_store() {
     if !is_there() {
         return;

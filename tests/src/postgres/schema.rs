@@ -20,6 +20,7 @@ impl Schema {
     /// # Panics
     ///
     /// If there is no server: ask for it before.
+    #[allow(clippy::new_without_default, reason = "each is another one, and it is there only where a server is")]
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("eap_test_{}_{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

@@ -52,7 +52,9 @@ async fn listen(database: &Database, pool: &PgPool) -> Result<(), Fault> {
             Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error.into()),
             // A network that swallows everything looks like peace.
-            Err(_) => drop(within(sqlx::query("SELECT 1").execute(&mut listener)).await?),
+            Err(_) => {
+                within(sqlx::query("SELECT 1").execute(&mut listener)).await?;
+            }
         }
     }
 }

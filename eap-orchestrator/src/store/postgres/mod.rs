@@ -185,6 +185,8 @@ impl PostgresStore {
     /// others, within a second and mostly at once, in their order; from then on agents get them. Who reads one of them by
     /// its id finds it from the commit on.
     ///
+    /// Not for a transaction in two phases: PostgreSQL prepares none (`PREPARE TRANSACTION`) that notifies.
+    ///
     /// Writing a task once more is harmless while it is kept, so a transaction whose commit got no answer may be repeated
     /// with the same tasks.
     ///
@@ -402,10 +404,11 @@ impl Repository for PostgresStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
+        // First, or what it is refused would be told as an outage.
+        self.stop.cancel();
         self.database.refuse();
         // An error says that it has ended already.
         let _ = self.writes.send(Request::Close, 0).await;
-        self.stop.cancel();
         self.running.wait().await;
         self.database.say_goodbye().await;
         self.database.close().await;

@@ -58,6 +58,8 @@ pub(super) async fn run(database: Arc<Database>, stop: CancellationToken) {
         let grown = (until_next * 2).clamp(LOOK, LONGEST).mul_f64(0.75 + draw_chance(&SystemEntropy).get() / 4.0);
         until_next = match moving.await {
             Ok(Ok(())) => LOOK,
+            // Stopped, or the store is being closed.
+            Ok(Err(_)) if stop.is_cancelled() => return,
             Ok(Err(fault)) => {
                 warn!(?fault, "tasks that hosts took in wait to be moved");
                 grown

@@ -445,7 +445,7 @@ impl Repository for SqliteStore {
     }
 
     async fn noticed(&self) {
-        pending().await
+        pending::<()>().await;
     }
 
     fn replica(&self) -> ReplicaId {
