@@ -55,9 +55,10 @@ function answers(port) {
 
 /**
  * Measures a queue. `submit(text)` ends once the queue has acknowledged the task; the handler calls what `onTask` is given.
- * `concurrency` submits are under way at once; at most 1,000 tasks wait.
+ * `concurrency` submits are under way at once; at most 1,000 tasks wait, or 4,096 where `batch` tasks are submitted together,
+ * by `submitAll(texts)`.
  */
-export async function measure(name, durable, version, { submit, onTask }, concurrency = 64) {
+export async function measure(name, durable, version, { submit, submitAll, onTask }, concurrency = 64, batch = 1) {
   let done = 0;
   let started = () => {};
   onTask((text) => {
@@ -69,9 +70,9 @@ export async function measure(name, durable, version, { submit, onTask }, concur
   let stopping = false;
   const submitter = async () => {
     while (!stopping) {
-      sent += 1;
-      await submit(INPUT);
-      while (sent - done > 1_000) await sleep(1);
+      sent += batch;
+      await (batch > 1 ? submitAll(Array(batch).fill(INPUT)) : submit(INPUT));
+      while (sent - done > (batch > 1 ? 4_096 : 1_000)) await sleep(1);
     }
   };
   const submitters = Promise.all(Array.from({ length: concurrency }, submitter));

@@ -15,7 +15,7 @@ use std::time::Instant;
 use axum::serve::ListenerExt as _;
 use clap::ValueEnum;
 use eap_bench_bare::{Commits, Writer};
-use eap_orchestrator::store::{SqliteOptions, SqliteStore};
+use eap_orchestrator::store::{PostgresOptions, PostgresStore, Repository, SqliteOptions, SqliteStore};
 use eap_orchestrator::{AgentKit, Config, OperatorKey, Orchestrator, RegistrationSecret, SystemClock};
 use eap_types::agentkit::AgentKitSecret;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 
 use crate::BoxError;
+use crate::postgres::Schema;
 use crate::usage::Usage;
 
 /// For servers that live for seconds on loopback.
@@ -40,6 +41,8 @@ pub(crate) const PLATFORM_SECRET: &str = "platform-secret-of-the-benchmarks";
 pub(crate) enum Side {
     /// The orchestrator as `eap serve` runs it: keys and tokens checked, SQLite.
     Ours,
+    /// The same on PostgreSQL.
+    OursPostgres,
     /// The bare program, one commit for each step.
     Bare,
     /// The bare program, submit and lease in one commit where an agent waits.
@@ -50,9 +53,15 @@ impl Side {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::OursPostgres => "ours_postgres",
             Self::Bare => "bare",
             Self::BareTogether => "bare_together",
         }
+    }
+
+    /// Whether it is the orchestrator, which knows its agents.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::OursPostgres)
     }
 }
 
@@ -73,6 +82,8 @@ pub(crate) struct Host {
     /// When its process was made.
     pub(crate) began: Instant,
     pub(crate) database: PathBuf,
+    /// Where its tables are, on PostgreSQL.
+    pub(crate) schema: Option<Schema>,
     child: Child,
     questions: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
@@ -90,6 +101,13 @@ impl Host {
         let value = side.to_possible_value().ok_or("every side has a name")?;
         let arguments = ["serve".as_ref(), value.get_name().as_ref(), database.as_os_str()];
         Self::spawn(side, &arguments, database.clone()).await
+    }
+
+    /// Starts an orchestrator on PostgreSQL.
+    pub(crate) async fn start_on_postgres(schema: &Schema) -> Result<Self, BoxError> {
+        let arguments = ["serve", "ours-postgres", &schema.url, &schema.name].map(OsStr::new);
+        let host = Self::spawn(Side::OursPostgres, &arguments, PathBuf::new()).await?;
+        Ok(Self { schema: Some(schema.clone()), ..host })
     }
 
     /// Starts an agent made with the SDK in a process of its own, for the server at `server`.
@@ -110,7 +128,7 @@ impl Host {
         let mut answers = BufReader::new(child.stdout.take().ok_or("the child has no output")?).lines();
         let line = answers.next_line().await?.ok_or("the child did not start; its words are above")?;
         let Listening { address } = serde_json::from_str(&line)?;
-        Ok(Self { side, address, began, database, child, questions, answers })
+        Ok(Self { side, address, began, database, schema: None, child, questions, answers })
     }
 
     /// What it has cost so far.
@@ -129,7 +147,7 @@ impl Host {
 }
 
 /// The child's side: serves until standard input ends.
-pub(crate) async fn serve(side: Side, database: &Path) -> Result<(), BoxError> {
+pub(crate) async fn serve(side: Side, database: &Path, schema: Option<String>) -> Result<(), BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     // As `eap serve` does.
@@ -143,16 +161,30 @@ pub(crate) async fn serve(side: Side, database: &Path) -> Result<(), BoxError> {
         let _ = stopped.await;
     };
     match side {
-        Side::Ours => {
+        Side::Ours | Side::OursPostgres => {
             let clock = Arc::new(SystemClock::new());
-            let store = Arc::new(SqliteStore::open(database, clock.clone(), SqliteOptions::default())?);
+            let (store, clock): (Arc<dyn Repository>, Option<Arc<SystemClock>>) = match schema {
+                Some(schema) => {
+                    let url = database.to_str().ok_or("a URL is UTF-8")?;
+                    let options = PostgresOptions::default().with_schema(schema);
+                    (Arc::new(PostgresStore::connect(url, options).await?), None)
+                }
+                None => {
+                    let store = SqliteStore::open(database, clock.clone(), SqliteOptions::default())?;
+                    (Arc::new(store), Some(clock))
+                }
+            };
             let mut config = Config::default();
             config.operator_key = Some(OperatorKey::new(OPERATOR_KEY));
             config.registration_secret = Some(RegistrationSecret::new(REGISTRATION_SECRET));
             let mut platform = AgentKit::default();
             platform.secrets = vec![AgentKitSecret::new(PLATFORM_SECRET)?];
             config.agentkit = Some(platform);
-            let orchestrator = Orchestrator::builder(store.clone()).config(config).clock(clock).build()?;
+            let mut builder = Orchestrator::builder(store.clone()).config(config);
+            if let Some(clock) = clock {
+                builder = builder.clock(clock);
+            }
+            let orchestrator = builder.build()?;
             orchestrator.start().await?;
             answer_questions(address, stop, move || store.stats().transactions);
             orchestrator.serve(listener, stopped).await?;

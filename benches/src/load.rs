@@ -141,7 +141,7 @@ impl Load {
             whole: RefCell::new(histogram()?),
         });
         let mut working = JoinSet::new();
-        for (agent, connection) in requests::agents(host.address, self.agents, host.side == Side::Ours).await? {
+        for (agent, connection) in requests::agents(host.address, self.agents, host.side.is_ours()).await? {
             let shared = Rc::clone(&shared);
             if self.over_sockets {
                 working.spawn_local(socket::work(shared, agent, host.address, self.per_lease));
@@ -180,8 +180,12 @@ impl Load {
             Some(failed) = working.join_next() => return Err(ended_early(failed)),
         }
         working.shutdown().await;
-        let (side, database) = (host.side, host.stop().await?);
-        let recorded = count_results(side, &database)?;
+        let (side, schema) = (host.side, host.schema.clone());
+        let database = host.stop().await?;
+        let recorded = match schema {
+            Some(schema) => schema.results().await?,
+            None => count_results(side, &database)?,
+        };
         if recorded != shared.submitted.get() {
             return Err(format!("{recorded} results are stored of {} tasks", shared.submitted.get()).into());
         }
@@ -241,7 +245,7 @@ fn ended_early(ended: Result<Result<(), BoxError>, tokio::task::JoinError>) -> B
 /// How many results a server stored.
 fn count_results(side: Side, database: &std::path::Path) -> Result<u64, BoxError> {
     let query = match side {
-        Side::Ours => "SELECT count(*) FROM result",
+        Side::Ours | Side::OursPostgres => "SELECT count(*) FROM result",
         Side::Bare | Side::BareTogether => "SELECT count(*) FROM task WHERE state = 2",
     };
     let database = rusqlite::Connection::open(database)?;

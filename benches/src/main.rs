@@ -7,6 +7,7 @@ mod load;
 mod p10;
 mod p11;
 mod p12;
+mod p3;
 mod p4;
 mod p5;
 mod p6;
@@ -14,6 +15,7 @@ mod p7;
 mod p8;
 mod p9;
 mod plot;
+mod postgres;
 mod prepared;
 mod report;
 mod requests;
@@ -90,7 +92,9 @@ enum Command {
     P1,
     /// Tasks a second with batched submit, lease and results, beside the bare program.
     P2,
-    /// From submit to the start of the handler at 20 tasks a second, beside the bare program.
+    /// The same two on PostgreSQL, one replica, and what a task costs the database.
+    P3,
+    /// From submit to the start of the handler at 20 tasks a second, beside the bare program; and on PostgreSQL.
     P4,
     /// Heartbeats a second, beside an echo by bare axum.
     P5,
@@ -98,7 +102,7 @@ enum Command {
     P6,
     /// Memory for an agent that waits over a WebSocket, or in a long-poll.
     P7,
-    /// How long a claim takes as the queue grows and as finished tasks pile up.
+    /// How long a claim takes as the queue grows and as finished tasks pile up; and on PostgreSQL.
     P8,
     /// What a task costs as agents grow; and the memory of a parked poll.
     P9,
@@ -120,7 +124,7 @@ enum Command {
     },
     /// A server under test, started by the measurements themselves.
     #[command(hide = true)]
-    Serve { side: Side, database: PathBuf },
+    Serve { side: Side, database: PathBuf, schema: Option<String> },
     /// An agent under test, started by the measurements themselves.
     #[command(hide = true)]
     Agent { server: SocketAddr },
@@ -129,7 +133,9 @@ enum Command {
 fn main() -> ExitCode {
     let Cli { command, common } = Cli::parse();
     let done = match command {
-        Command::Serve { side, database } => threads().and_then(|all| all.block_on(host::serve(side, &database))),
+        Command::Serve { side, database, schema } => {
+            threads().and_then(|all| all.block_on(host::serve(side, &database, schema)))
+        }
         Command::Agent { server } => threads().and_then(|all| all.block_on(p11::run_agent(server))),
         Command::Plot { results, folder } => plot::draw(&results, &folder),
         measurement => measure(&measurement, &common),
@@ -154,8 +160,8 @@ fn measure(command: &Command, common: &Common) -> Result<(), BoxError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let wanted = match command {
         Command::All => {
-            use Command::{P1, P2, P4, P5, P6, P7, P8, P9, P10, P11, P12};
-            vec![P1, P2, P4, P5, P6, P7, P8, P9, P10, P11, P12 { cold: false }]
+            use Command::{P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12};
+            vec![P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12 { cold: false }]
         }
         one => vec![one.clone()],
     };
@@ -171,6 +177,7 @@ async fn measure_one(command: &Command, common: &Common, report: &mut Report) ->
     match command {
         Command::P1 => throughput::measure(&throughput::P1, common, report).await,
         Command::P2 => throughput::measure(&throughput::P2, common, report).await,
+        Command::P3 => p3::measure(common, report).await,
         Command::P4 => p4::measure(common, report).await,
         Command::P5 => p5::measure(common, report).await,
         Command::P6 => p6::measure(common, report).await,

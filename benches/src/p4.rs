@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::connection::Connection;
 use crate::host::{Host, REGISTRATION_SECRET, Side};
 use crate::load::{Quantiles, histogram};
+use crate::postgres::Schema;
 use crate::report::{Floor, Report};
 use crate::requests::{self, Assignments, Stamps};
 use crate::{BoxError, Common};
@@ -59,12 +60,38 @@ pub(crate) async fn measure(common: &Common, report: &mut Report) -> Result<(), 
             add(report, "ours_sdk", run, true, &starts)?;
         }
     }
+    on_postgres(common, tasks, report).await?;
     let ours = |member| report.spread("P4", "ours", member);
     let (p50, p99) = (ours("start_ms.p50"), ours("start_ms.p99"));
     let over = p50.over(report.spread("P4", "bare_together", "start_ms.p50"));
     report.floor(Floor::at_most("P4", "start p50, ms (goal)", 1.0, p50));
     report.floor(Floor::at_most("P4", "start p99, ms (goal)", 3.0, p99));
     report.floor(Floor::at_most("P4", "start p50 over bare one-commit", 1.25, over));
+    Ok(())
+}
+
+/// The same with our server on PostgreSQL.
+async fn on_postgres(common: &Common, tasks: u64, report: &mut Report) -> Result<(), BoxError> {
+    for run in report.runs() {
+        for side in common.sides([Side::OursPostgres]) {
+            let Some(schema) = Schema::new() else { return Ok(()) };
+            let host = Host::start_on_postgres(&schema).await?;
+            let starts = with_polls(&host, tasks).await?;
+            host.stop().await?;
+            add(report, side.name(), run, false, &starts)?;
+            schema.remove().await?;
+            let Some(schema) = Schema::new() else { return Ok(()) };
+            let host = Host::start_on_postgres(&schema).await?;
+            let starts = with_sdk(&host, tasks).await?;
+            host.stop().await?;
+            add(report, "ours_postgres_sdk", run, true, &starts)?;
+            schema.remove().await?;
+        }
+    }
+    let ours = |member| report.spread("P4", "ours_postgres", member);
+    let (p50, p99) = (ours("start_ms.p50"), ours("start_ms.p99"));
+    report.floor(Floor::at_most("P4", "start p50 on PostgreSQL, ms", 2.0, p50));
+    report.floor(Floor::at_most("P4", "start p99 on PostgreSQL, ms", 5.0, p99));
     Ok(())
 }
 
@@ -78,7 +105,7 @@ async fn with_polls(host: &Host, tasks: u64) -> Result<Histogram<u64>, BoxError>
     let stamps = Stamps::new();
     let starts = Rc::new(RefCell::new(histogram()?));
     let mut working = JoinSet::new();
-    for (agent, mut connection) in requests::agents(host.address, AGENTS, host.side == Side::Ours).await? {
+    for (agent, mut connection) in requests::agents(host.address, AGENTS, host.side.is_ours()).await? {
         let starts = Rc::clone(&starts);
         working.spawn_local(async move {
             let mut lease = agent.lease(1, 25);

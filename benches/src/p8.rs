@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::json;
 
 use crate::connection::Connection;
 use crate::host::{Host, Side};
 use crate::load::{Quantiles, histogram, rounded};
+use crate::postgres::Schema;
 use crate::prepared::Contents;
 use crate::report::{Floor, Report};
 use crate::requests::{self, Agent, Assignments};
@@ -31,6 +33,10 @@ struct Claims {
 
 /// Each size over a prepared database; a task is submitted for each that is taken, so that the queue stays as long.
 pub(crate) async fn measure(common: &Common, report: &mut Report) -> Result<(), BoxError> {
+    on_postgres(common, report).await?;
+    if common.sides([Side::Ours]).next().is_none() {
+        return Ok(());
+    }
     let thousands: &[u64] = if report.is_quick() { &[1, 2] } else { &[1, 10, 100, 1_000] };
     let mut sizes: Vec<_> = thousands.iter().map(|size| Contents { queued: size * 1_000, finished: 0 }).collect();
     let largest = thousands.iter().max().copied().unwrap_or(1) * 1_000;
@@ -73,6 +79,32 @@ pub(crate) async fn measure(common: &Common, report: &mut Report) -> Result<(), 
     for floor in floors {
         report.floor(floor);
     }
+    Ok(())
+}
+
+/// The longest queue, the shortest and one between, each in a schema of one server, on PostgreSQL.
+async fn on_postgres(common: &Common, report: &mut Report) -> Result<(), BoxError> {
+    if common.sides([Side::OursPostgres]).next().is_none() {
+        return Ok(());
+    }
+    let (sizes, calls): ([u64; 3], u64) =
+        if report.is_quick() { ([100, 500, 1_000], 50) } else { ([1_000, 100_000, 1_000_000], 1_000) };
+    let name = |queued: u64| format!("postgres_queued_{queued}");
+    for queued in sizes {
+        let Some(schema) = Schema::new() else { return Ok(()) };
+        Contents { queued, finished: 0 }.fill_postgres(&schema).await?;
+        let bytes = schema.bytes().await?;
+        for run in report.runs() {
+            let shown = claims(Host::start_on_postgres(&schema).await?, calls).await?;
+            let setting = json!({"queued": queued, "finished": 0, "database_bytes": bytes});
+            report.add("P8", &name(queued), run, &setting, &shown)?;
+        }
+        schema.remove().await?;
+    }
+    let of = |queued| report.spread("P8", &name(queued), "claim_ms.p50");
+    let (least, between, most) = (of(sizes[0]), of(sizes[1]), of(sizes[2]));
+    report.floor(Floor::at_most("P8", "claim p50 on PostgreSQL, 100 x", 1.5, between.over(least)));
+    report.floor(Floor::at_most("P8", "claim p50 on PostgreSQL, 1,000 x", 1.5, most.over(least)));
     Ok(())
 }
 

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eap_core::{Note, NoteKind, Quote, Report, Task, TaskEvent, TaskPolicy, TaskSpec};
-use eap_orchestrator::store::{Change, Repository as _, ResultRow, SqliteOptions, SqliteStore, TaskWrite, events_of};
+use eap_orchestrator::store::{
+    Change, PostgresOptions, PostgresStore, Repository, ResultRow, SqliteOptions, SqliteStore, TaskWrite, events_of,
+};
 use eap_orchestrator::{Clock as _, SystemClock};
 use eap_types::{AgentId, JsonObject, LeaseId, SessionId, TaskId, TaskResult, Timestamp};
 use serde_json::json;
 
 use crate::BoxError;
 use crate::host::Side;
+use crate::postgres::Schema;
 
 /// Tasks in one commit.
 const PER_COMMIT: u64 = 2_000;
@@ -40,15 +43,26 @@ impl Contents {
         }
         fs::create_dir_all(&folder)?;
         eprintln!("preparing {} queued and {} finished tasks", self.queued, self.finished);
-        self.fill(&folder.join(format!("{}.db", Side::Ours.name()))).await?;
+        self.fill_file(&folder.join(format!("{}.db", Side::Ours.name()))).await?;
         // Last: half a database is not taken for a whole one.
         fs::write(whole, "")?;
         Ok(folder)
     }
 
-    async fn fill(self, database: &Path) -> Result<(), BoxError> {
+    /// Puts the same into a schema.
+    pub(crate) async fn fill_postgres(self, schema: &Schema) -> Result<(), BoxError> {
+        eprintln!("preparing {} queued and {} finished tasks on PostgreSQL", self.queued, self.finished);
+        let options = PostgresOptions::default().with_schema(&schema.name);
+        self.fill(&PostgresStore::connect(&schema.url, options).await?, &SystemClock::new()).await
+    }
+
+    async fn fill_file(self, database: &Path) -> Result<(), BoxError> {
         let clock = Arc::new(SystemClock::new());
         let store = SqliteStore::open(database, clock.clone(), SqliteOptions::default())?;
+        self.fill(&store, &clock).await
+    }
+
+    async fn fill(self, store: &impl Repository, clock: &SystemClock) -> Result<(), BoxError> {
         // Finished first, as time would have it.
         let all = self.finished + self.queued;
         for begin in (0..all).step_by(usize::try_from(PER_COMMIT)?) {
