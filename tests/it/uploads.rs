@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::harness::{Agent, Answer, OPERATOR_KEY, Peer, Server, Setup, eventually, id_of, request};
 
 /// Bytes that are all a little different.
-fn content(length: usize) -> Vec<u8> {
+pub(crate) fn content(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index * 31 % 251) as u8).collect()
 }
 
 /// A part of an upload that is not sent yet.
-struct Part<'a> {
+pub(crate) struct Part<'a> {
     agent: &'a Agent,
     task: String,
     query: String,
@@ -22,7 +22,7 @@ struct Part<'a> {
     digest: Option<ContentDigest>,
 }
 
-fn upload<'a>(agent: &'a Agent, assignment: &Value, content: &[u8]) -> Part<'a> {
+pub(crate) fn upload<'a>(agent: &'a Agent, assignment: &Value, content: &[u8]) -> Part<'a> {
     let query = format!("?lease_id={}&attempt={}", assignment["lease_id"].as_str().unwrap(), assignment["attempt"]);
     Part { agent, task: id_of(assignment), query, whole: ContentDigest::of(content), digest: None }
 }
@@ -32,7 +32,7 @@ impl Part<'_> {
         self.agent.path(&format!("/tasks/{}/artifacts/deep/model.bin{}", self.task, self.query))
     }
 
-    async fn send(&self, from: usize, bytes: &[u8], total: usize) -> Answer {
+    pub(crate) async fn send(&self, from: usize, bytes: &[u8], total: usize) -> Answer {
         let range = format!("bytes {from}-{}/{total}", from + bytes.len() - 1);
         let call = self.agent.api.call(Method::PUT, &self.path()).header("x-agent-token", &self.agent.token);
         let call = call.header("repr-digest", &self.whole.header()).header("content-range", &range);
@@ -41,7 +41,7 @@ impl Part<'_> {
     }
 
     /// How much is there, and whether it is all.
-    async fn offset(&self) -> (u64, bool) {
+    pub(crate) async fn offset(&self) -> (u64, bool) {
         let call = self.agent.api.call(Method::HEAD, &self.path()).header("x-agent-token", &self.agent.token);
         let answer = call.header("repr-digest", &self.whole.header()).send().await;
         assert_eq!(answer.status, 204);
@@ -49,7 +49,7 @@ impl Part<'_> {
         (offset, answer.header("upload-complete") == Some("?1"))
     }
 
-    fn named(&self, size: usize) -> Value {
+    pub(crate) fn named(&self, size: usize) -> Value {
         json!([{"path": "deep/model.bin", "content": "", "mime_type": "text/html", "sha256": self.whole, "size": size}])
     }
 }
@@ -62,7 +62,7 @@ async fn holding() -> (Server, Agent, Value) {
     (server, agent, assignment)
 }
 
-fn completed(artifacts: &Value) -> Value {
+pub(crate) fn completed(artifacts: &Value) -> Value {
     json!({"status": "completed", "artifacts": artifacts})
 }
 

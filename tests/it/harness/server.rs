@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     clock: Option<Arc<ManualClock>>,
     /// Whether the time is that of the store.
     has_own_time: bool,
+    /// Where uploads go, if not where they go with the store.
+    artifacts: Option<Arc<dyn ArtifactStore>>,
     store: Keep,
 }
 
@@ -51,7 +53,7 @@ impl Setup {
         config.operator_key = Some(OperatorKey::new(OPERATOR_KEY));
         config.registration_secret = Some(RegistrationSecret::new(REGISTRATION_SECRET));
         config.timing.sweep_interval = Duration::from_millis(10);
-        Self { config, clock: None, has_own_time: false, store }
+        Self { config, clock: None, has_own_time: false, artifacts: None, store }
     }
 
     /// SQLite in a directory that goes with the server.
@@ -78,6 +80,11 @@ impl Setup {
         Self { has_own_time: true, ..Self::keeping(Keep::In(store)) }
     }
 
+    /// Uploads go there.
+    pub(crate) fn artifacts(self, artifacts: Arc<dyn ArtifactStore>) -> Self {
+        Self { artifacts: Some(artifacts), ..self }
+    }
+
     /// Time stands unless the test moves it.
     pub(crate) fn manual_clock(self) -> Self {
         self.clock(Arc::new(ManualClock::at(Timestamp::from_seconds(START))))
@@ -100,9 +107,10 @@ impl Setup {
             Some(clock) => Arc::clone(clock) as Arc<dyn Clock>,
             None => Arc::new(SystemClock::new()),
         };
-        let artifacts: Arc<dyn ArtifactStore> = match &self.store {
-            Keep::InFile(path, _) => Arc::new(FolderArtifacts::beside(path).expect("the folder can be made")),
-            Keep::InMemory | Keep::In(_) => Arc::new(MemoryArtifacts::new()),
+        let artifacts: Arc<dyn ArtifactStore> = match (self.artifacts, &self.store) {
+            (Some(artifacts), _) => artifacts,
+            (None, Keep::InFile(path, _)) => Arc::new(FolderArtifacts::beside(path).expect("the folder can be made")),
+            (None, Keep::InMemory | Keep::In(_)) => Arc::new(MemoryArtifacts::new()),
         };
         let (store, dir): (Arc<dyn Repository>, _) = match self.store {
             Keep::InMemory => (Arc::new(MemoryStore::new(Arc::clone(&clock))), None),

@@ -6,6 +6,7 @@ mod agents;
 mod keys;
 mod pushes;
 mod tasks;
+mod uploads;
 
 use std::sync::Arc;
 
