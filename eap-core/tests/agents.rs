@@ -259,3 +259,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_was_heard_elsewhere_counts_by_its_number_and_never_by_an_older_process() {
+    let here = Vitals { seq: Some(4), current_load: 0.4, beaten_at: Some(at(40)), ..Vitals::registered(2, at(40)) };
+    let also = |elsewhere: &Vitals| {
+        let mut vitals = here.clone();
+        vitals.hear_also(elsewhere);
+        vitals
+    };
+    let later = Vitals { seq: Some(5), current_load: 0.5, beaten_at: Some(at(30)), last_seen: at(30), ..here.clone() };
+    assert_eq!(also(&later), Vitals { last_seen: at(40), ..later.clone() });
+    let poll = Vitals { last_seen: at(50), ..here.clone() };
+    assert_eq!(also(&poll), poll, "a sign of life without a word");
+    let overtaken =
+        Vitals { seq: Some(3), current_load: 0.3, last_seen: at(60), beaten_at: Some(at(60)), ..here.clone() };
+    assert_eq!(also(&overtaken), Vitals { last_seen: at(60), ..here.clone() });
+    for epoch in [1, 3] {
+        assert_eq!(also(&Vitals { epoch, ..later.clone() }), here, "another process");
+    }
+    // Beats without numbers count by when they were heard.
+    let plain = |second, load| Vitals { seq: None, current_load: load, beaten_at: Some(at(second)), ..here.clone() };
+    let mut vitals = plain(10, 0.1);
+    vitals.hear_also(&plain(20, 0.2));
+    vitals.hear_also(&plain(15, 0.15));
+    assert!((vitals.current_load - 0.2).abs() < f64::EPSILON);
+    assert!(plain(10, 0.1).are_newer_than(&Vitals { epoch: 1, last_seen: at(99), ..here.clone() }));
+    assert!(!here.are_newer_than(&here) && poll.are_newer_than(&here));
+}

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use eap_core::{AttemptOutcome, Lease, Quote, Refusal, Step, TaskEvent, TaskSpec};
-use eap_types::{FailureCode, TaskStatus, Timestamp};
+use eap_types::{FailureCode, RequestId, TaskStatus, Timestamp};
 
 fn held(life: &Life) -> &Lease {
     life.task.lease().expect("the task is leased")
@@ -94,6 +94,33 @@ fn a_holder_that_vanished_before_its_deadline_expires() {
     let mut life = leased_for(3600);
     life.wait(seconds(10_000)).go(due());
     assert_eq!(life.outcomes(), ["expired"]);
+}
+
+#[test]
+fn a_lease_that_nobody_brings_is_adopted_once_and_by_the_request_it_was_made_by() {
+    let request = |word: &str| -> RequestId { word.parse().expect("it is one") };
+    let mut life = Life::of(TaskSpec { timeout: seconds(3600), ..spec() });
+    life.go(TaskEvent::Assign {
+        agent: agent(ALPHA),
+        epoch: 1,
+        lease_id: lease(1),
+        request_id: Some(request("push:1")),
+        length: LEASE,
+    });
+    life.wait(seconds(50));
+    let change = life.go(adopt(1, "push:1", "push:2"));
+    assert!(change.notes.is_empty(), "the attempt is the same, and nobody is told");
+    assert_eq!(
+        (held(&life).request_id.clone(), ends(&life)),
+        (Some(request("push:2")), at(110)),
+        "it has its time anew"
+    );
+    let lost = Err(Refusal::LeaseLost { attempt: None });
+    for late in [adopt(1, "push:1", "push:3"), adopt(2, "push:2", "push:3")] {
+        assert_eq!(life.ask(late), lost);
+    }
+    life.go(report(ALPHA, by_lease(1), completed("x")));
+    assert!(life.ask(adopt(1, "push:2", "push:3")).is_err());
 }
 
 #[test]

@@ -122,6 +122,7 @@ fn events() -> Vec<(String, TaskEvent)> {
     row("forget older", forget(ALPHA, 1));
     row("forget beta", forget(BETA, 3));
     row("forget stranger", forget(GAMMA, 3));
+    row("adopt by nobody", adopt(3, "push:1", "push:2"));
     row("due", due());
     row("fresh_start", TaskEvent::FreshStart);
     row("cancel", cancel());

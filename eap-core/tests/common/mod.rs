@@ -130,6 +130,11 @@ pub fn forget(id: &str, number: u32) -> TaskEvent {
     TaskEvent::Forget { agent: agent(id), lease_id: lease(number) }
 }
 
+pub fn adopt(number: u32, of: &str, by: &str) -> TaskEvent {
+    let request = |word: &str| word.parse().expect("it is a request id");
+    TaskEvent::Adopt { lease_id: lease(number), of: request(of), by: request(by) }
+}
+
 pub fn progress(id: &str, quote: Quote, seq: u64) -> TaskEvent {
     let progress = Progress { seq: Some(seq), fraction: Some(0.1), message: None };
     TaskEvent::Progress { agent: agent(id), quote, progress, output: None }

@@ -19,7 +19,7 @@ const ARROWS: &[(TaskStatus, &[&str], TaskStatus)] = {
         (Queued, &["report"], Failed),
         (Queued, &["cancel"], Cancelled),
         (Queued, &["due"], Dead),
-        (Leased, &["renew", "progress", "fresh_start"], Leased),
+        (Leased, &["renew", "progress", "adopt", "fresh_start"], Leased),
         (Leased, &["report", "release", "due", "forget"], Queued),
         (Leased, &["report"], Completed),
         (Leased, &["report", "due"], Failed),

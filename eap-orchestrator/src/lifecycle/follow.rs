@@ -20,6 +20,9 @@ use crate::announce::{Awaited, lock};
 use crate::error::Error;
 use crate::store::{Change, Cutoffs, Event, EventKind, EventSeq, RecordRef, ReplicaId, StoreError, Stored};
 
+/// How long news gathers between two looks, so that those who are told of every commit do not look for each.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// How often news is looked for where nobody tells of it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -97,7 +100,7 @@ impl Lifecycle {
                     outcome = self.hear_also().await;
                 }
                 match outcome {
-                    Ok(()) | Err(Error::Store(StoreError::Closed)) => {}
+                    Ok(()) | Err(Error::Store(StoreError::Closed)) => tokio::time::sleep(GATHER).await,
                     Err(error) => {
                         warn!(error = crate::error::causes(&error), "what other replicas did could not be read");
                         // Whoever needs it looks for himself meanwhile.

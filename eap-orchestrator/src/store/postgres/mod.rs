@@ -66,8 +66,8 @@ use crate::clock::Clock;
 ///
 /// Any number of stores, in any number of processes, may stand on the same schema: revisions decide between their writes,
 /// claims never share a task, and events are numbered in the order of all their commits. Times are the database's, so
-/// that their clocks need not agree. An [`Orchestrator`](crate::Orchestrator) keeps its agents and running leases in memory
-/// and does not follow what others write yet: until it does, give each a schema of its own.
+/// that their clocks need not agree. An [`Orchestrator`](crate::Orchestrator) over each of them keeps its agents and running
+/// leases in memory, and follows there what the others write.
 ///
 /// `synchronous_commit` is switched on for every write of a server that has it off.
 ///
