@@ -3,7 +3,7 @@
 //! The lifecycle announces; matchmaker, waiting readers and event streams listen. Neither side knows
 //! the other, which keeps the graph of modules free of cycles.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +12,7 @@ use eap_types::{AgentId, SessionId, TaskId};
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::error::Error;
+use crate::maps::{IdMap, IdSet};
 use crate::store::{Ask, Claimed, EventSeq};
 
 /// What was committed, told to whoever waits.
@@ -22,7 +23,7 @@ pub(crate) struct Announcements {
     supplied: Notify,
     callback_due: Notify,
     pushed: Notify,
-    readers: Mutex<HashMap<Awaited, Readers>>,
+    readers: Mutex<IdMap<Awaited, Readers>>,
     takers: Mutex<Option<Arc<dyn Takers>>>,
     connected: broadcast::Sender<(AgentId, EventSeq)>,
 }
@@ -62,7 +63,7 @@ pub(crate) struct Supply {
     /// Routing keys under which tasks became ready.
     pub(crate) ready: HashMap<RoutingKey, Ready>,
     /// Agents that may have room now: a lease ended, or they came back to work.
-    pub(crate) freed: HashSet<AgentId>,
+    pub(crate) freed: IdSet<AgentId>,
 }
 
 /// Tasks of one routing key that became ready.

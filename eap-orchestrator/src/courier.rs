@@ -197,7 +197,6 @@ impl Shared {
 
     /// One try, from the record to what is written of it.
     async fn bring(&self, callback: Stored<DueCallback>) -> Result<(), Error> {
-        let Some(callback) = self.lifecycle.reserve_callback(callback).await? else { return Ok(()) };
         let making = self.making.lock().await;
         let Some(signed) = self.lifecycle.signed_callback(&callback.record).await? else {
             return self.lifecycle.drop_callback(callback).await;
@@ -205,6 +204,7 @@ impl Shared {
         let kib = u32::try_from(signed.bytes() / 1024 + 1).unwrap_or(u32::MAX);
         let _room = self.room.acquire_many(kib.min(BODIES as u32)).await;
         drop(making);
+        let Some(callback) = self.lifecycle.reserve_callback(callback).await? else { return Ok(()) };
         let (tenant, request) = signed.into_parts();
         // What the receiver says beyond its status does not matter, and is not read.
         let limits = CallLimits::headers_within(self.lifecycle.config.callbacks.timeout);

@@ -4,7 +4,7 @@
 //! nothing but this, and so do results in their agent's track record; the sweeper writes the vitals that changed once a
 //! second.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::announce::lock;
 use crate::auth::AgentToken;
+use crate::maps::IdMap;
 use crate::schemas::{SchemaShelf, Schemas};
 use crate::store::{Revision, Stored};
 
@@ -107,7 +108,7 @@ impl Entry {
 /// All agents.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    entries: RwLock<HashMap<AgentId, Arc<Entry>>>,
+    entries: RwLock<IdMap<AgentId, Arc<Entry>>>,
     /// Agents whose breaker is open, by the end of its cool-down. One too many does no harm.
     cooling: Mutex<BTreeSet<(Timestamp, AgentId)>>,
     pub(crate) shelf: SchemaShelf,
@@ -116,11 +117,11 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<AgentId, Arc<Entry>>> {
+    fn read(&self) -> RwLockReadGuard<'_, IdMap<AgentId, Arc<Entry>>> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<AgentId, Arc<Entry>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, IdMap<AgentId, Arc<Entry>>> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -184,12 +185,22 @@ impl Directory {
                 }
             }
         };
+        let silent_since = known.map(|known| known.silent_since());
         let entry = Entry::new(agent, revision, schemas, vitals, unwritten);
         if newest_was_used.is_some() && newest_was_used == entry.token {
             entry.is_token_used.store(true, Ordering::Relaxed);
         }
+        if let Some(since) = silent_since {
+            let mut heard = lock(&entry.vitals);
+            heard.silent_since = heard.silent_since.max(since);
+        }
         entries.insert(entry.agent.id.clone(), Arc::new(entry));
         true
+    }
+
+    /// All of them.
+    pub(crate) fn ids(&self) -> Vec<AgentId> {
+        self.read().keys().cloned().collect()
     }
 
     /// Takes in what others heard of an agent; says whether it takes work again by that.
@@ -198,6 +209,11 @@ impl Directory {
         let Some(entry) = entries.get(agent) else { return false };
         let mut heard = lock(&entry.vitals);
         let took_work = heard.vitals.takes_work();
+        let is_newer_here = (heard.vitals.seq, heard.vitals.beaten_at) > (elsewhere.seq, elsewhere.beaten_at);
+        if is_newer_here && heard.vitals.epoch == elsewhere.epoch {
+            // One that heard a later sign of life, and not this word, has written over it.
+            heard.unwritten = true;
+        }
         heard.vitals.hear_also(elsewhere);
         heard.silent_since = heard.silent_since.max(heard.vitals.last_seen);
         !took_work && heard.vitals.takes_work()
@@ -205,9 +221,9 @@ impl Directory {
 
     /// Those that were not heard of since `cutoff`, or are gone: others may have purged them.
     pub(crate) fn silent_before(&self, cutoff: Timestamp) -> Vec<AgentId> {
-        let is_silent = |entry: &Entry| {
-            !matches!(entry.agent.standing, Standing::Active | Standing::Draining)
-                || lock(&entry.vitals).vitals.last_seen < cutoff
+        let is_silent = |entry: &Entry| match entry.agent.standing {
+            Standing::Deregistered { at } | Standing::Superseded { at } => at < cutoff,
+            _ => lock(&entry.vitals).vitals.last_seen < cutoff,
         };
         let entries = self.read();
         entries.values().filter(|entry| is_silent(entry)).map(|entry| entry.agent.id.clone()).collect()

@@ -2,13 +2,14 @@
 //!
 //! The store decides. A line here that is out of date costs a renewal that the store then refuses.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use eap_core::{Attempt, Lease, Task};
 use eap_types::{AgentId, AttemptOutcome, LeaseId, TaskId};
 
 use crate::announce::lock;
+use crate::maps::IdMap;
 
 /// How many ended leases are remembered, so that news that comes late does not bring one back.
 const REMEMBERED: usize = 4_096;
@@ -19,12 +20,12 @@ pub(crate) struct LeaseBook(Mutex<Pages>);
 
 #[derive(Debug, Default)]
 struct Pages {
-    held: HashMap<AgentId, HashMap<TaskId, Held>>,
+    held: IdMap<AgentId, IdMap<TaskId, Held>>,
     /// The newest ended leases and how they ended, for look-up and in order of their end.
-    ended: HashMap<LeaseId, AttemptOutcome>,
+    ended: IdMap<LeaseId, AttemptOutcome>,
     order: VecDeque<LeaseId>,
     /// Attempts that the server ended under their holders, until those say that they know.
-    stopped: HashMap<AgentId, VecDeque<(TaskId, LeaseId)>>,
+    stopped: IdMap<AgentId, VecDeque<(TaskId, LeaseId)>>,
 }
 
 /// A running lease, and how far its work is as it was last told.
@@ -105,7 +106,7 @@ impl LeaseBook {
 
     /// How many leases there are.
     pub(crate) fn total(&self) -> usize {
-        lock(&self.0).held.values().map(HashMap::len).sum()
+        lock(&self.0).held.values().map(IdMap::len).sum()
     }
 
     /// The lease an agent has on one task.

@@ -62,6 +62,7 @@ mod http;
 mod keys;
 mod leases;
 mod lifecycle;
+mod maps;
 mod matchmaker;
 mod metrics;
 mod orchestrator;

@@ -60,8 +60,19 @@ struct Open {
 struct OpenSocket {
     number: u64,
     replaced: CancellationToken,
-    /// Up to which event those that were opened elsewhere are older.
-    told: EventSeq,
+    /// The event that tells the others of it, once it is written.
+    told: Option<EventSeq>,
+    /// The newest that tells of one that was opened elsewhere.
+    elsewhere: EventSeq,
+}
+
+impl OpenSocket {
+    /// Ends if a newer one was opened elsewhere.
+    fn give_way(&self) {
+        if self.told.is_some_and(|told| told < self.elsewhere) {
+            self.replaced.cancel();
+        }
+    }
 }
 
 impl Sockets {
@@ -92,7 +103,7 @@ impl Sockets {
         let mut open = lock(&self.open);
         open.numbered += 1;
         let number = open.numbered;
-        let socket = OpenSocket { number, replaced: replaced.clone(), told: EventSeq(0) };
+        let socket = OpenSocket { number, replaced: replaced.clone(), told: None, elsewhere: EventSeq(0) };
         if let Some(older) = open.of.insert(agent.clone(), socket) {
             older.replaced.cancel();
         }
@@ -108,9 +119,9 @@ impl Sockets {
             loop {
                 match elsewhere.recv().await {
                     Ok((agent, event)) => {
-                        let open = lock(&self.open);
-                        if let Some(socket) = open.of.get(&agent).filter(|socket| socket.told < event) {
-                            socket.replaced.cancel();
+                        if let Some(socket) = lock(&self.open).of.get_mut(&agent) {
+                            socket.elsewhere = socket.elsewhere.max(event);
+                            socket.give_way();
                         }
                     }
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -151,12 +162,13 @@ struct Entered {
 }
 
 impl Entered {
-    /// Connections that were opened elsewhere up to this event are older.
+    /// The others are told of it by this event: those that were told of before are older.
     fn told(&self, event: EventSeq) {
         if let Some(socket) = lock(&self.sockets.open).of.get_mut(&self.agent)
             && socket.number == self.number
         {
-            socket.told = event;
+            socket.told = Some(event);
+            socket.give_way();
         }
     }
 }

@@ -102,8 +102,13 @@ pub(crate) async fn round_now(lifecycle: &Arc<Lifecycle>) -> Result<(), Error> {
 /// it holds up nothing else.
 async fn round(lifecycle: &Arc<Lifecycle>, last: Timestamp, purging: &mut bool) -> Result<(), Error> {
     let now = lifecycle.clock.now();
+    let is_long = |since| now.saturating_since(since) > lifecycle.config.timing.pulse_gap;
+    if is_long(last) {
+        // Whom this replica did not hear then, others may have heard.
+        lifecycle.directory.start_afresh(now);
+    }
     let last = lifecycle.watched_until(last).await?;
-    if now.saturating_since(last) > lifecycle.config.timing.pulse_gap {
+    if is_long(last) {
         warn!(seconds = now.saturating_since(last).as_secs(), "the sweeper was away; leases and silences start afresh");
         lifecycle.start_afresh().await?;
     }

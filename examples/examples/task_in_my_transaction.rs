@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use eap_agent_sdk::{Agent, Task, TaskContext};
 use eap_orchestrator::store::{PostgresOptions, PostgresStore};
-use eap_orchestrator::{Access, Error, Operator, Orchestrator};
-use eap_types::{SubmitTask, TaskId, TaskStatus};
+use eap_orchestrator::{Access, Config, Error, Operator, Orchestrator};
+use eap_types::{Secret, SubmitTask, TaskId, TaskStatus};
 use sqlx::PgPool;
 
 /// A shop, with an order for each thing that was bought and a task for each order.
@@ -49,7 +49,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = PgPool::connect(&url).await?;
     sqlx::query("CREATE TABLE IF NOT EXISTS orders (what text NOT NULL, task text NOT NULL)").execute(&pool).await?;
     let store = Arc::new(PostgresStore::with_pool(pool.clone(), PostgresOptions::default()).await?);
-    let orchestrator = Orchestrator::builder(store.clone()).access(Access::Loopback).build()?;
+    let mut config = Config::default();
+    // One secret of the shop, the same wherever it runs: other orchestrators may stand on this database.
+    config.sealing_key = Some(Secret::new("a sealing key for this example alone"));
+    let orchestrator = Orchestrator::builder(store.clone()).config(config).access(Access::Loopback).build()?;
     orchestrator.start().await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = format!("http://{}", listener.local_addr()?);

@@ -97,9 +97,9 @@ impl Servers {
             Fault::CutOff => {
                 let link = Arc::clone(&replica.link);
                 if chance.below(2) == 0 {
-                    link.cut()
+                    link.cut();
                 } else {
-                    link.fall_silent()
+                    link.fall_silent();
                 }
                 tokio::spawn(async move {
                     sleep(lasts).await;

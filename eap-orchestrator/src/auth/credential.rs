@@ -23,7 +23,7 @@ pub(crate) fn mint(kind: &str, id: CredentialId, entropy: &dyn Entropy) -> (Secr
 }
 
 /// Whether a text was made by [`mint`], by its form: nobody chose it by chance.
-pub(super) fn has_form(kind: &str, given: &Secret) -> bool {
+pub(crate) fn has_form(kind: &str, given: &Secret) -> bool {
     let rest = given.expose().strip_prefix(kind).and_then(|rest| rest.strip_prefix('_'));
     let parts = rest.and_then(|rest| rest.split_once('_'));
     parts.is_some_and(|(id, secret)| secret.len() == 43 && id.parse::<CredentialId>().is_ok())

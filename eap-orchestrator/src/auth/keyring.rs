@@ -3,7 +3,7 @@
 //! Loaded at the start and kept in step by the lifecycle, which is the only writer. A call costs one hash and one
 //! look-up by digest, no read of the store; a revoked key is refused from the moment its revocation is acknowledged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -18,6 +18,7 @@ use super::token::{sha256, unhex};
 use super::{Admission, Operator, Origin};
 use crate::config::{Access, Config};
 use crate::error::Error;
+use crate::maps::IdMap;
 use crate::store::{CredentialRow, Revision, Stored};
 
 /// When a credential that was never used was used last.
@@ -104,7 +105,7 @@ impl fmt::Debug for Known {
 
 #[derive(Debug, Default)]
 struct Ring {
-    by_digest: HashMap<[u8; 32], Arc<Known>>,
+    by_digest: IdMap<[u8; 32], Arc<Known>>,
     by_id: BTreeMap<CredentialId, Arc<Known>>,
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use eap_types::{Capability, CredentialId, RegistrationLimits, Scope, Scopes, TenantId};
 
-pub(crate) use credential::{KEY, SECRET, mint};
+pub(crate) use credential::{KEY, SECRET, has_form, mint};
 pub(crate) use keyring::{Keyring, Known};
 pub(crate) use loopback::{Ends, Origin};
 pub(crate) use seal::Seal;

@@ -28,8 +28,11 @@ pub(super) async fn register(orchestrator: Orchestrator, request: Request) -> Re
     let bearer = bearer_text(headers);
     let token = header_text(headers, header::AGENT_TOKEN).or_else(|| bearer.clone());
     let secret = header_text(headers, header::REGISTRATION_TOKEN).or(bearer);
-    // What another replica did a moment ago counts: registrations are rare enough to ask.
-    lifecycle.catch_up().await?;
+    lifecycle.be_level().await?;
+    // What another replica did a moment ago counts, for whoever may be known there.
+    if token.as_ref().and_then(AgentToken::read).is_some() || secret.is_some() {
+        lifecycle.catch_up().await?;
+    }
     let live = token.as_ref().and_then(AgentToken::read).and_then(|token| {
         let entry = lifecycle.directory.bearer(&token, || lifecycle.clock.now())?;
         // A token that was replaced and left behind does not take the agent over.

@@ -13,7 +13,7 @@ use tracing::info;
 use super::pages::page_limit;
 use super::submit::invalid;
 use super::{Lifecycle, MAX_CONFLICTS, Share, stand_aside};
-use crate::auth::{Admission, KEY, Known, Operator, Origin, SECRET, hex, mint};
+use crate::auth::{Admission, KEY, Known, Operator, Origin, SECRET, has_form, hex, mint};
 use crate::clock::draw;
 use crate::error::Error;
 use crate::store::{Change, CredentialWrite, EventKind, NewEvent, Revision, StoreError};
@@ -212,20 +212,21 @@ impl Lifecycle {
         origin: &Origin,
         scope: Scope,
     ) -> Result<Operator, Error> {
-        match scope {
-            // These are asked about what is kept in memory here, and others may have changed a moment ago.
-            Scope::AgentsRead | Scope::AgentsReport | Scope::AgentsAdmin | Scope::KeysAdmin => self.catch_up().await?,
-            _ => self.be_level().await?,
-        }
+        self.be_level().await?;
         let known = || self.keys.operator(given, origin, self.clock.now());
-        match known() {
+        let operator = match known() {
             // Another replica may have made the key a moment ago.
-            Err(Error::InvalidKey) if given.is_some() => {
+            Err(Error::InvalidKey) if given.is_some_and(|given| has_form(KEY, given)) => {
                 self.catch_up().await?;
-                known()
+                known()?
             }
-            known => known,
+            known => known?,
+        };
+        // These are asked about what is kept in memory here, and others may have changed a moment ago.
+        if matches!(scope, Scope::AgentsRead | Scope::AgentsReport | Scope::AgentsAdmin | Scope::KeysAdmin) {
+            self.catch_up().await?;
         }
+        Ok(operator)
     }
 
     /// Whether the uses of what lets a registration in are counted.

@@ -1,15 +1,15 @@
 //! Which leases are being brought by a push: a process may get one after it said what it holds.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use eap_types::LeaseId;
 
 use crate::announce::lock;
+use crate::maps::IdMap;
 
 /// The leases of pushes that are under way or were accepted.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Exchanges(Arc<Mutex<HashMap<LeaseId, Stage>>>);
+pub(crate) struct Exchanges(Arc<Mutex<IdMap<LeaseId, Stage>>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {

@@ -24,7 +24,16 @@ use crate::store::{Change, Cutoffs, Event, EventKind, EventSeq, RecordRef, Repli
 const GATHER: Duration = Duration::from_millis(2);
 
 /// How often news is looked for where nobody tells of it.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often it is looked for what is told by no event.
+const HEAR_EVERY: Duration = Duration::from_secs(1);
+
+/// For how long a look that failed is not made again for somebody else.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// After how long without a look events may have been purged before they were taken in.
+const LONG: Duration = Duration::from_secs(60);
 
 /// After how long without a look what is known here is not gone by any more (A5).
 const STALE: Duration = Duration::from_secs(1);
@@ -32,8 +41,14 @@ const STALE: Duration = Duration::from_secs(1);
 /// How many events are taken in at once.
 const PAGE: usize = 512;
 
-/// By how much two looks at the vitals overlap, for clocks that are a little apart and writes under way.
-const OVERLAP: Duration = Duration::from_secs(10);
+/// How many tasks are read at once; each may be a large one.
+const TASKS_AT_ONCE: usize = 32;
+
+/// How many agents are asked for at once.
+const AGENTS_AT_ONCE: usize = 256;
+
+/// By how much two looks at the vitals overlap, for writes that were under way.
+const OVERLAP: Duration = Duration::from_secs(3);
 
 /// How far this replica has followed the others.
 #[derive(Debug)]
@@ -42,14 +57,22 @@ pub(super) struct Tail {
     /// When the last look that succeeded began.
     looked: Mutex<Instant>,
     is_loaded: AtomicBool,
-    /// The replicas that have written a pulse lately.
-    at_work: Mutex<HashSet<ReplicaId>>,
+    others: Mutex<Others>,
+}
+
+/// The replicas that are at work.
+#[derive(Debug)]
+struct Others {
+    at_work: HashSet<ReplicaId>,
+    /// Since when this one has counted them without a gap.
+    since: Instant,
+    counted: Instant,
 }
 
 #[derive(Debug)]
 struct Place {
     after: EventSeq,
-    /// When the last look began that failed.
+    /// When the last look failed.
     failed: Option<Instant>,
     /// Attempts that ended before are in the track records that were loaded.
     since: Timestamp,
@@ -64,7 +87,7 @@ impl Default for Tail {
             place: tokio::sync::Mutex::new(place),
             looked: Mutex::new(Instant::now()),
             is_loaded: AtomicBool::new(false),
-            at_work: Mutex::default(),
+            others: Mutex::new(Others { at_work: HashSet::new(), since: Instant::now(), counted: Instant::now() }),
         }
     }
 }
@@ -96,7 +119,7 @@ impl Lifecycle {
                 }
                 let mut outcome = self.catch_up().await;
                 if outcome.is_ok() && Instant::now() >= next_hearing {
-                    next_hearing = Instant::now() + LOOK_EVERY;
+                    next_hearing = Instant::now() + HEAR_EVERY;
                     outcome = self.hear_also().await;
                 }
                 match outcome {
@@ -124,17 +147,26 @@ impl Lifecycle {
 
     /// Whether a replica is at work: this one, or one that has written a pulse lately.
     pub(super) fn is_at_work(&self, replica: ReplicaId) -> bool {
-        replica == self.store.replica() || self.tail.as_ref().is_some_and(|tail| lock(&tail.at_work).contains(&replica))
+        replica == self.store.replica()
+            || self.tail.as_ref().is_some_and(|tail| lock(&tail.others).at_work.contains(&replica))
     }
 
-    /// Looks which replicas are at work.
+    /// Says that this replica is at work, and looks which others are.
+    ///
+    /// Nobody is taken for dead by one that was away itself: an outage of the database makes all of them silent.
     pub(crate) async fn count_replicas(&self) -> Result<(), Error> {
         let Some(tail) = &self.tail else { return Ok(()) };
         let replicas = self.store.replicas().await?;
-        let now = self.clock.now();
-        let is_at_work = |seen_at: Timestamp| now.saturating_since(seen_at) <= self.config.timing.pulse_gap;
+        let (now, gap) = (self.clock.now(), self.config.timing.pulse_gap);
+        let mut others = lock(&tail.others);
+        if others.counted.elapsed() > gap / 2 {
+            others.since = Instant::now();
+        }
+        others.counted = Instant::now();
+        let may_judge = others.since.elapsed() > gap;
+        let is_at_work = |seen_at: Timestamp| !may_judge || now.saturating_since(seen_at) <= gap;
         let at_work = replicas.into_iter().filter(|(_, seen_at)| is_at_work(*seen_at)).map(|(replica, _)| replica);
-        *lock(&tail.at_work) = at_work.collect();
+        others.at_work = at_work.collect();
         Ok(())
     }
 
@@ -155,35 +187,59 @@ impl Lifecycle {
         if *lock(&tail.looked) > asked {
             return Ok(());
         }
-        if place.failed.is_some_and(|failed| failed > asked) {
+        if place.failed.is_some_and(|failed| failed > asked || failed.elapsed() < PAUSE) {
             return Err(Error::Busy { reason: "what other replicas did cannot be read" });
         }
         let began = Instant::now();
-        let outcome = self.look(&mut place).await;
+        let outcome = self.look(&mut place, tail.age() > LONG).await;
         match &outcome {
-            Ok(()) => *lock(&tail.looked) = began,
-            Err(_) => place.failed = Some(began),
+            Ok(()) => (*lock(&tail.looked), place.failed) = (began, None),
+            Err(_) => place.failed = Some(Instant::now()),
         }
         outcome
     }
 
-    async fn look(&self, place: &mut Place) -> Result<(), Error> {
+    async fn look(&self, place: &mut Place, after_long: bool) -> Result<(), Error> {
+        if after_long && self.store.oldest_event().await?.is_some_and(|oldest| oldest.0 > place.after.0 + 1) {
+            self.load_anew().await?;
+        }
+        let mut first_head = None;
         loop {
             let news = self.store.news(place.after, PAGE).await?;
-            let is_last = news.events.len() < PAGE;
+            // Whatever becomes of this look, the next one does not begin behind there.
+            place.after = place.after.min(news.from);
+            // What comes while it looks is for the next look.
+            let head = *first_head.get_or_insert(news.head);
             self.take_in(&news.events, place.since).await?;
             self.metrics.followed.add(news.events.len() as u64);
             // Not before all of it is taken in: a look that is cut off is made again.
-            place.after = place.after.max(news.upto);
+            place.after = news.upto;
             // Last, so that who watches finds what is told.
             self.announcements.committed(news.upto);
-            if is_last {
+            if news.upto >= head {
                 return Ok(());
             }
         }
     }
 
+    /// Events are gone that were not taken in: what they were about is read as it is now.
+    async fn load_anew(&self) -> Result<(), Error> {
+        warn!("this replica was away for so long that events are gone; agents and keys are read anew");
+        let known = self.directory.ids();
+        for ids in known.chunks(AGENTS_AT_ONCE) {
+            self.follow_agents(ids).await?;
+        }
+        for (agent, vitals) in self.store.agents().await? {
+            self.directory.follow(agent.record, agent.revision, &vitals);
+        }
+        self.announcements.push_changed();
+        self.follow_credentials().await?;
+        self.load_leases(false).await
+    }
+
     async fn take_in(&self, events: &[Event], since: Timestamp) -> Result<(), Error> {
+        // What ended before was taken in with its own event; how, may be forgotten by now.
+        let since = events.iter().map(|event| event.at).min().map_or(since, |first| first.max(since));
         let (mut tasks, mut agents) = (BTreeSet::new(), BTreeSet::new());
         let mut expired = HashSet::new();
         let (mut credentials, mut sessions) = (false, Vec::new());
@@ -215,8 +271,10 @@ impl Lifecycle {
         }
         if !tasks.is_empty() {
             let ids: Vec<TaskId> = tasks.into_iter().collect();
-            for Stored { record, .. } in self.store.tasks_of(&ids).await? {
-                self.follow_task(&record, &expired, since);
+            for ids in ids.chunks(TASKS_AT_ONCE) {
+                for Stored { record, .. } in self.store.tasks_of(ids).await? {
+                    self.follow_task(&record, &expired, since);
+                }
             }
         }
         for (session, what) in sessions {
@@ -273,7 +331,7 @@ impl Lifecycle {
         }
         for id in ids {
             let Some((agent, vitals)) = stored.remove(id) else {
-                self.directory.remove(std::slice::from_ref(id));
+                self.forget_agents(std::slice::from_ref(id));
                 continue;
             };
             let is_pushed = agent.record.push.is_some();
@@ -313,14 +371,11 @@ impl Lifecycle {
         if self.tail.is_none() {
             return Ok(());
         }
-        let silent = self.directory.silent_before(cutoffs.agents);
-        if !silent.is_empty() {
+        for ids in self.directory.silent_before(cutoffs.agents).chunks(AGENTS_AT_ONCE) {
             let stored: HashSet<AgentId> =
-                self.store.agents_of(&silent).await?.into_iter().map(|(agent, _)| agent.record.id).collect();
-            let purged: Vec<_> = silent.into_iter().filter(|id| !stored.contains(id)).collect();
-            self.directory.remove(&purged);
-            self.leases.forget(&purged);
-            self.states.forget(&purged);
+                self.store.agents_of(ids).await?.into_iter().map(|(agent, _)| agent.record.id).collect();
+            let purged: Vec<_> = ids.iter().filter(|id| !stored.contains(*id)).cloned().collect();
+            self.forget_agents(&purged);
         }
         let ended = self.keys.ended_before(cutoffs.credentials);
         if !ended.is_empty() {
@@ -330,6 +385,13 @@ impl Lifecycle {
             self.keys.remove(&purged);
         }
         Ok(())
+    }
+
+    /// These were purged.
+    pub(super) fn forget_agents(&self, ids: &[AgentId]) {
+        self.directory.remove(ids);
+        self.leases.forget(ids);
+        self.states.forget(ids);
     }
 
     /// Reads anew what a write was refused for: another replica was faster, and the next try is to know what it did.

@@ -61,7 +61,7 @@ impl Lifecycle {
     }
 
     /// Takes in the leases that run, and lets them `begin_anew` if nobody has watched them.
-    async fn load_leases(&self, begin_anew: bool) -> Result<(), Error> {
+    pub(super) async fn load_leases(&self, begin_anew: bool) -> Result<(), Error> {
         let (mut after, mut leases) = (None, 0);
         loop {
             let page = self.store.leased(after, BATCH).await?;
@@ -157,10 +157,10 @@ impl Lifecycle {
         .await
     }
 
-    /// When a sweep last ended well, here or at another replica: nothing is known to have been watched since then.
+    /// Until when somebody has watched the leases, this replica or another one.
     pub(crate) async fn watched_until(&self, here: Timestamp) -> Result<Timestamp, Error> {
         match self.tail {
-            Some(_) => Ok(self.store.pulse().await?.unwrap_or(here)),
+            Some(_) => Ok(self.store.pulse().await?.map_or(here, |pulse| pulse.max(here))),
             None => Ok(here),
         }
     }
@@ -184,11 +184,11 @@ impl Lifecycle {
             };
             let purged = this.store.purge(&cutoffs, PURGE_BATCH).await?;
             this.metrics.sweeper.purged.add(purged.rows);
-            this.directory.remove(&purged.agents);
+            this.forget_agents(&purged.agents);
             this.keys.remove(&purged.credentials);
-            this.leases.forget(&purged.agents);
-            this.states.forget(&purged.agents);
-            this.forget_purged(&cutoffs).await?;
+            if let Err(error) = this.forget_purged(&cutoffs).await {
+                debug!(%error, "what other replicas purged could not be found out");
+            }
             if purged.rows > 0 {
                 debug!(rows = purged.rows, tasks = purged.tasks.len(), agents = purged.agents.len(), "purged");
             }

@@ -23,6 +23,7 @@ use super::waiting::{Poll, Waiting};
 use crate::announce::{Ready, Supply, lock};
 use crate::error::Error;
 use crate::lifecycle::Lifecycle;
+use crate::maps::IdMap;
 
 /// How many polls may be out at once; the next one stands at the door until others are back.
 const MAX_OUT: usize = 1_024;
@@ -48,7 +49,7 @@ struct State {
     /// How many claims that are out were sent after which news.
     out: BTreeMap<u64, usize>,
     /// Whose polls are out.
-    out_of: HashMap<AgentId, Out>,
+    out_of: IdMap<AgentId, Out>,
     polls_out: usize,
     /// Ready tasks for which nobody waited while polls were out.
     unplaced: HashMap<RoutingKey, Unplaced>,
@@ -77,7 +78,7 @@ impl Desk {
             door: VecDeque::new(),
             news: 0,
             out: BTreeMap::new(),
-            out_of: HashMap::new(),
+            out_of: IdMap::default(),
             polls_out: 0,
             unplaced: HashMap::new(),
             is_closed: false,

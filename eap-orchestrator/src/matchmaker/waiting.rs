@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::handover::Handover;
 use crate::error::Error;
+use crate::maps::IdMap;
 use crate::store::Ask;
 
 /// How many routing keys are remembered with their polls; past it the index is built anew as keys come up.
@@ -42,7 +43,7 @@ impl Poll {
 #[derive(Debug)]
 pub(super) struct Waiting {
     polls: BTreeMap<u64, Poll>,
-    of_agent: HashMap<AgentId, BTreeSet<u64>>,
+    of_agent: IdMap<AgentId, BTreeSet<u64>>,
     deadlines: BTreeSet<(Instant, u64)>,
     index: HashMap<RoutingKey, BTreeSet<u64>>,
     next: u64,
@@ -54,7 +55,7 @@ impl Waiting {
     pub(super) fn new(limit: usize, limit_per_agent: usize) -> Self {
         Self {
             polls: BTreeMap::new(),
-            of_agent: HashMap::new(),
+            of_agent: IdMap::default(),
             deadlines: BTreeSet::new(),
             index: HashMap::new(),
             next: 0,

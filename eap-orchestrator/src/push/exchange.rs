@@ -42,10 +42,27 @@ pub(super) enum Answer {
     Over,
 }
 
-/// Sends an attempt until there is an answer of use.
+/// Sends an attempt until there is an answer of use. What is said of one that another replica has taken over meanwhile counts
+/// only if its agent said it.
 ///
 /// With `may_have`, an earlier try may have reached the agent already. `epoch` is that of the process it was about last.
 pub(super) async fn exchange(
+    shared: &Shared,
+    agent: &AgentId,
+    task: &Task,
+    lease: &Lease,
+    open: &Exchange,
+    epoch: &mut u64,
+    may_have: bool,
+) -> Answer {
+    match exchanged(shared, agent, task, lease, open, epoch, may_have).await {
+        answer @ (Answer::Result(_) | Answer::Accepted | Answer::Over) => answer,
+        answer if shared.lifecycle.still_brings(task.id(), lease).await => answer,
+        _ => Answer::Over,
+    }
+}
+
+async fn exchanged(
     shared: &Shared,
     agent: &AgentId,
     task: &Task,

@@ -152,7 +152,13 @@ impl Pusher {
         lifecycle.count_replicas().await?;
         for held in lifecycle.store.leases(&self.agent).await? {
             let Some(lease) = held.record.lease() else { continue };
+            // Whoever took it over before did so without an event.
+            lifecycle.leases.follow(&held.record);
             if is_with_platform(&entry.agent, &held.record) {
+                // It has it: whoever hears of its end is to know that somebody sees to it.
+                if lifecycle.is_orphan(lease) {
+                    lifecycle.adopt(held.record.id(), lease).await?;
+                }
                 continue;
             }
             if is_first && lifecycle.is_brought_here(lease) {

@@ -35,7 +35,7 @@ pub struct Change {
     pub credentials: Vec<CredentialWrite>,
     /// When keys and secrets were last used; without revision, the last writer wins. Unknown ones are passed over.
     pub last_used: Vec<(CredentialId, Timestamp)>,
-    /// The sweeper's pulse.
+    /// The sweeper's pulse; an older one than is stored is passed over.
     pub pulse: Option<Timestamp>,
     /// What observers are told, numbered in this order.
     pub events: Vec<NewEvent>,

@@ -206,11 +206,11 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
     /// This store among those that share the data.
     fn replica(&self) -> ReplicaId;
 
-    /// Reads which stores on the same data are open, and when each last wrote a pulse, or was opened. Those that closed are
-    /// not among them, and those that have written none for an hour need not be.
+    /// Notes that this store is in use now, and reads when all that share the data were so last. Those that closed are not
+    /// among them, and those that were not for an hour need not be.
     async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError>;
 
-    /// When the sweeper last wrote its pulse, if ever.
+    /// The newest pulse that a sweeper wrote, if ever one did.
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Reads callbacks in the order of (time when due, task), those that are not due yet as well; after the given place

@@ -151,8 +151,13 @@ pub struct Event {
 pub struct News {
     /// Their events, in order.
     pub events: Vec<Event>,
+    /// From where they were read: before the place that was asked for, where it was found out since then that some before it
+    /// were not known. Who asked has lost them if he goes on from behind here.
+    pub from: EventSeq,
     /// Up to here there are no others.
     pub upto: EventSeq,
+    /// The newest event there was.
+    pub head: EventSeq,
 }
 
 /// One of the stores that share the same data, and the orchestrator over it; another one after each start.

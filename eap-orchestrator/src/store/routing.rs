@@ -1,8 +1,9 @@
 //! The routing keys that are known, by number, and which of them admit an agent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::maps::IdMap;
 use eap_core::{Agent, RoutingKey};
 use eap_types::{AgentId, TaskType};
 
@@ -13,7 +14,7 @@ const MAX_MATCHES: usize = 16_384;
 #[derive(Debug, Default)]
 pub(super) struct RoutingKeys {
     keys: BTreeMap<i64, RoutingKey>,
-    matches: HashMap<AgentId, Matches>,
+    matches: IdMap<AgentId, Matches>,
     newest: i64,
 }
 

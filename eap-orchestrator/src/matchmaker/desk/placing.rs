@@ -1,6 +1,5 @@
 //! Ready tasks that look for takers among those who wait: the best first.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use eap_core::{Allowance, Rating, RoutingKey, Task, room_for_work};
@@ -11,6 +10,7 @@ use super::{ASKS_PER_CLAIM, Desk, Out, State};
 use crate::announce::{Ready, Taker, Takers, lock};
 use crate::error::Error;
 use crate::lifecycle::Lifecycle;
+use crate::maps::IdMap;
 use crate::matchmaker::choice::{Candidate, Preference, choose};
 use crate::store::{Ask, Claimed};
 
@@ -136,7 +136,7 @@ fn candidate(
     key: &RoutingKey,
     number: u64,
     ask: &Ask,
-    out_of: &HashMap<AgentId, Out>,
+    out_of: &IdMap<AgentId, Out>,
     now: Timestamp,
 ) -> Option<Candidate> {
     let entry = lifecycle.directory.get(&ask.agent.id).filter(|entry| entry.agent.epoch == ask.agent.epoch)?;

@@ -11,6 +11,7 @@ use super::*;
 use crate::announce::Takers as _;
 use crate::clock::ManualClock;
 use crate::config::Access;
+use crate::maps::IdSet;
 use crate::matchmaker::handover::Handover;
 use crate::matchmaker::waiting::tests::agent;
 use crate::orchestrator::Orchestrator;
@@ -155,7 +156,7 @@ async fn what_the_other_polls_of_an_agent_missed_is_brought_to_them() {
     let task = task(1, "count");
     submit(&desk, &task).await;
     let ready = HashMap::from([(key("count"), Ready { count: 1, preferring: Vec::new() })]);
-    desk.supply(Supply { ready, freed: HashSet::new() });
+    desk.supply(Supply { ready, freed: IdSet::default() });
     assert_eq!(taken(counting).await, Some(task.id()));
 }
 

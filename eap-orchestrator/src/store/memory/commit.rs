@@ -151,8 +151,7 @@ impl Tables {
                 known.vitals = vitals;
             }
         }
-        self.pulse = pulse.or(self.pulse);
-        self.replicas.extend(pulse.map(|pulse| (self.writer, pulse)));
+        self.pulse = pulse.max(self.pulse);
         for event in events {
             self.append_event(event);
         }

@@ -281,7 +281,7 @@ impl Repository for MemoryStore {
         let (tables, _) = self.open()?;
         let events: Vec<_> = tables.events_of_others(after, self.writer).take(limit).cloned().collect();
         let upto = events.last().filter(|_| events.len() >= limit).map_or(tables.head, |last| last.seq);
-        Ok(News { events, upto })
+        Ok(News { events, from: after, upto, head: tables.head })
     }
 
     async fn noticed(&self) {
@@ -297,7 +297,8 @@ impl Repository for MemoryStore {
     }
 
     async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError> {
-        let (tables, _) = self.open()?;
+        let (mut tables, now) = self.open()?;
+        tables.replicas.insert(self.writer, now);
         Ok(tables.replicas.iter().map(|(writer, seen_at)| (ReplicaId(*writer as u64), *seen_at)).collect())
     }
 

@@ -84,7 +84,7 @@ pub(super) struct Tables {
     pub(super) head: EventSeq,
     /// The number of the handle that holds the tables.
     pub(super) writer: usize,
-    /// When each handle last wrote a pulse.
+    /// When each handle last said that it is in use.
     pub(super) replicas: BTreeMap<usize, Timestamp>,
     pub(super) pulse: Option<Timestamp>,
 }

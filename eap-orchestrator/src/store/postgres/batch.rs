@@ -56,7 +56,7 @@ pub(super) async fn carry_out(
     writes: &[&Write],
 ) -> Result<(Vec<Settled>, Instant, Instant), Broken> {
     let began = Instant::now();
-    let newest = routes.newest();
+    let (newest, head) = (routes.newest(), database.own.head());
     let mut loan = database.acquire().await.map_err(Broken::Undone)?;
     let whole = async {
         let mut transaction = database.begin(&mut loan).await.map_err(Broken::Undone)?;
@@ -75,7 +75,7 @@ pub(super) async fn carry_out(
     // A commit may be under way.
     let outcome = outcome.unwrap_or_else(|_| Err(Broken::Unknown(Fault::late())));
     if let Err(Broken::Unknown(_)) = &outcome {
-        database.be_another_writer();
+        database.be_another_writer(head);
     }
     database.give_back(loan, outcome.as_ref().err().map(Broken::fault));
     outcome.inspect_err(|_| routes.back_to(newest))
@@ -111,7 +111,7 @@ async fn within(
         };
         drafts.push(draft);
     }
-    super::write::write(transaction, database, &admitted, &ground).await?;
+    super::write::write(transaction, &admitted, &ground).await?;
     claims(transaction, database, routes, &ground, writes, &mut drafts, &mut events).await?;
     let newest = tell(transaction, database, Some(database.writer()), &events).await?;
     let before = newest - events.len() as u64;

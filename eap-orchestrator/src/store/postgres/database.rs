@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::clock::DatabaseClock;
 use super::fault::Fault;
-use super::news::OwnEvents;
+use super::news::{Doubts, OwnEvents};
 use super::options::PostgresOptions;
 use super::schema::Schema;
 use super::values::time;
@@ -70,6 +70,7 @@ pub(super) struct Database {
     /// Whose events these are, among those of all stores on the schema.
     writer: AtomicI64,
     pub(super) own: OwnEvents,
+    pub(super) doubts: Doubts,
     /// Others may have committed something.
     pub(super) news: Arc<Notify>,
     /// Hosts may have committed tasks.
@@ -174,6 +175,7 @@ impl Database {
             replica: ReplicaId(u64::from_le_bytes(draw(&SystemEntropy))),
             writer: AtomicI64::new(drawn_writer()),
             own: OwnEvents::default(),
+            doubts: Doubts::default(),
             news: Arc::default(),
             arrivals: Notify::new(),
             moving: tokio::sync::Mutex::default(),
@@ -197,9 +199,10 @@ impl Database {
     }
 
     /// Whether a transaction was committed is not known, and so nobody here can have told of its events: they are to be
-    /// found as another's would be.
-    pub(super) fn be_another_writer(&self) {
+    /// found as another's would be, from the newest event that was known when it began.
+    pub(super) fn be_another_writer(&self, head: u64) {
         self.writer.store(drawn_writer(), Ordering::SeqCst);
+        self.doubts.since(head);
         self.news.notify_one();
     }
 

@@ -140,7 +140,8 @@ impl PostgresStore {
     async fn open(database: Database, options: &PostgresOptions) -> Result<Self, StoreError> {
         migrations::migrate(&database, options.migrate).await?;
         database.ask_time().await?;
-        database.say_hello().await?;
+        // Before anything is done by it, so that nobody takes it for dead.
+        database.replicas().await?;
         let (database, tally, running) = (Arc::new(database), Arc::new(Tally::default()), TaskTracker::new());
         let (writes, requests) = Queue::new();
         let writer = Writer { requests, database: Arc::clone(&database), tally: Arc::clone(&tally) };

@@ -225,7 +225,7 @@ async fn within(transaction: &mut Transaction<'_>, database: &Database, reach: R
             Err(_) => return Err(Fault::nonsense("a task that is nowhere was refused")),
         }
     }
-    write(transaction, database, &admitted, &ground).await?;
+    write(transaction, &admitted, &ground).await?;
     if !gone.is_empty() {
         transaction.execute("DELETE FROM eap.inbox WHERE seq = ANY($1)", arguments![gone]).await?;
     }

@@ -1,5 +1,6 @@
 //! What others committed: the events behind a place that are not this store's own.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,30 +15,76 @@ use super::values::{arguments, count, event, integer, is_null, json, stored_task
 use crate::store::prepared::{number, rows_at_most};
 use crate::store::{EventSeq, News, ReplicaId, Revision, Stored};
 
+/// After how long a replica is forgotten that has not said that it is at work.
+const FORGOTTEN: Duration = Duration::from_secs(3_600);
+
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The newest events in a row that were all written here: nobody else's are among them.
 #[derive(Debug, Default)]
-pub(super) struct OwnEvents(Mutex<(u64, u64)>);
+pub(super) struct OwnEvents {
+    row: Mutex<(u64, u64)>,
+    /// The newest event that is known here at all.
+    head: AtomicU64,
+}
+
+/// From where events have to be read again: a transaction may have written some that nobody here knows of.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(Mutex<Option<u64>>);
+
+impl Doubts {
+    /// A transaction whose end is not known wrote its events behind `head`, if it wrote any.
+    pub(super) fn since(&self, head: u64) {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = Some(since.map_or(head, |since| since.min(head)));
+    }
+
+    /// Where to read from who would read from `after`, and the doubt that asks for it.
+    fn before(&self, after: EventSeq) -> (EventSeq, Option<u64>) {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (since.map_or(after, |since| EventSeq(after.0.min(since))), since)
+    }
+
+    /// Whoever asked has read from there; he reads on from where that ends.
+    fn settle(&self, doubted: Option<u64>) {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one may have come meanwhile.
+        if *since == doubted {
+            *since = None;
+        }
+    }
+}
 
 impl OwnEvents {
     /// All events after `before`, up to `newest`, were written here.
     pub(super) fn note(&self, before: u64, newest: u64) {
-        let mut row = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.note_head(newest);
+        let mut row = self.row.lock().unwrap_or_else(PoisonError::into_inner);
         *row = if row.1 == before { (row.0, newest) } else { (before, newest) };
+    }
+
+    /// There are events up to here.
+    fn note_head(&self, head: u64) {
+        self.head.fetch_max(head, Ordering::SeqCst);
+    }
+
+    /// The newest event that is known: what is written from now on comes behind it.
+    pub(super) fn head(&self) -> u64 {
+        self.head.load(Ordering::SeqCst)
     }
 
     /// The last event from `after` on behind which others may have written.
     fn skip(&self, after: EventSeq) -> EventSeq {
-        let (before, newest) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, newest) = *self.row.lock().unwrap_or_else(PoisonError::into_inner);
         if before <= after.0 { EventSeq(after.0.max(newest)) } else { after }
     }
 }
 
 impl Database {
     pub(super) async fn news(&self, after: EventSeq, limit: usize) -> Result<News, Fault> {
-        let after = self.own.skip(after);
+        let (from, doubted) = self.doubts.before(after);
+        let after = if doubted.is_some() { from } else { self.own.skip(after) };
         let sql = "SELECT e.seq, e.tenant, e.at, e.kind, e.task, e.agent, e.attempt, e.detail, m.value, eap.clock() \
              FROM eap.meta m LEFT JOIN LATERAL ( \
                  SELECT * FROM eap.event WHERE seq > $1 AND writer IS DISTINCT FROM $2 ORDER BY seq LIMIT $3) e ON true \
@@ -53,25 +100,27 @@ impl Database {
             Some(last) if events.len() >= limit => last.seq,
             _ => head,
         };
-        Ok(News { events, upto })
+        self.doubts.settle(doubted);
+        self.own.note_head(head.0);
+        Ok(News { events, from, upto, head })
     }
 
+    /// Says that this replica is at work now, and reads when all of them last did.
     pub(super) async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, Fault> {
-        let rows = self.rows("SELECT id, seen_at FROM eap.replica", arguments![]).await?;
-        rows.iter().map(|row| Ok((ReplicaId(integer(row, 0)?.cast_unsigned()), time(row, 1)?))).collect()
-    }
-
-    /// Says that this replica is at work.
-    pub(super) async fn say_hello(&self) -> Result<(), Fault> {
-        let mut loan = self.acquire_aside().await?;
-        let hello = async {
+        let mut loan = self.acquire_to_read().await?;
+        let counted = async {
             let mut transaction = self.begin(&mut loan).await?;
-            let (id, now) = (self.replica.0.cast_signed(), self.told_time().now().as_micros());
-            let sql = "INSERT INTO eap.replica (id, seen_at) VALUES ($1, $2)";
-            transaction.execute(sql, arguments![id, now]).await?;
-            transaction.commit().await
+            let sql = "WITH forgotten AS (DELETE FROM eap.replica WHERE seen_at < $2 - $3 AND id <> $1), \
+                 here AS (INSERT INTO eap.replica (id, seen_at) VALUES ($1, $2) \
+                     ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at) \
+                 SELECT $1::int8, $2::int8 UNION ALL SELECT id, seen_at FROM eap.replica WHERE id <> $1";
+            let (id, forgotten) = (self.replica.0.cast_signed(), FORGOTTEN.as_micros() as i64);
+            let now = self.told_time().now().as_micros();
+            let rows = transaction.rows(sql, arguments![id, now, forgotten]).await?;
+            transaction.commit().await?;
+            rows.iter().map(|row| Ok((ReplicaId(integer(row, 0)?.cast_unsigned()), time(row, 1)?))).collect()
         };
-        let outcome = hello.await;
+        let outcome: Result<_, Fault> = counted.await;
         self.give_back(loan, outcome.as_ref().err());
         outcome
     }
@@ -130,6 +179,21 @@ impl Database {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_known_is_read_again_from_the_first_of_it_once() {
+        let doubts = Doubts::default();
+        assert_eq!(doubts.before(EventSeq(9)), (EventSeq(9), None));
+        doubts.since(7);
+        doubts.since(5);
+        assert_eq!(doubts.before(EventSeq(9)), (EventSeq(5), Some(5)));
+        assert_eq!(doubts.before(EventSeq(3)), (EventSeq(3), Some(5)));
+        doubts.since(4);
+        doubts.settle(Some(5));
+        assert_eq!(doubts.before(EventSeq(9)), (EventSeq(4), Some(4)), "another one came meanwhile");
+        doubts.settle(Some(4));
+        assert_eq!(doubts.before(EventSeq(9)), (EventSeq(9), None));
+    }
 
     #[test]
     fn only_a_row_of_our_own_events_is_skipped() {

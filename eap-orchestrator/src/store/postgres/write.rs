@@ -7,7 +7,7 @@ mod tasks;
 
 pub(super) use self::aside::tell;
 pub(super) use self::tasks::TaskRows;
-use super::database::{Database, Transaction};
+use super::database::Transaction;
 use super::fault::Fault;
 use super::ground::Ground;
 use crate::store::prepared::Prepared;
@@ -15,7 +15,6 @@ use crate::store::prepared::Prepared;
 /// Writes changes, none of which names a record that another one names.
 pub(super) async fn write(
     transaction: &mut Transaction<'_>,
-    database: &Database,
     changes: &[&Prepared],
     ground: &Ground,
 ) -> Result<(), Fault> {
@@ -26,5 +25,5 @@ pub(super) async fn write(
     flows::workflows(transaction, changes).await?;
     agents::credentials(transaction, changes).await?;
     tasks::results(transaction, changes).await?;
-    aside::write(transaction, database, changes).await
+    aside::write(transaction, changes).await
 }

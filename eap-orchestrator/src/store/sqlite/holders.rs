@@ -1,6 +1,6 @@
 //! What the writer knows of agents that ask for work: their epoch, and what they hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use eap_core::Task;
 use eap_types::{AgentId, RequestId};
@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::fault::Fault;
 use super::journal::Journal;
+use crate::maps::IdMap;
 
 /// How many agents are remembered; beyond it, all are looked up anew.
 const MAX_AGENTS: usize = 16_384;
@@ -39,7 +40,7 @@ impl Holder {
 
 /// The agents that asked lately. What it knows is that of the open transaction: after a rollback all is looked up anew.
 #[derive(Debug, Default)]
-pub(super) struct Holders(HashMap<AgentId, Holder>);
+pub(super) struct Holders(IdMap<AgentId, Holder>);
 
 impl Holders {
     /// What is known of an agent, looked up if need be.

@@ -9,7 +9,7 @@
 //! A row goes once all that it tells of has moved. So a row may tell of what is in the tables already, which a start passes
 //! over.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use super::fault::Fault;
 use super::pages::{Page, Record};
 use super::read::MOVED;
 use super::recent::Known;
+use crate::maps::IdMap;
 use crate::store::Revision;
 use crate::store::prepared::Kept;
 
@@ -75,8 +76,8 @@ pub(super) enum Share {
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     tasks: BTreeMap<i64, Young>,
-    numbers: HashMap<TaskId, i64>,
-    ready: HashMap<i64, BTreeSet<Place>>,
+    numbers: IdMap<TaskId, i64>,
+    ready: IdMap<i64, BTreeSet<Place>>,
     events: Vec<EventRow>,
     /// How many of the tasks are over.
     over: usize,

@@ -1,6 +1,6 @@
 //! The writer's connection and what it knows by heart.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eap_core::{Task, TaskSpec};
@@ -18,6 +18,7 @@ use super::routes::Routes;
 use super::rows::{PreparedResult, StateColumns, StateText, stored_task};
 use crate::canary;
 use crate::clock::Clock;
+use crate::maps::IdMap;
 use crate::store::prepared::Kept;
 use crate::store::{EventSeq, NewEvent, Revision, Stored};
 
@@ -63,7 +64,7 @@ pub(super) struct Ledger {
     /// What was committed, for everybody.
     recent: Arc<Recent>,
     /// What the open transaction wrote.
-    written: HashMap<TaskId, Known>,
+    written: IdMap<TaskId, Known>,
     fresh: FreshTasks,
     pub(super) behind: Behind,
     pub(super) journal: Journal,
@@ -120,7 +121,7 @@ impl Ledger {
             routes: Routes::default(),
             holders: Holders::default(),
             recent,
-            written: HashMap::new(),
+            written: IdMap::default(),
             fresh: FreshTasks::default(),
             behind: Behind::default(),
             journal: Journal::default(),

@@ -440,8 +440,9 @@ impl Repository for SqliteStore {
         Some(Arc::clone(&self.clock))
     }
 
-    async fn news(&self, _: EventSeq, _: usize) -> Result<News, StoreError> {
-        Ok(News { events: Vec::new(), upto: self.head().await? })
+    async fn news(&self, after: EventSeq, _: usize) -> Result<News, StoreError> {
+        let head = self.head().await?;
+        Ok(News { events: Vec::new(), from: after, upto: head, head })
     }
 
     async fn noticed(&self) {
@@ -454,7 +455,7 @@ impl Repository for SqliteStore {
 
     async fn replicas(&self) -> Result<Vec<(ReplicaId, Timestamp)>, StoreError> {
         // The file is locked: nobody else has it open.
-        Ok(self.pulse().await?.map(|pulse| (self.replica, pulse)).into_iter().collect())
+        Ok(vec![(self.replica, self.clock.now())])
     }
 
     async fn pulse(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -3,13 +3,13 @@
 //! One process owns the file, and one thread writes it: what that thread has just committed need not be read back. The
 //! writer publishes here after the commit and before it answers, so that whoever was told of a write finds it.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eap_core::Task;
 use eap_types::{TaskId, Timestamp};
 
 use super::rows::number;
+use crate::maps::IdMap;
 use crate::store::prepared::Kept;
 use crate::store::{Revision, Stored};
 
@@ -40,8 +40,8 @@ pub(super) struct Recent(Mutex<Generations>);
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<TaskId, Known>,
-    old: HashMap<TaskId, Known>,
+    young: IdMap<TaskId, Known>,
+    old: IdMap<TaskId, Known>,
     bytes: usize,
 }
 

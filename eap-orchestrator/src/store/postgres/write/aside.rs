@@ -1,7 +1,5 @@
 //! What is written beside the records: callbacks, keys, webhooks, states, the pulse; and the events, last of all.
 
-use std::time::Duration;
-
 use eap_core::DueCallback;
 use eap_types::AgentId;
 
@@ -12,27 +10,15 @@ use super::super::values::{arguments, integer, small};
 use crate::store::prepared::{Prepared, number, rows_at_most};
 use crate::store::{CallbackWrite, IdempotentTarget, NewEvent};
 
-/// After how long without a pulse a replica is forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(3_600);
-
-pub(super) async fn write(
-    transaction: &mut Transaction<'_>,
-    database: &Database,
-    changes: &[&Prepared],
-) -> Result<(), Fault> {
+pub(super) async fn write(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
     callbacks(transaction, changes).await?;
     keys(transaction, changes).await?;
     webhooks(transaction, changes).await?;
     states(transaction, changes).await?;
     if let Some(pulse) = changes.iter().rev().find_map(|change| change.pulse) {
-        let sql = "INSERT INTO eap.meta (key, value) VALUES ('pulse', $1) \
-             ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        let sql = "INSERT INTO eap.meta AS m (key, value) VALUES ('pulse', $1) \
+             ON CONFLICT (key) DO UPDATE SET value = greatest(m.value, excluded.value)";
         transaction.execute(sql, arguments![pulse.as_micros()]).await?;
-        let sql = "WITH forgotten AS (DELETE FROM eap.replica WHERE seen_at < $2 - $3 AND id <> $1) \
-             INSERT INTO eap.replica (id, seen_at) VALUES ($1, $2) \
-             ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at";
-        let (id, forgotten) = (database.replica.0.cast_signed(), FORGOTTEN.as_micros() as i64);
-        transaction.execute(sql, arguments![id, pulse.as_micros(), forgotten]).await?;
     }
     Ok(())
 }
