@@ -118,9 +118,13 @@ impl Lifecycle {
     /// with each, its session goes on.
     async fn decide_together(&self, agent: &Agent, results: &[TaskResult]) -> Together {
         let mut together = Together::default();
+        let ids: Vec<TaskId> = results.iter().map(|result| result.task_id).collect();
+        let Ok(stored) = self.store.tasks_of(&ids).await else { return together };
+        let mut stored: HashMap<TaskId, Stored<Task>> =
+            stored.into_iter().map(|stored| (stored.record.id(), stored)).collect();
         for (index, result) in results.iter().enumerate() {
-            if !together.tasks.contains_key(&result.task_id)
-                && let Ok(Some(Stored { record, revision, now })) = self.store.task(result.task_id).await
+            // Taken out: of several results of a task, the first is among them.
+            if let Some(Stored { record, revision, now }) = stored.remove(&result.task_id)
                 && !record.spec.is_step
                 && let Ok(Step::Changed(changed)) = record.apply(self.report(agent, result), now, &self.config.tasks)
                 && self.check_uploads(&record, result).await.is_ok()
