@@ -17,6 +17,7 @@ use clap::ValueEnum;
 use eap_bench_bare::{Commits, Writer};
 use eap_orchestrator::store::{PostgresOptions, PostgresStore, Repository, SqliteOptions, SqliteStore};
 use eap_orchestrator::{AgentKit, Config, OperatorKey, Orchestrator, RegistrationSecret, SystemClock};
+use eap_types::Secret;
 use eap_types::agentkit::AgentKitSecret;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -110,6 +111,16 @@ impl Host {
         Ok(Self { schema: Some(schema.clone()), ..host })
     }
 
+    /// Starts several on the same schema: the first, and the others.
+    pub(crate) async fn start_replicas(schema: &Schema, count: usize) -> Result<(Self, Vec<Self>), BoxError> {
+        let first = Self::start_on_postgres(schema).await?;
+        let mut others = Vec::new();
+        while others.len() + 1 < count {
+            others.push(Self::start_on_postgres(schema).await?);
+        }
+        Ok((first, others))
+    }
+
     /// Starts an agent made with the SDK in a process of its own, for the server at `server`.
     pub(crate) async fn agent(server: SocketAddr) -> Result<Self, BoxError> {
         let server = server.to_string();
@@ -180,6 +191,8 @@ pub(crate) async fn serve(side: Side, database: &Path, schema: Option<String>) -
             let mut platform = AgentKit::default();
             platform.secrets = vec![AgentKitSecret::new(PLATFORM_SECRET)?];
             config.agentkit = Some(platform);
+            // The same for all replicas.
+            config.sealing_key = Some(Secret::new("sealing-key-of-the-benchmarks"));
             let mut builder = Orchestrator::builder(store.clone()).config(config);
             if let Some(clock) = clock {
                 builder = builder.clock(clock);

@@ -127,7 +127,13 @@ impl Shared {
 
 impl Load {
     /// Runs against `host` and checks afterwards that every task that was taken in was done.
-    pub(crate) async fn run(&self, mut host: Host) -> Result<Throughput, BoxError> {
+    pub(crate) async fn run(&self, host: Host) -> Result<Throughput, BoxError> {
+        self.run_on(host, Vec::new()).await
+    }
+
+    /// The same where callers are shared with `others` on the same database; what a server cost is that of `host` alone.
+    pub(crate) async fn run_on(&self, mut host: Host, others: Vec<Host>) -> Result<Throughput, BoxError> {
+        let servers: Vec<_> = std::iter::once(&host).chain(&others).map(|host| host.address).collect();
         let shared = Rc::new(Shared {
             stamps: Stamps::new(),
             window: Semaphore::new(self.window),
@@ -141,17 +147,18 @@ impl Load {
             whole: RefCell::new(histogram()?),
         });
         let mut working = JoinSet::new();
-        for (agent, connection) in requests::agents(host.address, self.agents, host.side.is_ours()).await? {
+        let agents = requests::agents(&servers, self.agents, host.side.is_ours()).await?;
+        for ((agent, connection), server) in agents.into_iter().zip(servers.iter().cycle()) {
             let shared = Rc::clone(&shared);
             if self.over_sockets {
-                working.spawn_local(socket::work(shared, agent, host.address, self.per_lease));
+                working.spawn_local(socket::work(shared, agent, *server, self.per_lease));
             } else {
                 working.spawn_local(self.work(shared, agent, connection));
             }
         }
         let mut submitting = JoinSet::new();
-        for _ in 0..self.submitters {
-            submitting.spawn_local(self.submit(Rc::clone(&shared), Connection::open(host.address).await?));
+        for server in servers.iter().cycle().take(self.submitters) {
+            submitting.spawn_local(self.submit(Rc::clone(&shared), Connection::open(*server).await?));
         }
 
         let measured = async {
@@ -182,6 +189,9 @@ impl Load {
         working.shutdown().await;
         let (side, schema) = (host.side, host.schema.clone());
         let database = host.stop().await?;
+        for other in others {
+            other.stop().await?;
+        }
         let recorded = match schema {
             Some(schema) => schema.results().await?,
             None => count_results(side, &database)?,

@@ -22,6 +22,8 @@ use crate::{BoxError, Common};
 
 /// Tasks submitted in a second.
 const RATE: f64 = 20.0;
+/// What runs are called whose agents wait at another replica.
+const ACROSS: &str = "ours_postgres_across";
 /// Agents that wait with a poll each.
 const AGENTS: usize = 4;
 
@@ -86,8 +88,21 @@ async fn on_postgres(common: &Common, tasks: u64, report: &mut Report) -> Result
             host.stop().await?;
             add(report, "ours_postgres_sdk", run, true, &starts)?;
             schema.remove().await?;
+            let Some(schema) = Schema::new() else { return Ok(()) };
+            let (here, there) = Host::start_replicas(&schema, 2).await?;
+            for there in there {
+                let starts = with_polls_at(&here, &there, tasks).await?;
+                there.stop().await?;
+                add(report, ACROSS, run, false, &starts)?;
+            }
+            here.stop().await?;
+            schema.remove().await?;
         }
     }
+    let across = |member| report.spread("P4", ACROSS, member);
+    let (p50, p99) = (across("start_ms.p50"), across("start_ms.p99"));
+    report.floor(Floor::at_most("P4", "start p50 at another replica, ms", 5.0, p50));
+    report.floor(Floor::at_most("P4", "start p99 at another replica, ms", 15.0, p99));
     let ours = |member| report.spread("P4", "ours_postgres", member);
     let (p50, p99) = (ours("start_ms.p50"), ours("start_ms.p99"));
     report.floor(Floor::at_most("P4", "start p50 on PostgreSQL, ms", 2.0, p50));
@@ -102,10 +117,15 @@ fn add(report: &mut Report, side: &str, run: usize, sdk: bool, starts: &Histogra
 
 /// Agents that hold a poll open and report at once.
 async fn with_polls(host: &Host, tasks: u64) -> Result<Histogram<u64>, BoxError> {
+    with_polls_at(host, host, tasks).await
+}
+
+/// The same with agents at another replica than the submitters.
+async fn with_polls_at(host: &Host, there: &Host, tasks: u64) -> Result<Histogram<u64>, BoxError> {
     let stamps = Stamps::new();
     let starts = Rc::new(RefCell::new(histogram()?));
     let mut working = JoinSet::new();
-    for (agent, mut connection) in requests::agents(host.address, AGENTS, host.side.is_ours()).await? {
+    for (agent, mut connection) in requests::agents(&[there.address], AGENTS, there.side.is_ours()).await? {
         let starts = Rc::clone(&starts);
         working.spawn_local(async move {
             let mut lease = agent.lease(1, 25);

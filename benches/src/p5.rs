@@ -62,7 +62,7 @@ struct Shared {
 async fn calls(mut host: Host, connections: usize, measured: Duration) -> Result<Calls, BoxError> {
     let shared = Rc::new(Shared { measuring: Cell::new(false), latencies: RefCell::new(histogram()?) });
     let mut calling = JoinSet::new();
-    for (agent, connection) in requests::agents(host.address, connections, host.side.is_ours()).await? {
+    for (agent, connection) in requests::agents(&[host.address], connections, host.side.is_ours()).await? {
         let request = if host.side.is_ours() { agent.heartbeat() } else { requests::echo() };
         calling.spawn_local(call(connection, request, Rc::clone(&shared)));
     }

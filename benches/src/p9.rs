@@ -76,7 +76,7 @@ struct Shared {
 async fn costs(mut host: Host, count: usize, measured: Duration) -> Result<Costs, BoxError> {
     let shared = Rc::new(Shared { stamps: Stamps::new(), done: Cell::new(0), starts: RefCell::new(histogram()?) });
     let empty = host.sample().await?;
-    let agents = requests::agents(host.address, count, true).await?;
+    let agents = requests::agents(&[host.address], count, true).await?;
     let registered = host.sample().await?;
     let heartbeats: Vec<_> = agents.iter().map(|(agent, _)| agent.heartbeat()).collect();
     let mut working = JoinSet::new();

@@ -209,10 +209,14 @@ impl Held<'_> {
 }
 
 /// Makes one connection for each of `count` agents and, with the orchestrator, registers them.
-pub(crate) async fn agents(server: SocketAddr, count: usize, known: bool) -> std::io::Result<Vec<(Agent, Connection)>> {
+pub(crate) async fn agents(
+    servers: &[SocketAddr],
+    count: usize,
+    known: bool,
+) -> std::io::Result<Vec<(Agent, Connection)>> {
     let mut agents = Vec::with_capacity(count);
-    for number in 0..count {
-        let mut connection = Connection::open(server).await?;
+    for (number, server) in servers.iter().cycle().enumerate().take(count) {
+        let mut connection = Connection::open(*server).await?;
         let agent = if known { Agent::register(&mut connection, number).await? } else { Agent::unregistered(number) };
         agents.push((agent, connection));
     }

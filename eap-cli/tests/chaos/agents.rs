@@ -1,4 +1,4 @@
-//! The agents: twenty of them, of all three transports, killed and started again.
+//! The agents, of all three transports: killed and started again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,8 @@ use crate::network::Network;
 use crate::support::{Running, eap};
 
 /// How many agents there are of each transport.
-const AGENTS: [(&str, usize); 3] = [("pull", 7), ("push", 6), ("websocket", 7)];
+pub(crate) type Crew = [(&'static str, usize); 3];
+
 /// Appends which task and attempt it does, in which process of which agent, and gives the input with the attempt behind.
 const SCRIPT: &str = r#"read -r input
 echo "$EAP_TASK_ID $EAP_ATTEMPT $1 $2" >>"$0"
@@ -48,9 +49,9 @@ struct Agent {
 }
 
 impl Agents {
-    pub(crate) async fn start(dir: &Path, url: &str, network: &Arc<Network>) -> Self {
+    pub(crate) async fn start(dir: &Path, url: &str, network: &Arc<Network>, crew: Crew) -> Self {
         let mut agents = Vec::new();
-        for transport in AGENTS.iter().flat_map(|(transport, agents)| vec![*transport; *agents]) {
+        for transport in crew.iter().flat_map(|(transport, agents)| vec![*transport; *agents]) {
             let number = agents.len();
             let served = if transport == "push" {
                 let address = free_address();

@@ -23,12 +23,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use self::agents::Agents;
+use self::agents::{Agents, Crew};
 use self::chance::{Chance, number, random};
 use self::network::Network;
 use self::server::Server;
 use self::work::Work;
 
+const CREW: Crew = [("pull", 7), ("push", 6), ("websocket", 7)];
 /// The pause between two kills, at most.
 const LONGEST_PAUSE: u64 = 800;
 /// One kill in so many is the server's.
@@ -48,7 +49,7 @@ fn every_task_ends_once_whatever_is_killed_or_lost() {
     let network = Arc::new(Network::new(chance.below(u64::MAX)));
     let mut server = Server::start(dir.path());
     let to_server = runtime.block_on(network.way_to(server.address));
-    let mut agents = runtime.block_on(Agents::start(dir.path(), &to_server.url(), &network));
+    let mut agents = runtime.block_on(Agents::start(dir.path(), &to_server.url(), &network, CREW));
     let direct = format!("http://{}", server.address);
     let work = runtime.block_on(async { Work::begin(&to_server.url(), &direct, tasks) });
 

@@ -1,4 +1,4 @@
-//! Three replicas on one PostgreSQL behind a load balancer, twenty agents of all transports, and everything that can happen to
+//! Three replicas on one PostgreSQL behind a load balancer, thirty agents of all transports, and everything that can happen to
 //! them: `kill -9`, SIGSTOP for longer than a lease, a replica cut off from its database, the database restarted twice, a
 //! network that loses one in twenty of everything (docs/reliability.md G8, A51 to A53).
 //!
@@ -31,13 +31,14 @@ use eap_tests::invariants::Truth;
 use eap_tests::postgres::PrivateServer;
 use serde_json::json;
 
-use self::agents::Agents;
+use self::agents::{Agents, Crew};
 use self::chance::{Chance, number, random};
 use self::faults::Fault;
 use self::network::Network;
 use self::servers::Servers;
 use self::work::Work;
 
+pub(crate) const CREW: Crew = [("pull", 10), ("push", 10), ("websocket", 10)];
 /// The pause between two faults, at most, in milliseconds.
 const LONGEST_PAUSE: u64 = 800;
 /// One fault in so many is a replica's.
@@ -60,7 +61,7 @@ fn every_task_ends_once_whatever_happens_to_replicas_and_their_database() {
     let network = Arc::new(Network::new(chance.below(u64::MAX)));
     let mut servers = runtime.block_on(Servers::start(dir.path(), &database));
     let to_servers = runtime.block_on(network.way_to(servers.balanced()));
-    let mut agents = runtime.block_on(Agents::start(dir.path(), &to_servers.url(), &network));
+    let mut agents = runtime.block_on(Agents::start(dir.path(), &to_servers.url(), &network, CREW));
     // Past the network, but by the balancer: whoever looks must find a replica that answers.
     let work = runtime.block_on(async { Work::begin(&to_servers.url(), &servers.url(), tasks) });
 

@@ -6,11 +6,15 @@ use std::time::Duration;
 use eap_tests::postgres::PrivateServer;
 use eap_types::AttemptOutcome;
 
+use crate::CREW;
 use crate::agents::Agents;
 use crate::network::Network;
 use crate::servers::{REPLICAS, Servers};
 use crate::verdict;
 use crate::work::Work;
+
+/// So many that they are not all done before the last replica is replaced.
+const TASKS: usize = 2_000;
 
 #[test]
 fn a_rolling_restart_loses_no_call_and_does_no_task_twice() {
@@ -19,21 +23,23 @@ fn a_rolling_restart_loses_no_call_and_does_no_task_twice() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let network = Arc::new(Network::without_losses());
     let mut servers = runtime.block_on(Servers::start(dir.path(), &database));
-    let agents = runtime.block_on(Agents::start(dir.path(), &servers.url(), &network));
-    let work = runtime.block_on(async { Work::begin(&servers.url(), &servers.url(), 600) });
+    let agents = runtime.block_on(Agents::start(dir.path(), &servers.url(), &network, CREW));
+    let work = runtime.block_on(async { Work::begin(&servers.url(), &servers.url(), TASKS) });
     for which in 0..REPLICAS {
         std::thread::sleep(Duration::from_millis(700));
         servers.replace(which);
     }
+    let ended = runtime.block_on(work.ended());
+    assert!(ended < TASKS, "all of it was done before the last was replaced: there were too few tasks");
     let submitted = runtime.block_on(work.wait_for_every_end());
     let findings = runtime.block_on(verdict::of(&work, &submitted, &network.accepted(), &agents.runs()));
     assert!(findings.problems.is_empty(), "{:#?}", findings.problems);
-    assert_eq!(findings.ended.get("completed"), Some(&600), "{findings:?}");
+    assert_eq!(findings.ended.get("completed"), Some(&TASKS), "{findings:?}");
     // Handed back is not done: what counts is that none ran twice.
     let handed_back = AttemptOutcome::Released.to_string();
     let others: Vec<_> = findings.causes.iter().filter(|(cause, _)| !cause.starts_with(&handed_back)).collect();
     assert!(others.is_empty(), "{others:?}");
-    assert_eq!((findings.runs, findings.run_again), (600, 0));
+    assert_eq!((findings.runs, findings.run_again), (TASKS, 0));
     agents.stop();
     servers.stop();
 }
