@@ -39,7 +39,7 @@ pub(super) struct PostgresArgs {
     database_prepared_statements: Option<bool>,
 
     /// Where to listen for what other servers on the same schema write, if --database goes through such a proxy: the address of
-    /// PostgreSQL itself. Without it, this server looks for that once a second behind a proxy.
+    /// PostgreSQL itself. Without it, this server looks for that twice a second behind a proxy.
     #[arg(long, env = "EAP_DATABASE_LISTEN_URL", hide_env_values = true, value_name = "URL")]
     database_listen_url: Option<String>,
 }
@@ -97,6 +97,12 @@ impl FromStr for PostgresDatabase {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let url = Url::parse(text)
             .map_err(|error| format!("is no URL ({error}): write postgres://USER@HOST:PORT/DATABASE"))?;
+        // What stands there is what `/`, `?` and `#` in a password make of it.
+        let rest = [Some(url.path()), url.query(), url.fragment()];
+        if rest.into_iter().flatten().any(|rest| rest.contains('@')) || url.fragment().is_some() {
+            return Err("has an @ or a # behind its host: write /, ?, # and @ of a password as %2F, %3F, %23 and %40"
+                .to_owned());
+        }
         let parameters: Vec<_> = url.query_pairs().collect();
         let said = |name: &str| parameters.iter().rev().find(|(key, _)| key == name).map(|(_, value)| &**value);
         if said("schema").is_some() {
@@ -189,7 +195,7 @@ impl PostgresDatabase {
         let listening = self.args.database_listen_url.as_deref().and_then(|url| url.parse::<Self>().ok());
         let urls = [Some(self), listening.as_ref()].into_iter().flatten().filter(|url| url.has_password);
         let texts: Vec<_> = urls.map(|url| url.url.expose()).collect();
-        std::env::args().any(|argument| texts.iter().any(|text| argument.contains(text)))
+        std::env::args_os().any(|argument| texts.iter().any(|text| argument.to_string_lossy().contains(text)))
     }
 
     /// Opens the store. Time is the database's, which all who share it agree about.
@@ -245,6 +251,12 @@ mod tests {
             ("postgres://a:canary@db/x?sslrootcert=/nowhere/ca.pem", "sslrootcert=/nowhere/ca.pem"),
             ("postgres://a:canary@[db/x", "postgres://USER@HOST"),
             ("postgres://a:canary@db:99999/x", "postgres://USER@HOST"),
+            // Passwords whose own signs end the host, the path and the query.
+            ("postgres://a:can/ary@db/x", "postgres://USER@HOST"),
+            ("postgres://a:1/canary@db/x", "%2F"),
+            ("postgres://a:1?canary@db/x", "%3F"),
+            ("postgres://a:1#canary@db/x", "%23"),
+            ("postgres://db/x?user=a&password=can#ary", "%23"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(word) && !error.contains("canary"), "{error}");

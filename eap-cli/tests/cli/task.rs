@@ -182,8 +182,14 @@ fn a_password_in_an_address_is_never_printed() {
         let ended = run(eap(arguments).env("EAP_URL", address)).expect(2);
         assert!(ended.stderr.contains("password") && !ended.stderr.contains("hunter2"), "{ended:?}");
     }
-    let serve = run(eap(&["serve"]).env("EAP_DATABASE_URL", "postgres://user:hunter2@db/eap")).expect(2);
-    assert!(serve.stderr.contains("sqlite:FILE") && !serve.stderr.contains("hunter2"), "{serve:?}");
+    for (database, word) in [
+        ("mysql://user:hunter2@db/eap", "sqlite:FILE"),
+        ("postgres://user:hunter2@db/eap?colour=blue", "colour"),
+        ("postgres://user:1/hunter2@db/eap", "%2F"),
+    ] {
+        let serve = run(eap(&["serve"]).env("EAP_DATABASE_URL", database)).expect(2);
+        assert!(serve.stderr.contains(word) && !serve.stderr.contains("hunter2"), "{serve:?}");
+    }
     for command in [&["task", "list", "--help"][..], &["agent", "run", "--help"], &["serve", "--help"]] {
         let variables = [("EAP_URL", address), ("EAP_LISTEN", "hunter2"), ("EAP_DATABASE_URL", "hunter2")];
         let help = run(eap(command).envs(variables)).expect(0);

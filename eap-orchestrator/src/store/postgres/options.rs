@@ -32,7 +32,7 @@ pub struct PostgresOptions {
     /// Where to listen for what others commit, in the same database, if not where everything else is asked: the address of the
     /// server itself, for those who go through a proxy that gives a connection to others between transactions. Such a
     /// proxy cannot listen: without this, and with `prepared_statements` off, what others commit is looked for
-    /// once a second. Listening takes one more connection, of a pool that is handed over one of its own, if it has three.
+    /// twice a second. Listening takes one more connection, of a pool that is handed over one of its own, if it has three.
     pub listen_url: Option<String>,
     /// What tells the time. `None`, the default, is the database itself, so that replicas agree about leases whatever
     /// their own clocks say; a clock is for tests that move it.
