@@ -151,8 +151,9 @@ impl Shelf {
             };
             let mut receiving = Receiving::new(turn, Arc::clone(self), key, span);
             match hasher {
-                Some(hasher) => receiving.go_on(hasher),
-                None => receiving.read_again().await?,
+                // What is kept may be another replica's, and as long: before the end it is read as it is.
+                Some(hasher) if !self.store.is_shared() || span.to < span.total => receiving.go_on(hasher),
+                _ => receiving.read_again().await?,
             }
             return Ok(Begun::Receiving(Box::new(receiving)));
         }

@@ -22,8 +22,11 @@ use crate::announce::lock;
 use crate::error::Error;
 use crate::store::{EventSeq, StoreError};
 
-/// How long news gathers between two looks, so that those who are told of every commit do not look for each.
+/// How long news gathers between two looks, so that those who are told of every commit do not look for each; and how long
+/// once there is so much of it that a look is worth its price.
 const GATHER: Duration = Duration::from_millis(2);
+const GATHER_MORE: Duration = Duration::from_millis(20);
+const MUCH: u64 = 16;
 
 /// How often news is looked for where nobody tells of it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -44,7 +47,7 @@ const STALE: Duration = Duration::from_secs(1);
 const PAGE: usize = 512;
 
 /// By how much two looks at the vitals overlap, for writes that were under way.
-const OVERLAP: Duration = Duration::from_secs(3);
+const OVERLAP: Duration = Duration::from_secs(10);
 
 /// How far this replica has followed the others.
 #[derive(Debug)]
@@ -54,6 +57,7 @@ pub(super) struct Tail {
     looked: Mutex<Instant>,
     is_loaded: AtomicBool,
     others: Mutex<Others>,
+    counting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -75,6 +79,7 @@ impl Default for Tail {
             looked: Mutex::new(Instant::now()),
             is_loaded: AtomicBool::new(false),
             others: Mutex::default(),
+            counting: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -104,13 +109,17 @@ impl Lifecycle {
                     () = self.store.noticed() => {}
                     () = tokio::time::sleep(LOOK_EVERY) => {}
                 }
+                let before = self.metrics.followed.get();
                 let mut outcome = self.catch_up().await;
+                let is_much = self.metrics.followed.get() - before >= MUCH;
                 if outcome.is_ok() && Instant::now() >= next_hearing {
                     next_hearing = Instant::now() + HEAR_EVERY;
                     outcome = self.hear_also().await;
                 }
                 match outcome {
-                    Ok(()) | Err(Error::Store(StoreError::Closed)) => tokio::time::sleep(GATHER).await,
+                    Ok(()) | Err(Error::Store(StoreError::Closed)) => {
+                        tokio::time::sleep(if is_much { GATHER_MORE } else { GATHER }).await;
+                    }
                     Err(error) => {
                         warn!(error = crate::error::causes(&error), "what other replicas did could not be read");
                         // Whoever needs it looks for himself meanwhile.
@@ -150,7 +159,7 @@ impl Lifecycle {
             return Ok(());
         }
         if place.failed.is_some_and(|failed| failed > asked || failed.elapsed() < PAUSE) {
-            return Err(Error::Busy { reason: "what other replicas did cannot be read" });
+            return Err(Error::Busy { reason: "the store cannot answer now" });
         }
         let began = Instant::now();
         let outcome = self.look(&mut place, tail.age() > LONG).await;

@@ -230,6 +230,20 @@ impl Database {
         outcome
     }
 
+    /// The same where the server may have to look at any number of rows: it stops by itself once that takes too long.
+    pub(super) async fn rows_in_time(&self, sql: &str, arguments: PgArguments) -> Result<Vec<PgRow>, Fault> {
+        let mut loan = self.acquire_to_read().await?;
+        let rows = async {
+            let mut moment = self.moment(&mut loan).await?;
+            let rows = moment.rows(sql, arguments).await?;
+            moment.commit().await?;
+            Ok(rows)
+        };
+        let outcome = within(self.statement + GRACE, rows).await;
+        self.give_back(loan, outcome.as_ref().err());
+        outcome
+    }
+
     /// The same where there is one row or none.
     pub(super) async fn row(&self, sql: &str, arguments: PgArguments) -> Result<Option<PgRow>, Fault> {
         Ok(self.rows(sql, arguments).await?.pop())

@@ -45,7 +45,8 @@ impl NewTask {
 impl Database {
     /// Writes tasks in the transaction of a host: one statement, which waits for nobody and holds up nobody.
     ///
-    /// One that waits already is left as it is, so that a host may repeat a transaction whose end it does not know.
+    /// One that waits already is left as it is, so that a host may repeat a transaction whose end it does not know; one that
+    /// could not be moved waits anew.
     pub(super) async fn enqueue(&self, transaction: &mut PgConnection, tasks: &[NewTask]) -> Result<(), Fault> {
         if tasks.is_empty() {
             return Ok(());
@@ -57,9 +58,10 @@ impl Database {
         }
         let sql = self.schema.sql(
             "WITH kept AS ( \
-                 INSERT INTO eap.inbox (id, spec) \
+                 INSERT INTO eap.inbox AS inbox (id, spec) \
                  SELECT id, spec FROM unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS w (id, spec, place) \
-                 ORDER BY place ON CONFLICT (id) DO NOTHING) \
+                 ORDER BY place ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, problem = NULL \
+                     WHERE inbox.problem IS NOT NULL) \
              SELECT pg_notify($3, $4)",
         );
         let query = sqlx::query_with(&sql, arguments![ids, specs, self.schema.channel(), HAS_NEW]);

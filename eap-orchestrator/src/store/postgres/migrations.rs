@@ -1,5 +1,7 @@
 //! The schema and its versions.
 
+use std::time::Duration;
+
 use sqlx::Row;
 
 use super::database::{Database, Transaction};
@@ -26,17 +28,39 @@ struct Migration {
 /// Where the version stands. No other program's table of versions is called so, in a schema that is shared with one.
 const VERSION: &str = "eap_schema_version";
 
+/// How often a migration is begun that others are in the way of, and the pause before it is begun again.
+const MAX_TRIES: u32 = 30;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a migration waits for a table: as long as it does, others wait behind it.
+const TABLE: &str = "SET LOCAL lock_timeout = '1s'";
+
 /// The version this program reads and writes.
 const NEWEST: i64 = MIGRATIONS.len() as i64;
 
 /// Brings the schema to the newest version, or refuses one that is not at it.
 ///
 /// One transaction under a lock: of several replicas that start, one migrates and the others find it done; killed at any
-/// statement, it leaves nothing behind.
+/// statement, it leaves nothing behind. It waits for tables only as long as those who use them can: then it is begun anew.
 pub(super) async fn migrate(database: &Database, may_change: bool) -> Result<(), StoreError> {
+    for tries in 1.. {
+        match migrate_once(database, may_change).await {
+            Err(Stop::Failed(fault)) if (fault.is_crossed() || fault.is_late()) && tries < MAX_TRIES => {
+                tracing::info!(?fault, tries, "others use the tables that are to be changed; it is tried again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(Stop::Failed(fault)) => return Err(fault.at_start()),
+            Err(Stop::Refused(reason)) => return Err(StoreError::Refused { reason }),
+            Ok(()) => break,
+        }
+    }
+    Ok(())
+}
+
+async fn migrate_once(database: &Database, may_change: bool) -> Result<(), Stop> {
     let mut loan = match database.acquire().await {
         Ok(loan) => loan,
-        Err(fault) => return Err(database.explained(fault).await.at_start()),
+        Err(fault) => return Err(Stop::Failed(database.explained(fault).await)),
     };
     let outcome = match database.migration(&mut loan).await {
         Ok(mut transaction) => match brought_up(&mut transaction, database.schema.name(), may_change).await {
@@ -47,20 +71,12 @@ pub(super) async fn migrate(database: &Database, may_change: bool) -> Result<(),
         },
         Err(fault) => Err(Stop::Failed(fault)),
     };
-    match outcome {
-        Ok(()) => {
-            database.give_back(loan, None);
-            Ok(())
-        }
-        Err(Stop::Refused(reason)) => {
-            database.give_back(loan, None);
-            Err(StoreError::Refused { reason })
-        }
-        Err(Stop::Failed(fault)) => {
-            database.give_back(loan, Some(&fault));
-            Err(fault.at_start())
-        }
-    }
+    let fault = match &outcome {
+        Err(Stop::Failed(fault)) => Some(fault),
+        _ => None,
+    };
+    database.give_back(loan, fault);
+    outcome
 }
 
 /// Why a schema was left as it was.
@@ -106,6 +122,7 @@ async fn brought_up(transaction: &mut Transaction<'_>, schema: &str, may_change:
         )));
     }
     let missing = MIGRATIONS.get(usize::try_from(version).unwrap_or(0)..).unwrap_or_default();
+    transaction.execute_all(TABLE).await?;
     for migration in missing {
         transaction.execute_all(migration.sql).await?;
     }
@@ -114,6 +131,12 @@ async fn brought_up(transaction: &mut Transaction<'_>, schema: &str, may_change:
     transaction.execute(&sql, arguments![NEWEST, oldest]).await?;
     tracing::info!(schema, from = version, to = NEWEST, "database schema is brought up to date");
     Ok(())
+}
+
+/// Whether the schema is of a newer version by now than this program knows.
+pub(super) async fn is_newer(transaction: &mut Transaction<'_>) -> Result<bool, Fault> {
+    let row = transaction.row(&format!("SELECT version > $1 FROM eap.{VERSION}"), arguments![NEWEST]).await?;
+    Ok(row.map_or(Ok(false), |row| row.try_get(0))?)
 }
 
 /// How many migrations the schema has seen; makes an empty one if it may.

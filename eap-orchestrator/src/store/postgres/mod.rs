@@ -181,15 +181,15 @@ impl PostgresStore {
     /// # }
     /// ```
     ///
-    /// That is one statement and one `NOTIFY`, whatever the number of tasks. It writes where nobody else waits, so a
-    /// transaction that stays open holds up no store. After the commit a store on the schema moves the tasks among the
-    /// others, within a second and mostly at once, in their order; from then on agents get them. Who reads one of them by
-    /// its id finds it from the commit on.
+    /// That is one statement and one `NOTIFY`, whatever the number of tasks. It writes where no store waits, so a
+    /// transaction that stays open holds up none; as any that notifies, it takes its turn among those at its commit. After the
+    /// commit a store on the schema moves the tasks among the others, within a second and mostly at once, in the order in which
+    /// they were written; from then on agents get them. Who reads one of them by its id finds it from the commit on.
     ///
     /// Not for a transaction in two phases: PostgreSQL prepares none (`PREPARE TRANSACTION`) that notifies.
     ///
-    /// Writing a task once more is harmless while it is kept, so a transaction whose commit got no answer may be repeated
-    /// with the same tasks.
+    /// Writing a task once more is harmless while it is kept (`retention.tasks`), so a transaction whose commit got no answer may
+    /// be repeated with the same tasks; later it would be done again.
     ///
     /// # Errors
     ///

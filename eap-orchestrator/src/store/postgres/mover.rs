@@ -19,11 +19,12 @@ use super::database::{Database, Transaction};
 use super::fault::Fault;
 use super::ground::Ground;
 use super::inbox::task_in;
-use super::values::{arguments, bytes, integer};
+use super::migrations;
+use super::values::{arguments, bytes, integer, text};
 use super::write::{tell, write};
 use super::writer::{MAX_TRIES, pause};
 use crate::clock::{SystemEntropy, draw_chance};
-use crate::store::prepared::{Prepared, rows_at_most};
+use crate::store::prepared::{Prepared, PreparedTask, PreparedTaskWrite, rows_at_most};
 use crate::store::{Change, NewEvent, RecordRef, StoreError};
 
 /// How many tasks are moved in one transaction, and about how many bytes, at most, unless one task alone has more.
@@ -138,8 +139,9 @@ async fn one_by_one(database: &Database, upto: i64) -> Result<Moved, Fault> {
             }
         }
     }
-    moved.is_all = rows.len() < PAGE;
-    failed.map_or(Ok(moved), Err)
+    moved.is_all = rows.len() < PAGE && failed.is_none();
+    // As long as others are moved, one that is not does not hold them up.
+    failed.filter(|_| moved.rows.is_empty()).map_or(Ok(moved), Err)
 }
 
 /// Which rows a move takes.
@@ -206,7 +208,12 @@ async fn within(transaction: &mut Transaction<'_>, database: &Database, reach: R
         let seq = integer(row, 0)?;
         match task_of(row) {
             Some(task) => {
-                changes.push(Prepared::of(Change::submitting(task))?);
+                let mut change = Prepared::of(Change::submitting(task))?;
+                // As it was written: a newer program may have said more than this one reads.
+                for PreparedTask { write, .. } in &mut change.tasks {
+                    *write = PreparedTaskWrite::Insert { spec: text(row, 2)?.to_owned() };
+                }
+                changes.push(change);
                 gone.push(seq);
             }
             None => broken.push(seq),
@@ -272,7 +279,8 @@ fn task_of(row: &PgRow) -> Option<Task> {
 
 /// Leaves rows that hold no task to whoever wrote them, where they are in nobody's way.
 async fn set_aside(transaction: &mut Transaction<'_>, broken: &[i64]) -> Result<(), Fault> {
-    if broken.is_empty() {
+    if broken.is_empty() || migrations::is_newer(transaction).await? {
+        // Those of a newer program are for it to move.
         return Ok(());
     }
     // Without what the record says: it may be anybody's secret.

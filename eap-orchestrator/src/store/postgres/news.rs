@@ -31,27 +31,34 @@ pub(super) struct OwnEvents {
 
 /// From where events have to be read again: a transaction may have written some that nobody here knows of.
 #[derive(Debug, Default)]
-pub(super) struct Doubts(Mutex<Option<u64>>);
+pub(super) struct Doubts(Mutex<Doubt>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Doubt {
+    since: Option<u64>,
+    /// How many there were.
+    number: u64,
+}
 
 impl Doubts {
     /// A transaction whose end is not known wrote its events behind `head`, if it wrote any.
     pub(super) fn since(&self, head: u64) {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = Some(since.map_or(head, |since| since.min(head)));
+        let mut doubt = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *doubt = Doubt { since: Some(doubt.since.map_or(head, |since| since.min(head))), number: doubt.number + 1 };
     }
 
-    /// Where to read from who would read from `after`, and the doubt that asks for it.
-    fn before(&self, after: EventSeq) -> (EventSeq, Option<u64>) {
-        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (since.map_or(after, |since| EventSeq(after.0.min(since))), since)
+    /// Where to read from who would read from `after`, and why.
+    fn before(&self, after: EventSeq) -> (EventSeq, Doubt) {
+        let doubt = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (doubt.since.map_or(after, |since| EventSeq(after.0.min(since))), doubt)
     }
 
     /// Whoever asked has read from there; he reads on from where that ends.
-    fn settle(&self, doubted: Option<u64>) {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another one may have come meanwhile.
-        if *since == doubted {
-            *since = None;
+    fn settle(&self, settled: Doubt) {
+        let mut doubt = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one may have come meanwhile, about the same events or others.
+        if *doubt == settled {
+            doubt.since = None;
         }
     }
 }
@@ -83,8 +90,8 @@ impl OwnEvents {
 
 impl Database {
     pub(super) async fn news(&self, after: EventSeq, limit: usize) -> Result<News, Fault> {
-        let (from, doubted) = self.doubts.before(after);
-        let after = if doubted.is_some() { from } else { self.own.skip(after) };
+        let (from, doubt) = self.doubts.before(after);
+        let after = if doubt.since.is_some() { from } else { self.own.skip(after) };
         let sql = "SELECT e.seq, e.tenant, e.at, e.kind, e.task, e.agent, e.attempt, e.detail, m.value, eap.clock() \
              FROM eap.meta m LEFT JOIN LATERAL ( \
                  SELECT * FROM eap.event WHERE seq > $1 AND writer IS DISTINCT FROM $2 ORDER BY seq LIMIT $3) e ON true \
@@ -100,7 +107,7 @@ impl Database {
             Some(last) if events.len() >= limit => last.seq,
             _ => head,
         };
-        self.doubts.settle(doubted);
+        self.doubts.settle(doubt);
         self.own.note_head(head.0);
         Ok(News { events, from, upto, head })
     }
@@ -183,16 +190,19 @@ mod tests {
     #[test]
     fn what_is_not_known_is_read_again_from_the_first_of_it_once() {
         let doubts = Doubts::default();
-        assert_eq!(doubts.before(EventSeq(9)), (EventSeq(9), None));
+        let asked = |after| doubts.before(EventSeq(after));
+        assert_eq!(asked(9), (EventSeq(9), Doubt::default()));
         doubts.since(7);
         doubts.since(5);
-        assert_eq!(doubts.before(EventSeq(9)), (EventSeq(5), Some(5)));
-        assert_eq!(doubts.before(EventSeq(3)), (EventSeq(3), Some(5)));
-        doubts.since(4);
-        doubts.settle(Some(5));
-        assert_eq!(doubts.before(EventSeq(9)), (EventSeq(4), Some(4)), "another one came meanwhile");
-        doubts.settle(Some(4));
-        assert_eq!(doubts.before(EventSeq(9)), (EventSeq(9), None));
+        let (from, first) = asked(9);
+        assert_eq!((from, asked(3).0), (EventSeq(5), EventSeq(3)));
+        // Another one comes meanwhile, behind the same event.
+        doubts.since(8);
+        doubts.settle(first);
+        let (from, second) = asked(9);
+        assert_eq!(from, EventSeq(5));
+        doubts.settle(second);
+        assert_eq!(asked(9).0, EventSeq(9));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Database {
         sql.extend(filters.into_iter().filter(|(is_given, _)| *is_given).map(|(_, condition)| condition));
         sql.push_str(" ORDER BY t.seq DESC LIMIT $3");
         let rows = self
-            .rows(
+            .rows_in_time(
                 &sql,
                 arguments![
                     &filter.tenant.as_bytes()[..],

@@ -53,7 +53,7 @@ impl Database {
         sql.extend(filters.into_iter().filter(|(is_given, _)| *is_given).map(|(_, condition)| condition));
         sql.push_str(" ORDER BY seq DESC LIMIT $3");
         let rows = self
-            .rows(
+            .rows_in_time(
                 &sql,
                 arguments![
                     tenant(&filter.tenant),
