@@ -85,6 +85,8 @@ pub(super) struct PreparedCredential {
 
 #[derive(Debug)]
 pub(super) struct PreparedVitals {
+    /// Replicas may write of one agent out of order; one process does not.
+    #[cfg(feature = "postgres")]
     pub(super) epoch: i64,
     pub(super) last_seen: i64,
     pub(super) text: String,
@@ -163,8 +165,12 @@ impl StateText {
 
 impl PreparedVitals {
     fn of(vitals: &Vitals) -> Result<Self, serde_json::Error> {
-        let (epoch, last_seen) = (number(vitals.epoch), vitals.last_seen.as_micros());
-        Ok(Self { epoch, last_seen, text: serde_json::to_string(vitals)? })
+        Ok(Self {
+            #[cfg(feature = "postgres")]
+            epoch: number(vitals.epoch),
+            last_seen: vitals.last_seen.as_micros(),
+            text: serde_json::to_string(vitals)?,
+        })
     }
 }
 
