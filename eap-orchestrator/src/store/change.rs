@@ -28,8 +28,8 @@ pub struct Change {
     pub webhook: Option<WebhookRow>,
     /// What agents of a platform said of their state; each is kept beside those before it.
     pub states: Vec<StateRow>,
-    /// Agents' vitals; they have no revision, the last writer wins. Where several stores share the data, those are passed over
-    /// that are [older](Vitals::are_newer_than) than what is stored. Unknown agents are passed over.
+    /// Agents' vitals; they have no revision, the last writer wins. Where several stores can share the data, those are passed
+    /// over that are [older](Vitals::are_newer_than) than what is stored. Unknown agents are passed over.
     pub vitals: Vec<(AgentId, Vitals)>,
     /// Operator keys and registration secrets, each at most once.
     pub credentials: Vec<CredentialWrite>,

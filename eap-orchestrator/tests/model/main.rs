@@ -64,6 +64,10 @@ impl BackEnd for InFile {
         let options = SqliteOptions::default().with_readers(1);
         Arc::new(SqliteStore::open(&self.path, clock, options).expect("the file is free"))
     }
+
+    fn can_be_shared(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(all(feature = "postgres", unix))]

@@ -21,6 +21,8 @@ pub(crate) struct Kept<T> {
 /// All that a store has to know.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
+    /// Vitals that are older than those stored are then passed over.
+    pub(crate) can_be_shared: bool,
     /// In the order of their insertion.
     pub(crate) tasks: Vec<Kept<Task>>,
     pub(crate) agents: Vec<(Kept<Agent>, Vitals)>,
@@ -94,6 +96,9 @@ impl Reference {
         }
         for (agent, told) in &change.vitals {
             for (_, vitals) in self.agents.iter_mut().filter(|(kept, _)| kept.record.id == *agent) {
+                if self.can_be_shared && vitals.are_newer_than(told) {
+                    continue;
+                }
                 vitals.clone_from(told);
             }
         }

@@ -32,6 +32,11 @@ const LEASE: Duration = Duration::from_secs(60);
 pub(crate) trait BackEnd {
     /// Opens it on what it has; the first time that is nothing.
     async fn open(&mut self) -> Arc<dyn Repository>;
+
+    /// Whether several stores can share what it has.
+    fn can_be_shared(&self) -> bool {
+        true
+    }
 }
 
 /// How often something happened that a run must have seen.
@@ -87,10 +92,11 @@ impl<'a> Sequence<'a> {
         policy.max_expiries = 2;
         policy.rejection_cooldown = Duration::from_secs(60);
         let store = back_end.open().await;
+        let reference = Reference { can_be_shared: back_end.can_be_shared(), ..Reference::default() };
         Self {
             back_end,
             store,
-            reference: Reference::default(),
+            reference,
             clock,
             policy,
             ids: Vec::new(),

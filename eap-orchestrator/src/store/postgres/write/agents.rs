@@ -9,7 +9,7 @@ use super::super::fault::Fault;
 use super::super::ground::{identity, known_agent};
 use super::super::values::arguments;
 use crate::store::CredentialWrite;
-use crate::store::prepared::{Prepared, PreparedAgentWrite};
+use crate::store::prepared::{Prepared, PreparedAgentWrite, PreparedVitals};
 
 pub(super) async fn agents(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
     for is_new in [false, true] {
@@ -45,7 +45,7 @@ pub(super) async fn agents(transaction: &mut Transaction<'_>, changes: &[&Prepar
     Ok(())
 }
 
-/// The last of each agent; those of agents that are unknown, or registered by a later change alone, are passed over.
+/// The newest of each agent, the last of those heard at once; those of agents that are unknown, or registered by a later change alone, are passed over.
 pub(super) async fn vitals(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
     let mut first = Vec::new();
     for write in changes.iter().flat_map(|change| &change.agents) {
@@ -53,14 +53,19 @@ pub(super) async fn vitals(transaction: &mut Transaction<'_>, changes: &[&Prepar
             first.push((write.agent.id.as_str(), vitals));
         }
     }
-    let (mut unknown, mut last): (HashSet<&str>, HashMap<&str, _>) = Default::default();
+    let (mut unknown, mut last): (HashSet<&str>, HashMap<&str, &PreparedVitals>) = Default::default();
     unknown.extend(first.iter().map(|(agent, _)| *agent));
     for change in changes {
         for write in &change.agents {
             unknown.remove(write.agent.id.as_str());
         }
         let heard = change.vitals.iter().map(|(agent, vitals)| (agent.as_str(), vitals));
-        last.extend(heard.filter(|(agent, _)| !unknown.contains(agent)));
+        for (agent, heard) in heard.filter(|(agent, _)| !unknown.contains(agent)) {
+            let known = last.entry(agent).or_insert(heard);
+            if (known.epoch, known.last_seen) <= (heard.epoch, heard.last_seen) {
+                *known = heard;
+            }
+        }
     }
     let insert = "INSERT INTO eap.vitals (agent, epoch, last_seen, vitals) \
          SELECT * FROM unnest($1::text[], $2::int8[], $3::int8[], $4::text[])";
