@@ -35,7 +35,7 @@ use self::agents::{Agents, Crew};
 use self::chance::{Chance, number, random};
 use self::faults::Fault;
 use self::network::Network;
-use self::servers::Servers;
+use self::servers::{SHORT_LEASE, Servers};
 use self::work::Work;
 
 pub(crate) const CREW: Crew = [("pull", 10), ("push", 10), ("websocket", 10)];
@@ -59,7 +59,7 @@ fn every_task_ends_once_whatever_happens_to_replicas_and_their_database() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let network = Arc::new(Network::new(chance.below(u64::MAX)));
-    let mut servers = runtime.block_on(Servers::start(dir.path(), &database));
+    let mut servers = runtime.block_on(Servers::start(dir.path(), &database, SHORT_LEASE));
     let to_servers = runtime.block_on(network.way_to(servers.balanced()));
     let mut agents = runtime.block_on(Agents::start(dir.path(), &to_servers.url(), &network, CREW));
     // Past the network, but by the balancer: whoever looks must find a replica that answers.

@@ -19,10 +19,14 @@ use crate::support::{Running, eap};
 
 /// How many replicas there are.
 pub(crate) const REPLICAS: usize = 3;
-/// How long a lease of the configuration below holds.
-const LEASE: Duration = Duration::from_secs(4);
-/// Servers that lose patience within seconds: a run has to see many leases end.
-const CONFIG: &str = r#"{"timing": {"heartbeat_interval": 1, "lease": 4}, "tasks": {"max_expiries": 50}}"#;
+/// How long a lease holds where a run has to see many of them end.
+pub(crate) const SHORT_LEASE: Duration = Duration::from_secs(4);
+
+/// Servers that hear of their agents each second, and let a task be lost to many of them.
+fn config(lease: Duration) -> String {
+    let timing = serde_json::json!({ "heartbeat_interval": 1, "lease": lease.as_secs() });
+    serde_json::json!({ "timing": timing, "tasks": { "max_expiries": 50 } }).to_string()
+}
 
 pub(crate) struct Servers {
     dir: PathBuf,
@@ -41,8 +45,8 @@ struct Replica {
 }
 
 impl Servers {
-    pub(crate) async fn start(dir: &Path, database: &PrivateServer) -> Self {
-        fs::write(dir.join("eap.json"), CONFIG).expect("there is room");
+    pub(crate) async fn start(dir: &Path, database: &PrivateServer, lease: Duration) -> Self {
+        fs::write(dir.join("eap.json"), config(lease)).expect("there is room");
         let url = database.url();
         let (front, back) = url.split_once("127.0.0.1:").expect("a private server is on loopback");
         let (port, rest) = back.split_once('/').expect("the URL names a database");
@@ -79,7 +83,7 @@ impl Servers {
             return "nothing, as one suffers already";
         }
         // Longer than a lease, and at times longer than a replica may be silent before others take it for dead.
-        let lasts = LEASE + Duration::from_millis(chance.below(10_000));
+        let lasts = SHORT_LEASE + Duration::from_millis(chance.below(10_000));
         replica.trouble = Some(match fault {
             Fault::Kill => {
                 replica.running.kill_9();
