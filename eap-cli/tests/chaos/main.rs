@@ -72,14 +72,7 @@ fn every_task_ends_once_whatever_is_killed_or_lost() {
     println!(
         "{}",
         json!({
-            "tasks": findings.tasks,
-            "ended": findings.ended,
-            "runs": findings.runs,
-            "attempts": findings.attempts,
-            "done_again_because": findings.causes,
-            "run_again_in_the_next_process": findings.run_again,
-            "results_whose_answer_arrived": findings.accepted,
-            "late_results": findings.late,
+            "findings": findings.told(),
             "agents_killed": agents_killed,
             "servers_killed": servers_killed,
             "lost": network.lost(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use eap_types::{AttemptOutcome, TaskHistory, TaskId, TaskQuery, TaskStatus, TaskView};
+use serde_json::{Value, json};
 
 use crate::agents::{Run, Runs};
 use crate::work::{Work, persist};
@@ -23,6 +24,22 @@ pub(crate) struct Findings {
     pub(crate) accepted: usize,
     pub(crate) late: usize,
     pub(crate) problems: Vec<String>,
+}
+
+impl Findings {
+    /// What a run prints of them; the problems are said by its failure.
+    pub(crate) fn told(&self) -> Value {
+        json!({
+            "tasks": self.tasks,
+            "ended": self.ended,
+            "runs": self.runs,
+            "attempts": self.attempts,
+            "done_again_because": self.causes,
+            "run_again_in_the_next_process": self.run_again,
+            "results_whose_answer_arrived": self.accepted,
+            "late_results": self.late,
+        })
+    }
 }
 
 /// Compares everything.

@@ -109,14 +109,7 @@ fn every_task_ends_once_whatever_happens_to_replicas_and_their_database() {
     println!(
         "{}",
         json!({
-            "tasks": findings.tasks,
-            "ended": findings.ended,
-            "runs": findings.runs,
-            "attempts": findings.attempts,
-            "done_again_because": findings.causes,
-            "run_again_in_the_next_process": findings.run_again,
-            "results_whose_answer_arrived": findings.accepted,
-            "late_results": findings.late,
+            "findings": findings.told(),
             "agents_killed": agents_killed,
             "faults": faults,
             "lost": network.lost(),
