@@ -47,8 +47,8 @@ impl LeaseBook {
             return None;
         }
         let newest = task.newest_attempt().filter(|attempt| attempt.outcome != AttemptOutcome::Open)?;
-        pages.end(newest);
-        pages.let_go(task.id(), newest).then(|| newest.agent.clone())
+        let (_, ran) = pages.end(task.id(), newest);
+        ran.then(|| newest.agent.clone())
     }
 
     /// The same where others may have changed the task several times since it was last noted. Returns the attempts that ended
@@ -57,15 +57,10 @@ impl LeaseBook {
         let mut pages = lock(&self.0);
         let mut ended = Vec::new();
         for attempt in task.state.attempts.iter().filter(|attempt| attempt.outcome != AttemptOutcome::Open) {
-            let was = pages.end(attempt).unwrap_or(AttemptOutcome::Open);
-            if was == attempt.outcome {
-                continue;
+            let (was, _) = pages.end(task.id(), attempt);
+            if was != attempt.outcome {
+                ended.push((was, attempt));
             }
-            if !pages.let_go(task.id(), attempt) && was == AttemptOutcome::Open {
-                // Whoever leased it told of it elsewhere; its holder may ask here.
-                pages.stop(task.id(), attempt);
-            }
-            ended.push((was, attempt));
         }
         if let Some(lease) = task.lease() {
             pages.hold(task, lease);
@@ -136,9 +131,10 @@ impl Pages {
         }
     }
 
-    /// Remembers that an attempt is over; says what was known of its end.
-    fn end(&mut self, attempt: &Attempt) -> Option<AttemptOutcome> {
+    /// An attempt is over: says what was known of its end, and whether its lease was known to run until now.
+    fn end(&mut self, task: TaskId, attempt: &Attempt) -> (AttemptOutcome, bool) {
         let was = self.ended.insert(attempt.lease_id, attempt.outcome);
+        let ran = self.let_go(task, attempt);
         if was.is_none() {
             self.order.push_back(attempt.lease_id);
             if self.order.len() > REMEMBERED
@@ -146,11 +142,13 @@ impl Pages {
             {
                 self.ended.remove(&oldest);
             }
+            // Not only where it ran: another replica may have leased it, and its holder may ask here.
+            self.stop(task, attempt);
         }
-        was
+        (was.unwrap_or(AttemptOutcome::Open), ran)
     }
 
-    /// The lease of an attempt is over; says whether it ran until now.
+    /// Strikes out the lease of an attempt; says whether it was there.
     fn let_go(&mut self, task: TaskId, attempt: &Attempt) -> bool {
         let Some(held) = self.held.get_mut(&attempt.agent) else { return false };
         if held.get(&task).is_none_or(|known| known.lease.lease_id != attempt.lease_id) {
@@ -160,7 +158,6 @@ impl Pages {
         if held.is_empty() {
             self.held.remove(&attempt.agent);
         }
-        self.stop(task, attempt);
         true
     }
 
@@ -270,10 +267,18 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_was_leased_and_stopped_elsewhere_is_told_of_here() {
-        let book = LeaseBook::default();
+    fn an_attempt_that_was_leased_elsewhere_and_stopped_anywhere_is_told_of_here() {
         let leased = leased(&submitted(), 1);
-        book.follow(&after(&leased, TaskEvent::Cancel { reason: None }));
-        assert_eq!(book.stopped(&agent(), |_| false).len(), 1);
+        let cancelled = after(&leased, TaskEvent::Cancel { reason: None });
+        let followed = LeaseBook::default();
+        followed.follow(&cancelled);
+        assert_eq!(followed.stopped(&agent(), |_| false).len(), 1);
+        // It was stopped here, before it was heard here that it was leased.
+        let noted = LeaseBook::default();
+        assert_eq!(noted.note(&cancelled), None, "it was not known to run");
+        assert_eq!(noted.stopped(&agent(), |_| false).len(), 1);
+        noted.follow(&leased);
+        noted.follow(&cancelled);
+        assert_eq!((noted.count(&agent()), noted.stopped(&agent(), |_| false).len()), (0, 1));
     }
 }
