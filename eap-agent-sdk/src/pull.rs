@@ -113,8 +113,8 @@ impl Pull {
     #[cfg(feature = "websocket")]
     pub(crate) fn has_missed(&mut self) {
         self.misses = true;
-        // What an older request may have got is among them.
-        self.open = None;
+        // What an older request may have got is among them; one that is out is heard to its end, as it may yet get some.
+        self.let_go();
     }
 
     /// Waits for the answer to the request that is out; `None` if there is none, or it has nothing to tell.
@@ -131,8 +131,9 @@ impl Pull {
         let now = Instant::now();
         match answer {
             Ok(assignments) => {
-                self.open = None;
-                self.misses = false;
+                // One that was sent before anything was missed did not say what is held.
+                let was_brought = self.open.take().is_some_and(|request| request.held.is_some());
+                self.misses &= !was_brought;
                 self.unread = 0;
                 self.most = self.most.saturating_mul(2).min(limits::MAX_LEASE_TASKS);
                 if assignments.is_empty() && came_back_early(now - poll.asked, poll.wait) {

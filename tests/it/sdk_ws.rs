@@ -8,11 +8,13 @@ use eap_agent_sdk::{Agent, AgentHandle, CancelReason, HandlerError, Status, Task
 use eap_tests::proxy::{Fate, Leg, Proxy};
 use eap_types::{TaskId, TaskStatus};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::harness::{REGISTRATION_SECRET, in_time};
 use crate::sdk_harness::{Gate, Site, until};
 
 const LONG: Duration = Duration::from_secs(15);
+const TICK: Duration = Duration::from_millis(50);
 
 /// A network that notes what passes, and breaks what it is told to.
 struct Watched {
@@ -44,7 +46,8 @@ impl Watched {
     }
 }
 
-/// An agent that counts what it begins with; `gate` waits, `cancel` waits for a cancel and says why, the rest is echoed.
+/// An agent that counts what it begins with; `gate` waits, `ticking` reports meanwhile, `cancel` waits for a cancel and
+/// says why, the rest is echoed.
 fn start(url: &str, gate: &Gate, runs: &Arc<AtomicU32>, heard: &Arc<AtomicBool>) -> AgentHandle {
     let (gate, runs, heard) = (gate.clone(), Arc::clone(runs), Arc::clone(heard));
     let work = move |task: Task<String>, ctx: TaskContext| {
@@ -56,6 +59,13 @@ fn start(url: &str, gate: &Gate, runs: &Arc<AtomicU32>, heard: &Arc<AtomicBool>)
                 "progress" => {
                     ctx.progress(0.5, "half way").await;
                     gate.pass().await;
+                }
+                "ticking" => {
+                    let passing = gate.pass();
+                    tokio::pin!(passing);
+                    while timeout(TICK, &mut passing).await.is_err() {
+                        ctx.progress(0.5, "on and on").await;
+                    }
                 }
                 "cancel" => {
                     gate.pass().await;
@@ -171,6 +181,33 @@ async fn a_task_lost_with_the_socket_comes_with_the_next_poll() {
     let task = site.submit("work", "lost").await;
     assert_eq!(done(&site, task, LONG).await, json!("lost"));
     assert_eq!((network.passed("task.assigned", Leg::Back), play.runs()), (1, 1));
+    drop(agent);
+}
+
+/// A poll that is out is heard, however many sockets come and go meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_that_outlives_several_sockets_brings_what_it_got() {
+    let (site, play) = (Site::start().await, Play::new());
+    let network = Watched::start(&site).await;
+    let agent = play.start(&network.proxy.url()).await;
+    let ticking = site.submit("work", "ticking").await;
+    until(LONG, "it ticks", async || (network.passed("task.progress", Leg::Back) >= 1).then_some(())).await;
+    network.breaks(&["task.progress", "ws"]);
+    until(LONG, "a poll is out", async || (network.passed("lease", Leg::Out) == 1).then_some(())).await;
+    // Each socket opens, and the next tick breaks it.
+    network.breaks(&["task.progress"]);
+    let opened = network.passed("agent.hello", Leg::Back);
+    let reopened = async || (network.passed("agent.hello", Leg::Back) >= opened + 2).then_some(());
+    until(LONG, "one more is over, and the next one open", reopened).await;
+    network.breaks(&[]);
+    let ticked = network.passed("task.progress", Leg::Back);
+    until(LONG, "one stays", async || (network.passed("task.progress", Leg::Back) > ticked).then_some(())).await;
+    let task = site.submit("work", "waited for").await;
+    assert_eq!(done(&site, task, LONG).await, json!("waited for"));
+    assert_eq!((network.passed("lease", Leg::Out), network.passed("lease", Leg::Back)), (1, 1));
+    play.gate.open();
+    assert_eq!(done(&site, ticking, LONG).await, json!("ticking"));
+    assert_eq!(play.runs(), 2);
     drop(agent);
 }
 
