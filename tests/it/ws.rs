@@ -1,8 +1,14 @@
 //! Agents over WebSockets (docs/protocol.md section 3), frame by frame.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use eap_orchestrator::SystemClock;
+use eap_orchestrator::store::faulty::{Fault, FaultyStore, StoreCall};
+use eap_orchestrator::store::{MemoryStore, Repository};
 use serde_json::{Value, json};
 
-use crate::harness::{Agent, Server, Socket, eventually};
+use crate::harness::{Agent, Server, Setup, Socket, eventually};
 
 async fn agent(server: &Server) -> Agent {
     server.agent_with("AGENT-WS", json!({"transports": ["ws", "pull"], "max_concurrent_tasks": 10})).await
@@ -258,6 +264,22 @@ async fn a_server_that_stops_says_so_and_answers_what_is_under_way() {
     assert_eq!(socket.close_code().await, 1012);
     let report = server.stop().await;
     assert_eq!((report.connections_cut, report.writes_cut), (0, false));
+}
+
+/// The agent goes on elsewhere: a lease that it was never told of would have to lapse.
+#[tokio::test]
+async fn a_server_that_stops_brings_what_it_is_leasing() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new(Arc::new(SystemClock::new())))));
+    let mut server = Setup::store(Arc::clone(&store) as Arc<dyn Repository>).start().await;
+    let agent = agent(&server).await;
+    let mut socket = Socket::greet(&server, &agent, &[]).await;
+    let id = server.operator().submit(json!({})).await;
+    store.inject(StoreCall::Claim, Fault::Slow(Duration::from_millis(300)));
+    socket.send("agent.credit", json!({"tasks": 1})).await;
+    eventually("it is being leased", async || (store.counts().slow == 1).then_some(())).await;
+    server.begin_stop();
+    assert_eq!(socket.assigned().await[0]["task_id"], json!(id));
+    assert_eq!(socket.close_code().await, 1012);
 }
 
 /// For an agent that goes on by long-poll: what was on its way when the socket broke has not to wait for its lease to end.

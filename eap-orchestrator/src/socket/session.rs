@@ -15,7 +15,7 @@ use eap_types::{
     AgentId, Directive, DirectiveId, DirectiveKind, ErrorCode, LeaseId, LeaseReply, Secret, TaskId, Timestamp,
 };
 use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::{FuturesUnordered, SplitStream};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};
@@ -157,9 +157,12 @@ impl Session {
             };
             match woke {
                 Woke::Stop => {
-                    // What is under way is answered; nothing new is read.
+                    // What is under way is answered, and what is being leased is brought; nothing new is read or asked for.
                     while let Some(answered) = calls.next().await {
                         self.answer(line, answered).await?;
+                    }
+                    if let Some(Ok(handover)) = OptionFuture::from(asking).await {
+                        self.assign(line, &handover.accept(), &mut ends).await?;
                     }
                     return Ok(End { code: CLOSE_RESTART, why: "the server stops" });
                 }
