@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eap_core::{RoutingKey, Task, TaskSpec};
-use eap_types::{AgentId, SessionId, TaskId};
+use eap_types::{AgentId, RequestId, SessionId, TaskId};
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::error::Error;
@@ -64,6 +64,8 @@ pub(crate) struct Supply {
     pub(crate) ready: HashMap<RoutingKey, Ready>,
     /// Agents that may have room now: a lease ended, or they came back to work.
     pub(crate) freed: IdSet<AgentId>,
+    /// Requests that got tasks at another replica: if one of them waits here as well, its first answer may be lost (G17).
+    pub(crate) answered: Vec<(AgentId, RequestId)>,
 }
 
 /// Tasks of one routing key that became ready.
@@ -181,6 +183,12 @@ impl Announcements {
     /// `agent` may have room for work now.
     pub(crate) fn agent_freed(&self, agent: &AgentId) {
         lock(&self.supply).freed.insert(agent.clone());
+        self.supplied.notify_one();
+    }
+
+    /// A request of `agent` got tasks at another replica.
+    pub(crate) fn answered_elsewhere(&self, agent: &AgentId, request: &RequestId) {
+        lock(&self.supply).answered.push((agent.clone(), request.clone()));
         self.supplied.notify_one();
     }
 

@@ -109,11 +109,19 @@ impl Desk {
     }
 
     /// What came in: agents that have room again look at everything, ready tasks are brought to those who wait.
-    pub(super) fn supply(self: &Arc<Self>, Supply { ready, freed }: Supply) {
+    pub(super) fn supply(self: &Arc<Self>, Supply { ready, freed, answered }: Supply) {
         let mut state = lock(&self.state);
         state.news += 1;
         let news = state.news;
         let mut polls = Vec::new();
+        for (agent, request_id) in &answered {
+            // As new as when it came: what it got it is to have, whether its agent has room or not.
+            let again = state.waiting.take_request(request_id, agent);
+            polls.extend(again.map(|poll| Poll { number: None, ..poll }));
+            if let Some(out) = state.out_of.get_mut(agent) {
+                out.freed = Some(news);
+            }
+        }
         for agent in &freed {
             polls.extend(state.waiting.take_of(agent));
             if let Some(out) = state.out_of.get_mut(agent) {

@@ -66,12 +66,18 @@ impl Waiting {
 
     /// The same request asked again takes the place of its first, which is answered with nothing (G17).
     pub(super) fn replace(&mut self, request_id: &RequestId, agent: &AgentId) {
-        let same = self.numbers_of(agent).find(|number| {
-            self.polls.get(number).is_some_and(|known| known.ask.request_id.as_ref() == Some(request_id))
-        });
-        if let Some(replaced) = same.and_then(|number| self.take(number)) {
+        if let Some(replaced) = self.take_request(request_id, agent) {
             replaced.answer_empty();
         }
+    }
+
+    /// Takes out the poll that is this request.
+    pub(super) fn take_request(&mut self, request_id: &RequestId, agent: &AgentId) -> Option<Poll> {
+        let is_it = |number: &u64| {
+            self.polls.get(number).is_some_and(|known| known.ask.request_id.as_ref() == Some(request_id))
+        };
+        let number = self.numbers_of(agent).find(is_it)?;
+        self.take(number)
     }
 
     /// Lets a poll wait, or answers it with the reason why it cannot.

@@ -11,7 +11,7 @@ use crate::harness::{Agent, Receiver, eventually, id_of, in_time, work};
 
 over_both! {
     as_it_is => a_task_reaches_an_agent_that_waits_at_the_other_at_once, whoever_waits_for_an_end_hears_of_it_from_the_other,
-        a_cancel_at_one_is_told_at_the_other,
+        a_cancel_at_one_is_told_at_the_other, a_request_repeated_at_the_other_gets_what_its_first_try_got,
         one_that_starts_leaves_running_leases_as_they_are, a_stream_of_events_tells_what_all_of_them_did,
         a_workflow_goes_on_wherever_its_steps_are_done, a_batch_is_shared_without_a_task_done_twice;
     telling => a_callback_is_sent_once;
@@ -87,6 +87,22 @@ async fn a_cancel_at_one_is_told_at_the_other(Pair { a, b, .. }: Pair) {
         told.iter().any(|directive| directive["task_id"] == json!(other)).then_some(())
     })
     .await;
+}
+
+async fn a_request_repeated_at_the_other_gets_what_its_first_try_got(Pair { a, b, .. }: Pair) {
+    let agent = a.agent("AGENT-A").await;
+    let wish = json!({"request_id": "repeated", "wait_seconds": 20});
+    // The agent has given up the first try, and its server does not know: the connection is only silent.
+    let first = a.park(&agent, "/tasks/lease", Some(wish.clone())).await;
+    let repeat = b.park(&at(&b, &agent), "/tasks/lease", Some(wish)).await;
+    let id = a.operator().submit(json!({})).await;
+    let mut given = Vec::new();
+    for waiting in [first, repeat] {
+        let answer = in_time("it is answered", waiting).await.expect("it does not panic").expect(200);
+        given.push(answer["tasks"][0]["lease_id"].clone());
+    }
+    assert_eq!(given[0], given[1]);
+    assert_eq!(a.operator().outcomes(&id).await, ["open"]);
 }
 
 async fn a_lease_is_kept_alive_by_beats_at_the_other(Pair { a, b, .. }: Pair) {

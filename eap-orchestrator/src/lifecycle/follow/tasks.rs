@@ -88,6 +88,9 @@ impl Lifecycle {
         if let Some((lease, attempt)) = task.lease().zip(task.newest_attempt()) {
             self.directory.serve_also(&lease.agent, lease.lease_id, attempt.started_at);
             self.beginnings.taken(task);
+            if let Some(request_id) = &lease.request_id {
+                self.announcements.answered_elsewhere(&lease.agent, request_id);
+            }
         }
         self.announcements.task_changed(task);
         if task.status().is_final() && task.spec.callback_url.is_some() {

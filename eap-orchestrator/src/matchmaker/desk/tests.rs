@@ -11,7 +11,6 @@ use super::*;
 use crate::announce::Takers as _;
 use crate::clock::ManualClock;
 use crate::config::Access;
-use crate::maps::IdSet;
 use crate::matchmaker::handover::Handover;
 use crate::matchmaker::waiting::tests::agent;
 use crate::orchestrator::Orchestrator;
@@ -156,7 +155,7 @@ async fn what_the_other_polls_of_an_agent_missed_is_brought_to_them() {
     let task = task(1, "count");
     submit(&desk, &task).await;
     let ready = HashMap::from([(key("count"), Ready { count: 1, preferring: Vec::new() })]);
-    desk.supply(Supply { ready, freed: IdSet::default() });
+    desk.supply(Supply { ready, ..Supply::default() });
     assert_eq!(taken(counting).await, Some(task.id()));
 }
 
@@ -169,7 +168,7 @@ async fn those_at_the_door_do_not_stay_there_behind_some_that_may_not_ask() {
     join(&desk, &[Arc::clone(&able)], 0).await;
     let _idle: Vec<Answer> = crowd.iter().map(|agent| ask(&desk, agent, &[])).collect();
     until_waiting(&desk, MAX_OUT).await;
-    desk.supply(Supply { ready: HashMap::new(), freed: crowd.iter().map(|agent| agent.id.clone()).collect() });
+    desk.supply(Supply { freed: crowd.iter().map(|agent| agent.id.clone()).collect(), ..Supply::default() });
     assert_eq!(lock(&desk.state).polls_out, MAX_OUT);
     // As many as are let in when four claims return, one after the other, and some more.
     let unknown = agent("unknown", "count");
