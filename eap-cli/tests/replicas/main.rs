@@ -66,12 +66,14 @@ fn every_task_ends_once_whatever_happens_to_replicas_and_their_database() {
     let work = runtime.block_on(async { Work::begin(&to_servers.url(), &servers.url(), tasks) });
 
     let (mut restarts, mut faults) = (RESTARTS.into_iter().peekable(), BTreeMap::<&str, usize>::new());
+    let mut started_again = 0;
     for turn in 0.. {
         let ended = runtime.block_on(work.ended()) * 100 / tasks;
         if ended >= ENOUGH {
             break;
         }
         std::thread::sleep(Duration::from_millis(chance.below(LONGEST_PAUSE)));
+        started_again += servers.supervise();
         if restarts.next_if(|share| ended >= *share).is_some() {
             database.stop();
             std::thread::sleep(Duration::from_millis(chance.below(2_000)));
@@ -96,7 +98,7 @@ fn every_task_ends_once_whatever_happens_to_replicas_and_their_database() {
             None => agents.kill(which),
         }
     }
-    runtime.block_on(servers.recover());
+    started_again += runtime.block_on(servers.recover());
     let suffering = started.elapsed();
     let submitted = runtime.block_on(work.wait_for_every_end());
     let findings = runtime.block_on(verdict::of(&work, &submitted, &network.accepted(), &agents.runs()));
@@ -112,6 +114,7 @@ fn every_task_ends_once_whatever_happens_to_replicas_and_their_database() {
             "findings": findings.told(),
             "agents_killed": agents_killed,
             "faults": faults,
+            "replicas_started_again": started_again,
             "lost": network.lost(),
             "submits_repeated": work.repeated(),
             "seed": seed,

@@ -22,6 +22,11 @@ pub(crate) const REPLICAS: usize = 3;
 /// How long a lease holds where a run has to see many of them end.
 pub(crate) const SHORT_LEASE: Duration = Duration::from_secs(4);
 
+/// The exit code of a server that may be started again (docs/operations.md).
+const MAY_BE_REPEATED: i32 = 1;
+/// What a server says once it serves.
+const SERVING: &str = "eap: serving on ";
+
 /// Servers that hear of their agents each second, and let a task be lost to many of them.
 fn config(lease: Duration) -> String {
     let timing = serde_json::json!({ "heartbeat_interval": 1, "lease": lease.as_secs() });
@@ -40,6 +45,8 @@ struct Replica {
     link: Arc<Link>,
     database: String,
     running: Running,
+    /// Whether it was seen to serve; one that was started again may not yet.
+    is_up: bool,
     /// What ends when it suffers from nothing any more.
     trouble: Option<JoinHandle<()>>,
 }
@@ -57,8 +64,8 @@ impl Servers {
             let link = Link::start(vec![target]).await.expect("loopback has a free port");
             let database = format!("{front}{}/{rest}", link.address());
             let mut running = serve(dir, address, &database);
-            running.line("eap: serving on ");
-            replicas.push(Replica { address, link: Arc::new(link), database, running, trouble: None });
+            running.line(SERVING);
+            replicas.push(Replica { address, link: Arc::new(link), database, running, is_up: true, trouble: None });
         }
         let targets = replicas.iter().map(|replica| replica.address).collect();
         let balancer = Link::start(targets).await.expect("loopback has a free port");
@@ -79,7 +86,8 @@ impl Servers {
     /// runtime, which ends it after a while.
     pub(crate) fn suffer(&mut self, which: usize, fault: Fault, chance: &mut Chance) -> &'static str {
         let replica = &mut self.replicas[which % REPLICAS];
-        if replica.trouble.as_ref().is_some_and(|trouble| !trouble.is_finished()) {
+        let suffers = replica.trouble.as_ref().is_some_and(|trouble| !trouble.is_finished());
+        if suffers || replica.running.ended().is_some() {
             return "nothing, as one suffers already";
         }
         // Longer than a lease, and at times longer than a replica may be silent before others take it for dead.
@@ -87,7 +95,7 @@ impl Servers {
         replica.trouble = Some(match fault {
             Fault::Kill => {
                 replica.running.kill_9();
-                replica.running = serve(&self.dir, replica.address, &replica.database);
+                replica.start_again(&self.dir);
                 return fault.name();
             }
             Fault::Stop => {
@@ -114,19 +122,44 @@ impl Servers {
         fault.name()
     }
 
-    /// Waits until none of them suffers any more.
-    pub(crate) async fn recover(&mut self) {
-        for trouble in self.replicas.iter_mut().filter_map(|replica| replica.trouble.take()) {
-            trouble.await.expect("it ends well");
+    /// Starts those again that have ended by themselves because something they need was not there, as whoever runs them in
+    /// earnest does; says how many.
+    pub(crate) fn supervise(&mut self) -> usize {
+        let ended = self.replicas.iter_mut().filter_map(|replica| Some((replica.running.ended()?, replica)));
+        let mut started = 0;
+        for (code, replica) in ended {
+            assert_eq!(code, MAY_BE_REPEATED, "{}", replica.running.log());
+            replica.start_again(&self.dir);
+            started += 1;
         }
+        started
+    }
+
+    /// Waits until none of them suffers any more, and all of them serve; says how many were started again for that.
+    pub(crate) async fn recover(&mut self) -> usize {
+        let mut started = 0;
+        for replica in &mut self.replicas {
+            if let Some(trouble) = replica.trouble.take() {
+                trouble.await.expect("it ends well");
+            }
+            while !replica.is_up {
+                replica.is_up = replica.running.try_line(SERVING).is_some();
+                if !replica.is_up {
+                    assert_eq!(replica.running.code(), MAY_BE_REPEATED, "{}", replica.running.log());
+                    replica.start_again(&self.dir);
+                    started += 1;
+                }
+            }
+        }
+        started
     }
 
     /// Stops one in order, and starts it again once it has ended.
     pub(crate) fn replace(&mut self, which: usize) {
         let replica = &mut self.replicas[which];
         assert_eq!(replica.running.stop(), 0, "{}", replica.running.log());
-        replica.running = serve(&self.dir, replica.address, &replica.database);
-        replica.running.line("eap: serving on ");
+        replica.start_again(&self.dir);
+        replica.running.line(SERVING);
     }
 
     /// Ends all of them in order.
@@ -134,6 +167,13 @@ impl Servers {
         for replica in &mut self.replicas {
             assert_eq!(replica.running.stop(), 0, "{}", replica.running.log());
         }
+    }
+}
+
+impl Replica {
+    fn start_again(&mut self, dir: &Path) {
+        self.running = serve(dir, self.address, &self.database);
+        self.is_up = false;
     }
 }
 

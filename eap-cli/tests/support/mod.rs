@@ -185,13 +185,19 @@ impl Running {
         pid_of(&self.child)
     }
 
+    /// The exit code, if it has ended.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().expect("it is our child")?;
+        Some(status.code().unwrap_or(-1))
+    }
+
     /// Waits for its end and gives the exit code.
     #[track_caller]
     pub(crate) fn code(&mut self) -> i32 {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                return status.code().unwrap_or(-1);
+            if let Some(code) = self.ended() {
+                return code;
             }
             assert!(Instant::now() < deadline, "it does not end: {:#?}", self.log());
             thread::sleep(Duration::from_millis(5));
