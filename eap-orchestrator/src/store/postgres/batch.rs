@@ -3,15 +3,18 @@
 use std::time::Instant;
 
 use super::check::No;
-use super::claim::Claiming;
+use super::claim::{Claiming, Leased};
 use super::database::{Database, Transaction};
 use super::fault::Fault;
-use super::ground::Ground;
+use super::ground::{Ground, NewTasks};
 use super::routes::KnownRoutes;
 use super::write::tell;
 use super::writer::Write;
 use crate::store::prepared::Prepared;
 use crate::store::{Ask, Claimed, Claims, EventSeq, NewEvent, StoreError};
+
+/// So many tasks are written by the statements' plans for any number of rows.
+const FEW: usize = 16;
 
 /// What a write comes to: `None` if it is for the next transaction.
 pub(super) type Settled = Option<Result<Claims, StoreError>>;
@@ -54,13 +57,16 @@ pub(super) async fn carry_out(
     database: &Database,
     routes: &mut KnownRoutes,
     writes: &[&Write],
+    new: NewTasks,
 ) -> Result<(Vec<Settled>, Instant, Instant), Broken> {
     let began = Instant::now();
     let (newest, head) = (routes.newest(), database.own.head());
     let mut loan = database.acquire().await.map_err(Broken::Undone)?;
     let whole = async {
-        let mut transaction = database.begin(&mut loan).await.map_err(Broken::Undone)?;
-        let (settled, told) = match within(&mut transaction, database, routes, writes).await {
+        let are_few = writes.iter().map(|write| write.tasks()).sum::<usize>() <= FEW;
+        let begun = if are_few { database.begin_few(&mut loan).await } else { database.begin(&mut loan).await };
+        let mut transaction = begun.map_err(Broken::Undone)?;
+        let (settled, told) = match within(&mut transaction, database, routes, writes, new).await {
             Ok(done) => done,
             Err(fault) => return Err(Broken::Undone(transaction.rollback(fault).await)),
         };
@@ -87,10 +93,11 @@ async fn within(
     database: &Database,
     routes: &mut KnownRoutes,
     writes: &[&Write],
+    new: NewTasks,
 ) -> Result<(Vec<Settled>, Told), Fault> {
     let changes: Vec<&Prepared> = writes.iter().filter_map(|write| write.change.as_deref()).collect();
     let asks: Vec<&Ask> = writes.iter().flat_map(|write| write.asks()).collect();
-    let mut ground = Ground::load(transaction, &changes, &asks).await?;
+    let mut ground = Ground::load(transaction, &changes, &asks, new).await?;
     let (mut admitted, mut events): (Vec<&Prepared>, Vec<NewEvent>) = (Vec::new(), Vec::new());
     let mut drafts = Vec::with_capacity(writes.len());
     for write in writes {
@@ -111,9 +118,14 @@ async fn within(
         };
         drafts.push(draft);
     }
-    super::write::write(transaction, &admitted, &ground).await?;
-    claims(transaction, database, routes, &ground, writes, &mut drafts, &mut events).await?;
-    let newest = tell(transaction, database, Some(database.writer()), &events).await?;
+    let mut changed = super::write::write(transaction, &admitted, &ground).await?;
+    if !asks.is_empty() {
+        // Those who ask are to find them.
+        std::mem::take(&mut changed).update(transaction).await?;
+    }
+    let leased = claims(transaction, database, routes, &ground, writes, &mut drafts, &mut events).await?;
+    let rows = if asks.is_empty() { changed } else { leased.rows()? };
+    let newest = tell(transaction, database, Some(database.writer()), rows, &events).await?;
     let before = newest - events.len() as u64;
     let settled = |draft| match draft {
         Draft::Later => None,
@@ -132,12 +144,12 @@ async fn claims(
     writes: &[&Write],
     drafts: &mut [Draft],
     events: &mut Vec<NewEvent>,
-) -> Result<(), Fault> {
+) -> Result<Leased, Fault> {
     let is_served = |draft: &Draft| matches!(draft, Draft::Written(..));
     let served = writes.iter().zip(&*drafts).filter(|(_, draft)| is_served(draft));
     let asks: Vec<&Ask> = served.flat_map(|(write, _)| write.asks()).collect();
     if asks.is_empty() {
-        return Ok(());
+        return Ok(Leased::default());
     }
     let mut claiming = Claiming::open(transaction, &ground.agents, &asks, routes, &database.time).await?;
     for (write, draft) in writes.iter().zip(drafts) {
@@ -148,5 +160,5 @@ async fn claims(
             *told = events.len() as u64;
         }
     }
-    claiming.close(transaction).await
+    Ok(claiming.close())
 }

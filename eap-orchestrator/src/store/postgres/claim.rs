@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use eap_core::{Changed, Task};
 use eap_types::{AgentId, Timestamp};
+use sqlx::postgres::PgRow;
 
 use super::database::{Time, Transaction};
 use super::fault::Fault;
@@ -13,6 +14,7 @@ use super::ground::{Known, KnownAgent};
 use super::holders::{self, Holder, tasks_at};
 use super::pool::{PAGE, Pool};
 use super::routes::{KnownRoutes, RouteIds};
+use super::values::{arguments, is_null};
 use super::write::TaskRows;
 use crate::canary;
 use crate::store::prepared::{StateText, number};
@@ -20,6 +22,13 @@ use crate::store::{Ask, Claimed, Decide, MAX_CLAIM_BYTES, NewEvent, events_of};
 
 /// How many refused tasks are kept in memory for the next ask, at most.
 const MAX_REFUSED: usize = 512;
+
+/// The time, the routes that were made since `$1`, and what the agents `$2` hold: their rows are locked, so nothing is
+/// added to it but by this transaction. A row has either the columns of a holder, from [`HOLDER`] on, or those before.
+const LOOK: &str = "SELECT eap.clock(), m.value, r.id, r.key, NULL::text, NULL::text, NULL::int8, NULL::int8 \
+     FROM eap.meta m LEFT JOIN eap.route r ON r.id > $1 WHERE m.key = 'forgotten_routes' \
+     UNION ALL SELECT NULL, NULL, NULL, NULL, holder, request_id, priority, seq FROM eap.task WHERE holder = ANY($2)";
+const HOLDER: usize = 4;
 
 /// The agents whose rows are locked.
 type Agents = HashMap<AgentId, Known<KnownAgent>>;
@@ -47,8 +56,12 @@ impl<'a> Claiming<'a> {
         let mut ids: Vec<&str> = asks.iter().map(|ask| ask.agent.id.as_str()).collect();
         ids.sort_unstable();
         ids.dedup();
-        let holders = holders::load(transaction, ids).await?;
-        let now = routes.catch_up(transaction, clock).await?;
+        let rows = transaction.rows(LOOK, arguments![routes.newest(), ids]).await?;
+        let (held, known): (Vec<&PgRow>, Vec<&PgRow>) =
+            rows.iter().partition(|row| is_null(row, HOLDER).is_ok_and(|is| !is));
+        let holders = holders::of_rows(&held, HOLDER)?;
+        let now = clock.at(known.first().ok_or_else(|| Fault::nonsense("there is no time"))?, 0)?;
+        routes.catch_up(transaction, &known, 1).await?;
         let open: Vec<Vec<i64>> = asks.iter().map(|ask| routes.open_to(ask)).collect();
         Ok(Self { agents, holders, open: open.into_iter(), pool: None, now, leased: HashMap::new() })
     }
@@ -147,15 +160,25 @@ impl<'a> Claiming<'a> {
         Ok(Claimed { tasks: taken, repeated: false, is_exhausted, is_contended })
     }
 
-    /// Writes what was leased.
-    pub(super) async fn close(self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+    /// What was leased, to be written.
+    pub(super) fn close(self) -> Leased {
+        Leased(self.leased.into_values().collect())
+    }
+}
+
+/// Tasks that were leased, with the texts of their states.
+#[derive(Debug, Default)]
+pub(super) struct Leased(Vec<(Task, StateText)>);
+
+impl Leased {
+    pub(super) fn rows(&self) -> Result<TaskRows<'_>, Fault> {
         let mut rows = TaskRows::default();
         // A task that was leased has no route any more.
         let no_routes = RouteIds::new();
-        for (task, text) in self.leased.values() {
+        for (task, text) in &self.0 {
             rows.push(task, text, &no_routes)?;
         }
-        rows.update(transaction).await
+        Ok(rows)
     }
 }
 

@@ -300,6 +300,13 @@ impl Database {
         self.open(loan, self.begin.clone(), self.statement).await
     }
 
+    /// The same for few rows: its statements are not planned anew for their number, which would take longer than carrying
+    /// them out. For many rows, the plan for any number would not do.
+    pub(super) async fn begin_few<'c>(&'c self, loan: &'c mut Loan) -> Result<Transaction<'c>, Fault> {
+        let begin = format!("{}; SET LOCAL plan_cache_mode = force_generic_plan", self.begin);
+        self.open(loan, begin, self.statement).await
+    }
+
     /// Begins a transaction that reads one moment.
     pub(super) async fn moment<'c>(&'c self, loan: &'c mut Loan) -> Result<Transaction<'c>, Fault> {
         let limit = millis(self.statement);

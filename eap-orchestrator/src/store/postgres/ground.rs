@@ -15,7 +15,9 @@ use super::fault::Fault;
 use super::read::key_digest;
 use super::values::{arguments, bytes, digest, integer, maybe_bytes, word};
 use super::workflows::version_digest;
-use crate::store::prepared::{Prepared, PreparedAgent, PreparedAgentWrite, PreparedSession, PreparedWorkflow};
+use crate::store::prepared::{
+    Prepared, PreparedAgent, PreparedAgentWrite, PreparedSession, PreparedTask, PreparedTaskWrite, PreparedWorkflow,
+};
 use crate::store::{Ask, CallbackWrite};
 
 /// A digest that stands for a key.
@@ -36,6 +38,15 @@ pub(super) struct KnownAgent {
     pub(super) epoch: i64,
     pub(super) is_active: bool,
     pub(super) identity: Option<Key>,
+}
+
+/// What is believed of tasks that are to be inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NewTasks {
+    /// Their ids were drawn and are free: one that is not breaks the transaction.
+    Free,
+    /// Some may be there already.
+    Looked,
 }
 
 /// What was found of all that a batch names.
@@ -65,9 +76,10 @@ impl Ground {
         transaction: &mut Transaction<'_>,
         changes: &[&Prepared],
         asks: &[&Ask],
+        new: NewTasks,
     ) -> Result<Self, Fault> {
         let mut ground = Self::default();
-        ground.load_tasks(transaction, changes).await?;
+        ground.load_tasks(transaction, changes, new).await?;
         ground.load_agents(transaction, changes, asks).await?;
         ground.load_sessions(transaction, changes).await?;
         ground.load_credentials(transaction, changes).await?;
@@ -83,9 +95,16 @@ impl Ground {
     }
 
     /// Locks the tasks that are written, or that a result or callback belongs to: none of them is purged meanwhile.
-    async fn load_tasks(&mut self, transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
+    async fn load_tasks(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        changes: &[&Prepared],
+        new: NewTasks,
+    ) -> Result<(), Fault> {
+        let is_looked_up =
+            |write: &&PreparedTask| new == NewTasks::Looked || !matches!(write.write, PreparedTaskWrite::Insert { .. });
         let named = changes.iter().flat_map(|change| {
-            let written = change.tasks.iter().map(|write| write.task.id());
+            let written = change.tasks.iter().filter(is_looked_up).map(|write| write.task.id());
             let results = change.results.iter().map(|row| row.task);
             let late = change.late_results.iter().map(|row| row.task);
             let callbacks = change.callbacks.iter().map(CallbackWrite::task);

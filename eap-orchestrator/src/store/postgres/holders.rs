@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use eap_core::Task;
 use eap_types::{AgentId, RequestId};
+use sqlx::postgres::PgRow;
 
 use super::database::Transaction;
 use super::fault::Fault;
@@ -42,16 +43,12 @@ impl Holder {
     }
 }
 
-/// Reads what agents hold. Their rows are locked, so nothing is added but by this transaction.
-pub(super) async fn load(
-    transaction: &mut Transaction<'_>,
-    agents: Vec<&str>,
-) -> Result<HashMap<AgentId, Holder>, Fault> {
-    let sql = "SELECT holder, request_id, priority, seq FROM eap.task WHERE holder = ANY($1)";
+/// What agents hold, from rows of `holder, request_id, priority, seq` that begin at column `first`.
+pub(super) fn of_rows(rows: &[&PgRow], first: usize) -> Result<HashMap<AgentId, Holder>, Fault> {
     let mut holders: HashMap<AgentId, Holder> = HashMap::new();
-    for row in transaction.rows(sql, arguments![agents]).await? {
-        let place = (integer(&row, 2)?, integer(&row, 3)?);
-        holders.entry(word(&row, 0)?).or_default().add(maybe_word(&row, 1)?, place);
+    for row in rows {
+        let place = (integer(row, first + 2)?, integer(row, first + 3)?);
+        holders.entry(word(row, first)?).or_default().add(maybe_word(row, first + 1)?, place);
     }
     Ok(holders)
 }

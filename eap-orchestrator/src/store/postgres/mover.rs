@@ -17,7 +17,7 @@ use tracing::{debug, error, warn};
 use super::check::No;
 use super::database::{Database, Transaction};
 use super::fault::Fault;
-use super::ground::Ground;
+use super::ground::{Ground, NewTasks};
 use super::inbox::task_in;
 use super::migrations;
 use super::values::{arguments, bytes, integer, text};
@@ -220,7 +220,7 @@ async fn within(transaction: &mut Transaction<'_>, database: &Database, reach: R
         }
     }
     let named: Vec<&Prepared> = changes.iter().collect();
-    let mut ground = Ground::load(transaction, &named, &[]).await?;
+    let mut ground = Ground::load(transaction, &named, &[], NewTasks::Looked).await?;
     let mut admitted: Vec<&Prepared> = Vec::with_capacity(named.len());
     for change in named {
         match ground.admit(change) {
@@ -232,7 +232,8 @@ async fn within(transaction: &mut Transaction<'_>, database: &Database, reach: R
             Err(_) => return Err(Fault::nonsense("a task that is nowhere was refused")),
         }
     }
-    write(transaction, &admitted, &ground).await?;
+    let changed = write(transaction, &admitted, &ground).await?;
+    debug_assert!(changed.is_empty(), "all of them are new");
     if !gone.is_empty() {
         transaction.execute("DELETE FROM eap.inbox WHERE seq = ANY($1)", arguments![gone]).await?;
     }
@@ -240,7 +241,7 @@ async fn within(transaction: &mut Transaction<'_>, database: &Database, reach: R
     let events: Vec<NewEvent> = admitted.iter().flat_map(|change| change.events.iter().cloned()).collect();
     if !events.is_empty() {
         // Nobody here has told those who wait for ready tasks: each store has them from the events.
-        tell(transaction, database, None, &events).await?;
+        tell(transaction, database, None, changed, &events).await?;
         debug!(tasks = admitted.len(), "tasks that hosts took in are moved");
     }
     Ok(moved)

@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use eap_core::RoutingKey;
-use eap_types::Timestamp;
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 
-use super::database::{Time, Transaction};
+use super::database::Transaction;
 use super::fault::Fault;
 use super::values::{arguments, bytes, digest, integer, json};
 use crate::store::Ask;
@@ -15,6 +15,11 @@ use crate::store::routing::RoutingKeys;
 
 /// The numbers of routing keys, by their canonical text.
 pub(super) type RouteIds = HashMap<String, i64>;
+
+/// What stands for a routing key in the index of routes.
+pub(super) fn digest_of(canonical: &str) -> [u8; 32] {
+    digest([canonical.as_bytes()])
+}
 
 /// Finds the routes of tasks that become ready, and makes those that are missing.
 ///
@@ -26,7 +31,7 @@ pub(super) async fn join<'a>(
 ) -> Result<RouteIds, Fault> {
     let mut wanted = HashMap::new();
     for (canonical, key) in ready {
-        wanted.entry(digest([canonical.as_bytes()])).or_insert((canonical, key));
+        wanted.entry(digest_of(canonical)).or_insert((canonical, key));
     }
     let mut found = RouteIds::new();
     if wanted.is_empty() {
@@ -83,20 +88,19 @@ impl KnownRoutes {
         self.keys.back_to(newest);
     }
 
-    /// Takes up the routes that were made since, drops those that were forgotten, and tells the time.
+    /// Takes up the routes that were made since, and drops those that were forgotten: from rows of `forgotten, id, key` that
+    /// begin at column `first`, the count of forgotten ones in each of them.
     pub(super) async fn catch_up(
         &mut self,
         transaction: &mut Transaction<'_>,
-        clock: &Time,
-    ) -> Result<Timestamp, Fault> {
-        let sql = "SELECT eap.clock(), m.value, r.id, r.key FROM eap.meta m LEFT JOIN eap.route r ON r.id > $1 \
-             WHERE m.key = 'forgotten_routes' ORDER BY r.id";
-        let rows = transaction.rows(sql, arguments![self.keys.newest()]).await?;
-        let first = rows.first().ok_or_else(|| Fault::nonsense("the count of forgotten routes is gone"))?;
-        let (now, forgotten) = (clock.at(first, 0)?, integer(first, 1)?);
-        for row in &rows {
-            if let Some(id) = row.try_get(2)? {
-                self.keys.add(id, json(row, 3)?);
+        rows: &[&PgRow],
+        first: usize,
+    ) -> Result<(), Fault> {
+        let counted = rows.first().ok_or_else(|| Fault::nonsense("the count of forgotten routes is gone"))?;
+        let forgotten = integer(counted, first)?;
+        for row in rows {
+            if let Some(id) = row.try_get(first + 1)? {
+                self.keys.add(id, json(row, first + 2)?);
             }
         }
         if forgotten != self.forgotten {
@@ -106,7 +110,7 @@ impl KnownRoutes {
             self.keys.remove(&gone);
             self.forgotten = forgotten;
         }
-        Ok(now)
+        Ok(())
     }
 }
 

@@ -18,11 +18,19 @@ macro_rules! arguments {
     ($($value:expr),* $(,)?) => {{
         #[allow(unused_mut, reason = "there may be no arguments at all")]
         let mut arguments = sqlx::postgres::PgArguments::default();
-        $(sqlx::Arguments::add(&mut arguments, $value).map_err($crate::store::postgres::fault::Fault::nonsense)?;)*
+        $crate::store::postgres::values::bind!(&mut arguments, $($value),*);
         arguments
     }};
 }
 pub(super) use arguments;
+
+/// Adds arguments to those that there are.
+macro_rules! bind {
+    ($arguments:expr, $($value:expr),* $(,)?) => {
+        $(sqlx::Arguments::add($arguments, $value).map_err($crate::store::postgres::fault::Fault::nonsense)?;)*
+    };
+}
+pub(super) use bind;
 
 /// Stands for texts that are too long for an index, or may hold what PostgreSQL's texts cannot.
 pub(super) fn digest<const N: usize>(parts: [&[u8]; N]) -> [u8; 32] {

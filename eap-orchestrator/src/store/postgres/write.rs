@@ -12,18 +12,20 @@ use super::fault::Fault;
 use super::ground::Ground;
 use crate::store::prepared::Prepared;
 
-/// Writes changes, none of which names a record that another one names.
-pub(super) async fn write(
+/// Writes changes, none of which names a record that another one names; gives the tasks that change, for the caller to
+/// write.
+pub(super) async fn write<'p>(
     transaction: &mut Transaction<'_>,
-    changes: &[&Prepared],
+    changes: &[&'p Prepared],
     ground: &Ground,
-) -> Result<(), Fault> {
-    tasks::tasks(transaction, changes).await?;
+) -> Result<TaskRows<'p>, Fault> {
+    let changed = tasks::tasks(transaction, changes).await?;
     agents::agents(transaction, changes).await?;
     agents::vitals(transaction, changes).await?;
     flows::sessions(transaction, changes, &ground.begun).await?;
     flows::workflows(transaction, changes).await?;
     agents::credentials(transaction, changes).await?;
     tasks::results(transaction, changes).await?;
-    aside::write(transaction, changes).await
+    aside::write(transaction, changes).await?;
+    Ok(changed)
 }

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::batch::{Broken, Settled, carry_out};
 use super::database::Database;
 use super::fault::Fault;
+use super::ground::NewTasks;
 use super::routes::KnownRoutes;
 use crate::clock::{SystemEntropy, draw_chance};
 use crate::store::prepared::Prepared;
@@ -56,7 +57,7 @@ impl Write {
     }
 
     /// How many tasks it writes at most, and at least one.
-    fn tasks(&self) -> usize {
+    pub(super) fn tasks(&self) -> usize {
         let changed = self.change.as_ref().map_or(0, |change| change.tasks.len());
         let claimed: usize = self.asks().map(|ask| ask.max_tasks as usize).sum();
         (changed + claimed).max(1)
@@ -201,7 +202,9 @@ impl Lane {
     async fn transact(&mut self, writes: &[&Write]) -> Result<Vec<Settled>, Broken> {
         let mut tries = 1;
         loop {
-            match carry_out(&self.database, &mut self.routes, writes).await {
+            // What was in the way may have been a task that is there already.
+            let new = if tries == 1 { NewTasks::Free } else { NewTasks::Looked };
+            match carry_out(&self.database, &mut self.routes, writes, new).await {
                 Ok((settled, began, written)) => {
                     self.tally.count(&done(writes, &settled), began, written);
                     return Ok(settled);

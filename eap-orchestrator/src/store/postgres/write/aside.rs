@@ -1,12 +1,16 @@
 //! What is written beside the records: callbacks, keys, webhooks, states, the pulse; and the events, last of all.
 
+use std::sync::LazyLock;
+
 use eap_core::DueCallback;
 use eap_types::AgentId;
+use sqlx::postgres::PgArguments;
 
 use super::super::database::{Database, Transaction};
 use super::super::fault::Fault;
 use super::super::read::{key_digest, tenant};
-use super::super::values::{arguments, integer, small};
+use super::super::values::{arguments, bind, integer, small};
+use super::tasks::{TaskRows, UPDATE};
 use crate::store::prepared::{Prepared, number, rows_at_most};
 use crate::store::{CallbackWrite, IdempotentTarget, NewEvent};
 
@@ -116,18 +120,37 @@ async fn states(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Res
     Ok(())
 }
 
-/// Numbers events and writes them; gives the number of the newest.
+/// See [`tell`].
+static TELL: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH changed AS ({UPDATE} RETURNING t.seq), \
+         newest AS ( \
+             UPDATE eap.meta SET value = value + $12 \
+             WHERE key = 'last_event' AND (SELECT count(*) FROM changed) = $11 RETURNING value), \
+         told AS ( \
+             INSERT INTO eap.event (seq, tenant, at, kind, task, agent, attempt, detail, writer) \
+             SELECT newest.value - $12 + w.place, w.tenant, w.at, w.kind, w.task, w.agent, w.attempt, w.detail, \
+                 $20::int8 \
+             FROM newest, unnest($13::bytea[], $14::int8[], $15::text[], $16::bytea[], $17::text[], $18::int8[], \
+                 $19::text[]) WITH ORDINALITY AS w (tenant, at, kind, task, agent, attempt, detail, place)) \
+         SELECT value, pg_notify($21, $20::int8::text) FROM newest"
+    )
+});
+
+/// Writes the last tasks that change; then numbers events and writes them. Gives the number of the newest.
 ///
-/// The last statement before a commit. The row that counts is locked from here on, so the numbers rise in the order of
-/// the commits of all replicas, and a transaction that is undone leaves no gap. Those who listen are told with the commit.
-/// Without a writer they are news to every store.
+/// The last statement before a commit. The row that counts is locked from here on, once the tasks are written, so the
+/// numbers rise in the order of the commits of all replicas, and a transaction that is undone leaves no gap. Those who
+/// listen are told with the commit. Without a writer they are news to every store.
 pub(in crate::store::postgres) async fn tell(
     transaction: &mut Transaction<'_>,
     database: &Database,
     writer: Option<i64>,
+    changed: TaskRows<'_>,
     events: &[NewEvent],
 ) -> Result<u64, Fault> {
     let newest = if events.is_empty() {
+        changed.update(transaction).await?;
         transaction.row("SELECT value FROM eap.meta WHERE key = 'last_event'", arguments![]).await?
     } else {
         let tenants: Vec<&[u8]> = events.iter().map(|event| tenant(&event.tenant)).collect();
@@ -139,19 +162,12 @@ pub(in crate::store::postgres) async fn tell(
         let attempts: Vec<Option<i64>> = events.iter().map(|event| event.attempt.map(small)).collect();
         let details: Vec<Option<&str>> =
             events.iter().map(|event| Some(event.detail.as_str()).filter(|_| !event.detail.is_empty())).collect();
-        let sql = "WITH newest AS ( \
-                 UPDATE eap.meta SET value = value + $1 WHERE key = 'last_event' RETURNING value), \
-             told AS ( \
-                 INSERT INTO eap.event (seq, tenant, at, kind, task, agent, attempt, detail, writer) \
-                 SELECT newest.value - $1 + w.place, w.tenant, w.at, w.kind, w.task, w.agent, w.attempt, w.detail, $9::int8 \
-                 FROM newest, unnest($2::bytea[], $3::int8[], $4::text[], $5::bytea[], $6::text[], $7::int8[], \
-                     $8::text[]) WITH ORDINALITY AS w (tenant, at, kind, task, agent, attempt, detail, place)) \
-             SELECT value, pg_notify($10, $9::int8::text) FROM newest";
-        let count = rows_at_most(events.len());
-        let channel = database.schema.channel();
-        let arguments = arguments![count, tenants, times, kinds, tasks, agents, attempts, details, writer, channel];
-        transaction.row(sql, arguments).await?
+        let (told, channel) = (rows_at_most(events.len()), database.schema.channel());
+        let mut arguments = PgArguments::default();
+        let count = changed.bind(&mut arguments)?;
+        bind!(&mut arguments, count, told, tenants, times, kinds, tasks, agents, attempts, details, writer, channel);
+        transaction.row(&TELL, arguments).await?
     };
-    let newest = newest.ok_or_else(|| Fault::nonsense("the count of events is gone"))?;
+    let newest = newest.ok_or_else(|| Fault::nonsense("the count of events is gone, or a task that was locked"))?;
     Ok(integer(&newest, 0)?.unsigned_abs())
 }

@@ -1,66 +1,80 @@
 //! Tasks and their results.
 
-use eap_core::Task;
+use eap_core::{RoutingKey, Task};
+use sqlx::postgres::PgArguments;
 
 use super::super::database::Transaction;
 use super::super::fault::Fault;
 use super::super::read::tenant;
 use super::super::routes::{self, RouteIds};
-use super::super::values::{arguments, small};
-use crate::store::prepared::{Prepared, PreparedTask, PreparedTaskWrite, StateColumns, StateText};
+use super::super::values::{arguments, bind, small};
+use crate::store::prepared::{Prepared, PreparedTask, PreparedTaskWrite, StateColumns, StateText, rows_at_most};
 
-pub(super) async fn tasks(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
+/// Writes new tasks; gives the columns of those that change, for the caller to write.
+pub(super) async fn tasks<'p>(
+    transaction: &mut Transaction<'_>,
+    changes: &[&'p Prepared],
+) -> Result<TaskRows<'p>, Fault> {
     let written = || changes.iter().flat_map(|change| &change.tasks);
-    let ready = written().filter_map(|write| Some((write.state.route.as_deref()?, &write.task.spec.routing)));
-    let routes = routes::join(transaction, ready).await?;
-    let (mut new, mut specs, mut changed) = (TaskRows::default(), Vec::new(), TaskRows::default());
-    for PreparedTask { task, write, state } in written() {
-        match write {
-            PreparedTaskWrite::Insert { spec } => {
-                new.push(task, state, &routes)?;
-                specs.push(spec.as_str());
-            }
-            PreparedTaskWrite::Update { .. } => changed.push(task, state, &routes)?,
+    let is_new = |write: &&PreparedTask| matches!(write.write, PreparedTaskWrite::Insert { .. });
+    let new: Vec<&PreparedTask> = written().filter(is_new).collect();
+    if !new.is_empty() && insert(transaction, &new).await? < new.len() as u64 {
+        // A route is missing, and so nothing was inserted.
+        routes::join(transaction, ready(new.iter().copied())).await?;
+        if insert(transaction, &new).await? < new.len() as u64 {
+            return Err(Fault::nonsense("a route that was joined is gone"));
         }
     }
-    if !specs.is_empty() {
-        insert_tasks(transaction, new, specs, written()).await?;
+    let changed = || written().filter(|write| !is_new(write));
+    let routes = routes::join(transaction, ready(changed())).await?;
+    let mut rows = TaskRows::default();
+    for PreparedTask { task, state, .. } in changed() {
+        rows.push(task, state, &routes)?;
     }
-    changed.update(transaction).await
+    Ok(rows)
 }
 
-/// Numbered in the order of the changes.
-async fn insert_tasks(
-    transaction: &mut Transaction<'_>,
-    rows: TaskRows<'_>,
-    specs: Vec<&str>,
-    written: impl Iterator<Item = &PreparedTask>,
-) -> Result<(), Fault> {
-    let new: Vec<&Task> = written
-        .filter(|write| matches!(write.write, PreparedTaskWrite::Insert { .. }))
-        .map(|write| &*write.task)
-        .collect();
-    let tenants: Vec<&[u8]> = new.iter().map(|task| tenant(&task.spec.routing.tenant)).collect();
-    let types: Vec<&str> = new.iter().map(|task| task.spec.routing.task_type.as_str()).collect();
-    let priorities: Vec<i64> = new.iter().map(|task| i64::from(task.spec.priority.get())).collect();
+/// The routing keys of those that are ready.
+fn ready<'p>(written: impl Iterator<Item = &'p PreparedTask>) -> impl Iterator<Item = (&'p str, &'p RoutingKey)> {
+    written.filter_map(|write| Some((write.state.route.as_deref()?, &write.task.spec.routing)))
+}
+
+/// Inserts tasks, numbered in their order, and says how many: all of them, or none if a ready one's route is not there. A
+/// route that is found is locked as [`routes::join`] does.
+async fn insert(transaction: &mut Transaction<'_>, new: &[&PreparedTask]) -> Result<u64, Fault> {
+    let mut rows = TaskRows::default();
+    let (mut digests, mut specs) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
+    for PreparedTask { task, write, state } in new {
+        rows.push_unrouted(task, state);
+        digests.push(state.route.as_ref().map(|canonical| routes::digest_of(canonical)));
+        specs.push(if let PreparedTaskWrite::Insert { spec } = write { spec.as_str() } else { "" });
+    }
+    let digests: Vec<Option<&[u8]>> = digests.iter().map(|digest| digest.as_ref().map(|it| &it[..])).collect();
+    let tenants: Vec<&[u8]> = new.iter().map(|write| tenant(&write.task.spec.routing.tenant)).collect();
+    let types: Vec<&str> = new.iter().map(|write| write.task.spec.routing.task_type.as_str()).collect();
+    let priorities: Vec<i64> = new.iter().map(|write| i64::from(write.task.spec.priority.get())).collect();
     let sql = "WITH wished AS MATERIALIZED ( \
-             SELECT * FROM unnest($1::bytea[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], \
+             SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::int8[], $5::text[], $6::text[], $7::int8[], \
                  $8::text[], $9::bool[], $10::text[], $11::bytea[], $12::text[], $13::int8[], $14::text[]) \
-             WITH ORDINALITY AS w (id, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state, \
+             WITH ORDINALITY AS w (id, status, digest, due_at, holder, request_id, ended_at, last_agent, letter, state, \
                  tenant, task_type, priority, spec, place)), \
+         joined AS MATERIALIZED ( \
+             SELECT id, digest FROM eap.route WHERE digest = ANY($3) ORDER BY id FOR KEY SHARE), \
+         routed AS MATERIALIZED ( \
+             SELECT w.*, r.id AS route, bool_and(w.digest IS NULL OR r.id IS NOT NULL) OVER () AS is_whole \
+             FROM wished w LEFT JOIN joined r ON r.digest = w.digest), \
          made AS ( \
              INSERT INTO eap.task (id, rev, status, route, due_at, holder, request_id, ended_at, last_agent, letter, \
                  state, tenant, task_type, priority) \
              SELECT id, 1, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state, tenant, \
-                 task_type, priority FROM wished ORDER BY place RETURNING seq, id) \
+                 task_type, priority FROM routed WHERE is_whole ORDER BY place RETURNING seq, id) \
          INSERT INTO eap.task_spec (seq, spec) SELECT made.seq, wished.spec FROM made JOIN wished USING (id)";
-    let TaskRows { ids, status, route, due_at, holder, request, ended_at, last_agent, letter, state } = rows;
+    let TaskRows { ids, status, due_at, holder, request, ended_at, last_agent, letter, state, .. } = rows;
     let arguments = arguments![
-        ids, status, route, due_at, holder, request, ended_at, last_agent, letter, state, tenants, types, priorities,
+        ids, status, digests, due_at, holder, request, ended_at, last_agent, letter, state, tenants, types, priorities,
         specs,
     ];
-    transaction.execute(sql, arguments).await?;
-    Ok(())
+    transaction.execute(sql, arguments).await
 }
 
 /// The columns of tasks that change with their state.
@@ -85,11 +99,17 @@ impl<'a> TaskRows<'a> {
         text: &'a StateText,
         routes: &RouteIds,
     ) -> Result<(), Fault> {
-        let StateColumns { status, due_at, holder, request, ended_at, last_agent } = StateColumns::of(task);
         let number = |canonical: &String| {
             routes.get(canonical).copied().ok_or_else(|| Fault::nonsense("a ready task without a route"))
         };
         self.route.push(text.route.as_ref().map(number).transpose()?);
+        self.push_unrouted(task, text);
+        Ok(())
+    }
+
+    /// The columns but for the route.
+    fn push_unrouted(&mut self, task: &'a Task, text: &'a StateText) {
+        let StateColumns { status, due_at, holder, request, ended_at, last_agent } = StateColumns::of(task);
         self.ids.push(&task.spec.id.as_bytes()[..]);
         self.status.push(status);
         self.due_at.push(due_at);
@@ -99,29 +119,40 @@ impl<'a> TaskRows<'a> {
         self.last_agent.push(last_agent);
         self.letter.push(task.is_dead_letter());
         self.state.push(&text.text);
-        Ok(())
+    }
+
+    pub(in crate::store::postgres) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
     }
 
     /// Gives stored tasks their new state; the specs stay.
     pub(in crate::store::postgres) async fn update(self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
-        let Self { ids, status, route, due_at, holder, request, ended_at, last_agent, letter, state } = self;
-        if ids.is_empty() {
+        if self.is_empty() {
             return Ok(());
         }
-        let sql = "UPDATE eap.task t SET rev = t.rev + 1, status = w.status, route = w.route, due_at = w.due_at, \
-                 holder = w.holder, request_id = w.request_id, ended_at = w.ended_at, last_agent = w.last_agent, \
-                 letter = w.letter, state = w.state \
-             FROM unnest($1::bytea[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], \
-                 $8::text[], $9::bool[], $10::text[]) \
-             AS w (id, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state) \
-             WHERE t.id = w.id";
-        let count = ids.len() as u64;
-        let arguments = arguments![ids, status, route, due_at, holder, request, ended_at, last_agent, letter, state];
-        let updated = transaction.execute(sql, arguments).await?;
+        let mut arguments = PgArguments::default();
+        let count = self.bind(&mut arguments)?;
+        let updated = transaction.execute(UPDATE, arguments).await?;
         // They were locked: another number would be a fault of ours, and must not be acknowledged.
-        if updated == count { Ok(()) } else { Err(Fault::nonsense("a task that was locked is gone")) }
+        if updated == count.unsigned_abs() { Ok(()) } else { Err(Fault::nonsense("a task that was locked is gone")) }
+    }
+
+    /// Adds the arguments of [`UPDATE`], and says how many tasks there are.
+    pub(super) fn bind(self, arguments: &mut PgArguments) -> Result<i64, Fault> {
+        let Self { ids, status, route, due_at, holder, request, ended_at, last_agent, letter, state } = self;
+        let count = rows_at_most(ids.len());
+        bind!(arguments, ids, status, route, due_at, holder, request, ended_at, last_agent, letter, state);
+        Ok(count)
     }
 }
+
+/// Gives stored tasks the state of `$1` to `$10`.
+pub(super) const UPDATE: &str = "UPDATE eap.task t SET rev = t.rev + 1, status = w.status, route = w.route, \
+         due_at = w.due_at, holder = w.holder, request_id = w.request_id, ended_at = w.ended_at, \
+         last_agent = w.last_agent, letter = w.letter, state = w.state \
+     FROM unnest($1::bytea[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::text[], \
+         $9::bool[], $10::text[]) \
+     AS w (id, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state) WHERE t.id = w.id";
 
 pub(super) async fn results(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
     let results: Vec<_> = changes.iter().flat_map(|change| &change.results).collect();
