@@ -1,4 +1,7 @@
 //! All replicas replaced, one after the other, while work goes on: nobody notices.
+//!
+//! With `EAP_UPGRADE_FROM=path/to/eap`, a build of the version before, those that are replaced are of that one: a rolling
+//! upgrade.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +13,7 @@ use crate::CREW;
 use crate::agents::Agents;
 use crate::network::Network;
 use crate::servers::{REPLICAS, Servers};
+use crate::support::EAP;
 use crate::verdict;
 use crate::work::Work;
 
@@ -24,7 +28,8 @@ fn a_rolling_restart_loses_no_call_and_does_no_task_twice() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let network = Arc::new(Network::without_losses());
-    let mut servers = runtime.block_on(Servers::start(dir.path(), &database, LEASE));
+    let first = std::env::var_os("EAP_UPGRADE_FROM").unwrap_or_else(|| EAP.into());
+    let mut servers = runtime.block_on(Servers::start_of(&first, dir.path(), &database, LEASE));
     let agents = runtime.block_on(Agents::start(dir.path(), &servers.url(), &network, CREW));
     let work = runtime.block_on(async { Work::begin(&servers.url(), &servers.url(), TASKS) });
     for which in 0..REPLICAS {

@@ -1,10 +1,11 @@
 //! The replicas, each with a way of its own to the database, and the balancer before them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eap_tests::link::Link;
 use eap_tests::ports::free_address;
@@ -15,7 +16,7 @@ use tokio::time::sleep;
 
 use crate::chance::Chance;
 use crate::faults::Fault;
-use crate::support::{Running, eap};
+use crate::support::{EAP, Running, eap_at};
 
 /// How many replicas there are.
 pub(crate) const REPLICAS: usize = 3;
@@ -24,6 +25,8 @@ pub(crate) const SHORT_LEASE: Duration = Duration::from_secs(4);
 
 /// The exit code of a server that may be started again (docs/operations.md).
 const MAY_BE_REPEATED: i32 = 1;
+/// How long replicas may take to serve again once their database is there.
+const RECOVERY: Duration = Duration::from_secs(60);
 /// What a server says once it serves.
 const SERVING: &str = "eap: serving on ";
 
@@ -53,6 +56,11 @@ struct Replica {
 
 impl Servers {
     pub(crate) async fn start(dir: &Path, database: &PrivateServer, lease: Duration) -> Self {
+        Self::start_of(EAP.as_ref(), dir, database, lease).await
+    }
+
+    /// Those of another build; whatever is started again is of this one.
+    pub(crate) async fn start_of(program: &OsStr, dir: &Path, database: &PrivateServer, lease: Duration) -> Self {
         fs::write(dir.join("eap.json"), config(lease)).expect("there is room");
         let url = database.url();
         let (front, back) = url.split_once("127.0.0.1:").expect("a private server is on loopback");
@@ -63,7 +71,7 @@ impl Servers {
             let address = free_address();
             let link = Link::start(vec![target]).await.expect("loopback has a free port");
             let database = format!("{front}{}/{rest}", link.address());
-            let mut running = serve(dir, address, &database);
+            let mut running = serve(program, dir, address, &database);
             running.line(SERVING);
             replicas.push(Replica { address, link: Arc::new(link), database, running, is_up: true, trouble: None });
         }
@@ -122,36 +130,35 @@ impl Servers {
         fault.name()
     }
 
-    /// Starts those again that have ended by themselves because something they need was not there, as whoever runs them in
-    /// earnest does; says how many.
+    /// Starts those again that ended because their database was not there when they began, as whoever runs them in earnest
+    /// does; says how many. One that served does not end by itself.
     pub(crate) fn supervise(&mut self) -> usize {
-        let ended = self.replicas.iter_mut().filter_map(|replica| Some((replica.running.ended()?, replica)));
         let mut started = 0;
-        for (code, replica) in ended {
-            assert_eq!(code, MAY_BE_REPEATED, "{}", replica.running.log());
-            replica.start_again(&self.dir);
-            started += 1;
+        for replica in &mut self.replicas {
+            if let Some(code) = replica.running.ended() {
+                let log = replica.running.log();
+                assert!(code == MAY_BE_REPEATED && !replica.is_up && !log.contains(SERVING), "{code}: {log}");
+                replica.start_again(&self.dir);
+                started += 1;
+            }
         }
         started
     }
 
     /// Waits until none of them suffers any more, and all of them serve; says how many were started again for that.
     pub(crate) async fn recover(&mut self) -> usize {
-        let mut started = 0;
-        for replica in &mut self.replicas {
-            if let Some(trouble) = replica.trouble.take() {
-                trouble.await.expect("it ends well");
-            }
-            while !replica.is_up {
+        for trouble in self.replicas.iter_mut().filter_map(|replica| replica.trouble.take()) {
+            trouble.await.expect("it ends well");
+        }
+        let (mut started, deadline) = (0, Instant::now() + RECOVERY);
+        while self.replicas.iter().any(|replica| !replica.is_up) {
+            assert!(Instant::now() < deadline, "a replica does not come back");
+            started += self.supervise();
+            for replica in self.replicas.iter_mut().filter(|replica| !replica.is_up) {
                 replica.is_up = replica.running.try_line(SERVING).is_some();
-                if !replica.is_up {
-                    assert_eq!(replica.running.code(), MAY_BE_REPEATED, "{}", replica.running.log());
-                    replica.start_again(&self.dir);
-                    started += 1;
-                }
             }
         }
-        started
+        started + self.supervise()
     }
 
     /// Stops one in order, and starts it again once it has ended.
@@ -172,15 +179,15 @@ impl Servers {
 
 impl Replica {
     fn start_again(&mut self, dir: &Path) {
-        self.running = serve(dir, self.address, &self.database);
+        self.running = serve(EAP.as_ref(), dir, self.address, &self.database);
         self.is_up = false;
     }
 }
 
-fn serve(dir: &Path, address: SocketAddr, database: &str) -> Running {
+fn serve(program: &OsStr, dir: &Path, address: SocketAddr, database: &str) -> Running {
     let config = dir.join("eap.json");
     let config = config.to_str().expect("temporary folders have plain names");
-    let mut command = eap(&["serve", "--listen", &address.to_string(), "--config", config]);
+    let mut command = eap_at(program, &["serve", "--listen", &address.to_string(), "--config", config]);
     command.env("EAP_DATABASE_URL", database).env("EAP_SEALING_KEY", "a sealing key for the tests alone");
     Running::start(command.env("EAP_LOG", "error"))
 }

@@ -1,6 +1,7 @@
 //! The built `eap` command as tests use it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -14,9 +15,17 @@ use serde_json::Value;
 /// Nothing takes this long; a test that waits for more fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The `eap` that is tested.
+pub(crate) const EAP: &str = env!("CARGO_BIN_EXE_eap");
+
 /// `eap` with these arguments, and nothing of the environment that it reads.
 pub(crate) fn eap(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eap"));
+    eap_at(EAP, arguments)
+}
+
+/// The same of another build.
+pub(crate) fn eap_at(program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     for name in [
         "EAP_URL",
         "EAP_LISTEN",
