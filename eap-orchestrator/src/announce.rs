@@ -3,7 +3,7 @@
 //! The lifecycle announces; matchmaker, waiting readers and event streams listen. Neither side knows
 //! the other, which keeps the graph of modules free of cycles.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,7 +57,8 @@ struct Readers {
     end: Arc<Notify>,
 }
 
-/// What may let a waiting agent have a task. Bounded by the number of distinct routing keys and agents.
+/// What may let a waiting agent have a task. Bounded by the number of distinct routing keys and agents, and by that of the
+/// leases that one look at other replicas' events finds.
 #[derive(Debug, Default)]
 pub(crate) struct Supply {
     /// Routing keys under which tasks became ready.
@@ -65,7 +66,7 @@ pub(crate) struct Supply {
     /// Agents that may have room now: a lease ended, or they came back to work.
     pub(crate) freed: IdSet<AgentId>,
     /// Requests that got tasks at another replica: if one of them waits here as well, its first answer may be lost (G17).
-    pub(crate) answered: Vec<(AgentId, RequestId)>,
+    pub(crate) answered: HashSet<(AgentId, RequestId)>,
 }
 
 /// Tasks of one routing key that became ready.
@@ -188,7 +189,7 @@ impl Announcements {
 
     /// A request of `agent` got tasks at another replica.
     pub(crate) fn answered_elsewhere(&self, agent: &AgentId, request: &RequestId) {
-        lock(&self.supply).answered.push((agent.clone(), request.clone()));
+        lock(&self.supply).answered.insert((agent.clone(), request.clone()));
         self.supplied.notify_one();
     }
 

@@ -142,7 +142,8 @@ impl Pages {
             {
                 self.ended.remove(&oldest);
             }
-            // Not only where it ran: another replica may have leased it, and its holder may ask here.
+            // Not only where it ran: another replica may have leased it, and its holder may ask here. After a restart, one that
+            // was told of it before may be told again, under the same id.
             self.stop(task, attempt);
         }
         (was.unwrap_or(AttemptOutcome::Open), ran)

@@ -140,7 +140,8 @@ impl Session {
         let (mut look, mut ping) = (Instant::now(), Instant::now() + PING);
         let mut silent = Instant::now() + IDLE;
         loop {
-            if asking.is_none() && self.credit > 0 && self.ask_after <= Instant::now() {
+            let may_ask = asking.is_none() && !stop.is_cancelled();
+            if may_ask && self.credit > 0 && self.ask_after <= Instant::now() {
                 asking = self.ask();
             }
             let woke = tokio::select! {

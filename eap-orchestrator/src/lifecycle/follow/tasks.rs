@@ -13,13 +13,20 @@ use crate::store::{Event, Stored};
 /// How many tasks are read at once; each may be a large one.
 const TASKS_AT_ONCE: usize = 32;
 
+/// What events say of attempts that the tasks' records alone do not.
+#[derive(Debug, Default)]
+struct Told {
+    expired: HashSet<(TaskId, u32)>,
+    leased: HashSet<(TaskId, u32)>,
+}
+
 impl Lifecycle {
     /// Takes in what events say; of attempts, what ended `since` then.
     pub(super) async fn take_in(&self, events: &[Event], since: Timestamp) -> Result<(), Error> {
         // What ended before was taken in with its own event; how, may be forgotten by now.
         let since = events.iter().map(|event| event.at).min().map_or(since, |first| first.max(since));
         let (mut tasks, mut agents) = (BTreeSet::new(), BTreeSet::new());
-        let mut expired = HashSet::new();
+        let mut told = Told::default();
         let (mut credentials, mut sessions) = (false, Vec::new());
         for event in events {
             let (subject, what) = event.kind.split_once('.').unwrap_or((&event.kind, ""));
@@ -28,7 +35,11 @@ impl Lifecycle {
                     if !matches!(what, "output_delta" | "late_result" | "requeued" | "discarded") =>
                 {
                     tasks.insert(task);
-                    expired.extend(event.attempt.filter(|_| what == "expired").map(|attempt| (task, attempt)));
+                    match (what, event.attempt) {
+                        ("expired", Some(attempt)) => drop(told.expired.insert((task, attempt))),
+                        ("leased", Some(attempt)) => drop(told.leased.insert((task, attempt))),
+                        _ => {}
+                    }
                 }
                 ("agent", _, Some(agent)) => {
                     agents.insert(agent.clone());
@@ -51,7 +62,7 @@ impl Lifecycle {
             let ids: Vec<TaskId> = tasks.into_iter().collect();
             for ids in ids.chunks(TASKS_AT_ONCE) {
                 for Stored { record, .. } in self.store.tasks_of(ids).await? {
-                    self.follow_task(&record, &expired, since);
+                    self.follow_task(&record, &told, since);
                 }
             }
         }
@@ -69,13 +80,13 @@ impl Lifecycle {
     }
 
     /// Takes over how a task stands, and what became of its attempts.
-    fn follow_task(&self, task: &Task, expired: &HashSet<(TaskId, u32)>, since: Timestamp) {
+    fn follow_task(&self, task: &Task, told: &Told, since: Timestamp) {
         for (was, attempt) in self.leases.follow(task) {
             if let Some(ended_at) = attempt.ended_at.filter(|ended_at| *ended_at >= since) {
                 // Between two looks it may have expired, and then been reported after all: both count.
                 let has_expired = was == AttemptOutcome::Open
                     && attempt.outcome != AttemptOutcome::Expired
-                    && expired.contains(&(task.id(), attempt.number));
+                    && told.expired.contains(&(task.id(), attempt.number));
                 if has_expired {
                     let lapsed = Attempt { outcome: AttemptOutcome::Expired, ..attempt.clone() };
                     self.conclude_also(AttemptOutcome::Open, &lapsed, ended_at);
@@ -88,7 +99,9 @@ impl Lifecycle {
         if let Some((lease, attempt)) = task.lease().zip(task.newest_attempt()) {
             self.directory.serve_also(&lease.agent, lease.lease_id, attempt.started_at);
             self.beginnings.taken(task);
-            if let Some(request_id) = &lease.request_id {
+            if let Some(request_id) = &lease.request_id
+                && told.leased.contains(&(task.id(), lease.attempt))
+            {
                 self.announcements.answered_elsewhere(&lease.agent, request_id);
             }
         }

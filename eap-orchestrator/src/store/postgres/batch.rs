@@ -13,7 +13,8 @@ use super::writer::Write;
 use crate::store::prepared::Prepared;
 use crate::store::{Ask, Claimed, Claims, EventSeq, NewEvent, StoreError};
 
-/// So many tasks are written by the statements' plans for any number of rows.
+/// So many tasks are written by the statements' plans for any number of rows; what else a write brings is found by an index
+/// either way.
 const FEW: usize = 16;
 
 /// What a write comes to: `None` if it is for the next transaction.
@@ -63,7 +64,7 @@ pub(super) async fn carry_out(
     let (newest, head) = (routes.newest(), database.own.head());
     let mut loan = database.acquire().await.map_err(Broken::Undone)?;
     let whole = async {
-        let are_few = writes.iter().map(|write| write.tasks()).sum::<usize>() <= FEW;
+        let are_few = writes.iter().map(|write| write.tasks()).sum::<usize>() <= FEW && database.is_prepared;
         let begun = if are_few { database.begin_few(&mut loan).await } else { database.begin(&mut loan).await };
         let mut transaction = begun.map_err(Broken::Undone)?;
         let (settled, told) = match within(&mut transaction, database, routes, writes, new).await {

@@ -1,6 +1,7 @@
 //! What a batch of changes stands on: the records that they name, locked, and the keys that are taken.
 //!
-//! Everything is read once, in one order of tables and of ids, so that replicas wait for each other and not in a ring.
+//! Everything is read once, in one order of tables and of ids, so that replicas wait for each other and not in a ring: all but
+//! new tasks, whose ids are believed to be free until that fails ([`NewTasks`]).
 //! Then each change is checked against it in memory, and leaves its mark for those behind it.
 
 use std::collections::{HashMap, HashSet};

@@ -15,7 +15,8 @@ pub(super) const PAGE: usize = 128;
 
 /// The heads of all routes merged in their common order, until their specs have so many bytes together; and of those the
 /// tasks that no other transaction has in hand, now locked, for what is locked here others pass over. A step of the index
-/// for each route and each task; what waits behind them costs nothing, nor do the bytes of what has no room.
+/// for each route and each task; what waits behind them costs nothing, nor do the bytes of what has no room. `LATERAL`: joined
+/// otherwise, specs would be walked from the first one on where the plan is to do for any limit.
 const HEADS: &str = "WITH heads AS MATERIALIZED ( \
          SELECT h.priority, h.seq FROM unnest($1::int8[]) AS r (route) CROSS JOIN LATERAL ( \
              SELECT t.priority, t.seq FROM eap.task t \
@@ -24,7 +25,7 @@ const HEADS: &str = "WITH heads AS MATERIALIZED ( \
      sized AS MATERIALIZED ( \
          SELECT h.priority, h.seq, octet_length(s.spec) AS bytes, \
              sum(octet_length(s.spec)) OVER (ORDER BY h.priority, h.seq) AS up_to, count(*) OVER () AS found \
-         FROM heads h JOIN eap.task_spec s ON s.seq = h.seq), \
+         FROM heads h CROSS JOIN LATERAL (SELECT s.spec FROM eap.task_spec s WHERE s.seq = h.seq LIMIT 1) AS s), \
      fitting AS MATERIALIZED (SELECT * FROM sized WHERE up_to - bytes < $5), \
      free AS MATERIALIZED ( \
          SELECT t.seq, t.state FROM eap.task t \

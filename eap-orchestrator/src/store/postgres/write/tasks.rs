@@ -16,16 +16,19 @@ pub(super) async fn tasks<'p>(
     changes: &[&'p Prepared],
 ) -> Result<TaskRows<'p>, Fault> {
     let written = || changes.iter().flat_map(|change| &change.tasks);
-    let is_new = |write: &&PreparedTask| matches!(write.write, PreparedTaskWrite::Insert { .. });
-    let new: Vec<&PreparedTask> = written().filter(is_new).collect();
+    let spec_of = |write: &'p PreparedTask| match &write.write {
+        PreparedTaskWrite::Insert { spec } => Some(spec.as_str()),
+        PreparedTaskWrite::Update { .. } => None,
+    };
+    let new: Vec<(&PreparedTask, &str)> = written().filter_map(|write| Some((write, spec_of(write)?))).collect();
     if !new.is_empty() && insert(transaction, &new).await? < new.len() as u64 {
         // A route is missing, and so nothing was inserted.
-        routes::join(transaction, ready(new.iter().copied())).await?;
+        routes::join(transaction, ready(new.iter().map(|(write, _)| *write))).await?;
         if insert(transaction, &new).await? < new.len() as u64 {
             return Err(Fault::nonsense("a route that was joined is gone"));
         }
     }
-    let changed = || written().filter(|write| !is_new(write));
+    let changed = || written().filter(|write| spec_of(write).is_none());
     let routes = routes::join(transaction, ready(changed())).await?;
     let mut rows = TaskRows::default();
     for PreparedTask { task, state, .. } in changed() {
@@ -41,18 +44,18 @@ fn ready<'p>(written: impl Iterator<Item = &'p PreparedTask>) -> impl Iterator<I
 
 /// Inserts tasks, numbered in their order, and says how many: all of them, or none if a ready one's route is not there. A
 /// route that is found is locked as [`routes::join`] does.
-async fn insert(transaction: &mut Transaction<'_>, new: &[&PreparedTask]) -> Result<u64, Fault> {
+async fn insert(transaction: &mut Transaction<'_>, new: &[(&PreparedTask, &str)]) -> Result<u64, Fault> {
     let mut rows = TaskRows::default();
-    let (mut digests, mut specs) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
-    for PreparedTask { task, write, state } in new {
+    let mut digests = Vec::with_capacity(new.len());
+    for (PreparedTask { task, state, .. }, _) in new {
         rows.push_unrouted(task, state);
         digests.push(state.route.as_ref().map(|canonical| routes::digest_of(canonical)));
-        specs.push(if let PreparedTaskWrite::Insert { spec } = write { spec.as_str() } else { "" });
     }
+    let specs: Vec<&str> = new.iter().map(|(_, spec)| *spec).collect();
     let digests: Vec<Option<&[u8]>> = digests.iter().map(|digest| digest.as_ref().map(|it| &it[..])).collect();
-    let tenants: Vec<&[u8]> = new.iter().map(|write| tenant(&write.task.spec.routing.tenant)).collect();
-    let types: Vec<&str> = new.iter().map(|write| write.task.spec.routing.task_type.as_str()).collect();
-    let priorities: Vec<i64> = new.iter().map(|write| i64::from(write.task.spec.priority.get())).collect();
+    let tenants: Vec<&[u8]> = new.iter().map(|(write, _)| tenant(&write.task.spec.routing.tenant)).collect();
+    let types: Vec<&str> = new.iter().map(|(write, _)| write.task.spec.routing.task_type.as_str()).collect();
+    let priorities: Vec<i64> = new.iter().map(|(write, _)| i64::from(write.task.spec.priority.get())).collect();
     let sql = "WITH wished AS MATERIALIZED ( \
              SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::int8[], $5::text[], $6::text[], $7::int8[], \
                  $8::text[], $9::bool[], $10::text[], $11::bytea[], $12::text[], $13::int8[], $14::text[]) \
