@@ -78,10 +78,17 @@ impl Crowd {
         for status in [TaskStatus::Queued, TaskStatus::Leased, TaskStatus::Queued] {
             loop {
                 let open = self.operator.tasks(&TaskQuery::new().with_status(status).with_limit(1)).await;
-                if open.is_ok_and(|page| page.tasks.is_empty()) {
+                let open = open.map(|page| page.tasks.into_iter().next());
+                if let Ok(None) = open {
                     break;
                 }
-                assert!(Instant::now() < deadline, "{place}: I8: a task does not end once all is well");
+                if Instant::now() >= deadline {
+                    let history = match &open {
+                        Ok(Some(task)) => self.operator.history(task.task_id).await.ok(),
+                        _ => None,
+                    };
+                    panic!("{place}: I8: a task does not end once all is well: {open:?} {history:#?}");
+                }
                 sleep(PAUSE).await;
             }
         }
