@@ -120,22 +120,30 @@ async fn states(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Res
     Ok(())
 }
 
-/// See [`tell`].
-static TELL: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "WITH changed AS ({UPDATE} RETURNING t.seq), \
-         newest AS ( \
-             UPDATE eap.meta SET value = value + $12 \
-             WHERE key = 'last_event' AND (SELECT count(*) FROM changed) = $11 RETURNING value), \
-         told AS ( \
-             INSERT INTO eap.event (seq, tenant, at, kind, task, agent, attempt, detail, writer) \
-             SELECT newest.value - $12 + w.place, w.tenant, w.at, w.kind, w.task, w.agent, w.attempt, w.detail, \
-                 $20::int8 \
-             FROM newest, unnest($13::bytea[], $14::int8[], $15::text[], $16::bytea[], $17::text[], $18::int8[], \
-                 $19::text[]) WITH ORDINALITY AS w (tenant, at, kind, task, agent, attempt, detail, place)) \
-         SELECT value, pg_notify($21, $20::int8::text) FROM newest"
-    )
+/// What [`tell`] asks: alone, and with the tasks that change. Theirs are the arguments `$1` to `$11` then.
+static TELL: LazyLock<[String; 2]> = LazyLock::new(|| {
+    let sql = |changed: &str, condition: &str, before: u32| {
+        let [count, tenant, at, kind, task, agent, attempt, detail, writer, channel] =
+            std::array::from_fn(|place| format!("${}", before + 1 + u32::try_from(place).unwrap_or(0)));
+        format!(
+            "WITH {changed} newest AS ( \
+                 UPDATE eap.meta SET value = value + {count} WHERE key = 'last_event' {condition} RETURNING value), \
+             told AS ( \
+                 INSERT INTO eap.event (seq, tenant, at, kind, task, agent, attempt, detail, writer) \
+                 SELECT newest.value - {count} + w.place, w.tenant, w.at, w.kind, w.task, w.agent, w.attempt, w.detail, \
+                     {writer}::int8 \
+                 FROM newest, unnest({tenant}::bytea[], {at}::int8[], {kind}::text[], {task}::bytea[], \
+                     {agent}::text[], {attempt}::int8[], {detail}::text[]) \
+                     WITH ORDINALITY AS w (tenant, at, kind, task, agent, attempt, detail, place)) \
+             SELECT value, pg_notify({channel}, {writer}::int8::text) FROM newest"
+        )
+    };
+    let changed = format!("changed AS ({UPDATE} RETURNING t.seq),");
+    [sql("", "", 0), sql(&changed, "AND (SELECT count(*) FROM changed) = $11", 11)]
 });
+
+/// So many tasks at most are written with the events: it saves a round trip, and costs the server twice as much for each.
+const FEW: usize = 4;
 
 /// Writes the last tasks that change; then numbers events and writes them. Gives the number of the newest.
 ///
@@ -149,8 +157,14 @@ pub(in crate::store::postgres) async fn tell(
     changed: TaskRows<'_>,
     events: &[NewEvent],
 ) -> Result<u64, Fault> {
-    let newest = if events.is_empty() {
+    let is_alone = events.is_empty() || changed.is_empty() || changed.len() > FEW;
+    let changed = if is_alone {
         changed.update(transaction).await?;
+        None
+    } else {
+        Some(changed)
+    };
+    let newest = if events.is_empty() {
         transaction.row("SELECT value FROM eap.meta WHERE key = 'last_event'", arguments![]).await?
     } else {
         let tenants: Vec<&[u8]> = events.iter().map(|event| tenant(&event.tenant)).collect();
@@ -164,9 +178,16 @@ pub(in crate::store::postgres) async fn tell(
             events.iter().map(|event| Some(event.detail.as_str()).filter(|_| !event.detail.is_empty())).collect();
         let (told, channel) = (rows_at_most(events.len()), database.schema.channel());
         let mut arguments = PgArguments::default();
-        let count = changed.bind(&mut arguments)?;
-        bind!(&mut arguments, count, told, tenants, times, kinds, tasks, agents, attempts, details, writer, channel);
-        transaction.row(&TELL, arguments).await?
+        let [alone, with_changed] = &*TELL;
+        let sql = if let Some(changed) = changed {
+            let count = changed.bind(&mut arguments)?;
+            bind!(&mut arguments, count);
+            with_changed
+        } else {
+            alone
+        };
+        bind!(&mut arguments, told, tenants, times, kinds, tasks, agents, attempts, details, writer, channel);
+        transaction.row(sql, arguments).await?
     };
     let newest = newest.ok_or_else(|| Fault::nonsense("the count of events is gone, or a task that was locked"))?;
     Ok(integer(&newest, 0)?.unsigned_abs())

@@ -128,6 +128,10 @@ impl<'a> TaskRows<'a> {
         self.ids.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
     /// Gives stored tasks their new state; the specs stay.
     pub(in crate::store::postgres) async fn update(self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         if self.is_empty() {
