@@ -14,6 +14,7 @@ mod ops;
 #[cfg(all(feature = "postgres", unix))]
 #[path = "../postgres/mod.rs"]
 mod postgres;
+mod records;
 mod reference;
 mod sequence;
 

@@ -6,22 +6,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use eap_core::{
-    Agent, Chance, EndOfLease, Note, NoteKind, Progress, Quote, Refusal, Report, RoutingKey, Standing, Step, Task,
-    TaskEvent, TaskPolicy, TaskSpec, Vitals,
+    Agent, Chance, EndOfLease, Note, NoteKind, Progress, Quote, Refusal, Standing, Step, Task, TaskEvent, TaskPolicy,
+    TaskSpec, Vitals,
 };
 use eap_orchestrator::store::{
     AgentWrite, Ask, Change, Claimed, Claims, Committed, Cutoffs, Decide, Demand, EventSeq, IdempotencyKeyRow,
-    IdempotencyScope, IdempotentTarget, LateResultRow, Repository, ResultRow, Revision, StoreError, TaskFilter,
-    TaskWrite, events_of,
+    IdempotentTarget, LateResultRow, Repository, ResultRow, Revision, StoreError, TaskFilter, TaskWrite, events_of,
 };
 use eap_orchestrator::{Clock as _, ManualClock};
-use eap_types::{
-    AgentId, AgentType, Capabilities, Capability, FailureCode, JsonObject, Labels, LeaseId, Priority, SessionId,
-    TaskId, TaskResult, TaskStatus, TaskType, TenantId, Timestamp,
-};
+use eap_types::{AgentId, FailureCode, JsonObject, LeaseId, TaskId, TaskResult, TaskStatus, Timestamp};
 use futures_util::future::join_all;
 
-use crate::ops::{AGENTS, Happening, KEYS, Offer, Op, Shape, TYPES, What, Wish, Write};
+use crate::ops::{AGENTS, Happening, KEYS, Offer, Op, Shape, What, Wish, Write};
+use crate::records::{agent, agent_id, failed, reporting, scope, spec, task_type, tenant_id};
 use crate::reference::{Kept, Reference, Wrong};
 
 /// How long a lease holds.
@@ -562,104 +559,4 @@ fn by_id(tasks: impl IntoIterator<Item = Task>) -> Vec<Task> {
     let mut tasks: Vec<Task> = tasks.into_iter().collect();
     tasks.sort_by_key(Task::id);
     tasks
-}
-
-fn reporting(agent: AgentId, result: TaskResult) -> (TaskEvent, Option<TaskResult>) {
-    let (report, chance) = (Report::of(&result), Chance::new(0.5));
-    (TaskEvent::Report { agent, quote: Quote::default(), report, chance }, Some(result))
-}
-
-fn failed(id: TaskId, code: FailureCode, message: &str) -> TaskResult {
-    TaskResult::failed(id, code, message)
-}
-
-fn scope(key: u8) -> IdempotencyScope {
-    IdempotencyScope { principal: "host".to_owned(), route: "submit", key: format!("key-{key}") }
-}
-
-fn tenant_id(number: u8) -> TenantId {
-    TenantId::from_bytes([number; 16])
-}
-
-fn agent_id(slot: u8) -> AgentId {
-    AgentId::v7(Timestamp::UNIX_EPOCH, [slot; 10])
-}
-
-fn task_type(number: u8) -> TaskType {
-    format!("work.{number}").parse().expect("a task type")
-}
-
-fn capability(text: &str) -> Capability {
-    text.parse().expect("a capability")
-}
-
-fn label() -> Labels {
-    Labels::try_from(std::collections::BTreeMap::from([("region".to_owned(), "eu".to_owned())])).expect("labels")
-}
-
-fn spec(id: TaskId, shape: &Shape, now: Timestamp) -> TaskSpec {
-    let mut routing = RoutingKey::of_type(tenant_id(shape.tenant), task_type(shape.task_type));
-    if shape.needs_more {
-        routing.required_capabilities.insert(capability("more"));
-    }
-    if shape.has_label {
-        routing.labels = label();
-    }
-    routing.agent_id = shape.only.map(agent_id);
-    TaskSpec {
-        id,
-        routing,
-        session_id: SessionId::from_bytes(*id.as_bytes()),
-        input: "input".to_owned(),
-        context: JsonObject::default(),
-        requirements: Vec::new(),
-        priority: Priority::new(shape.priority).expect("0 to 4"),
-        timeout: Duration::from_secs(300),
-        // Shorter than a lease, or none.
-        inactivity: (shape.max_attempts & 1 == 0).then_some(Duration::from_secs(20)),
-        max_attempts: shape.max_attempts,
-        run_at: shape.delay.map(|millis| now + Duration::from_millis(millis)),
-        expires_at: shape.expires.map(|millis| now + Duration::from_millis(millis)),
-        created_at: now,
-        traceparent: None,
-        requeued_from: None,
-        is_step: false,
-        callback_url: None,
-        preferred_agents: BTreeSet::new(),
-    }
-}
-
-fn agent(slot: u8, offer: &Offer, now: Timestamp) -> Agent {
-    let types = (0..TYPES).filter(|number| offer.capabilities >> number & 1 == 1);
-    let mut capabilities: Vec<Capability> = types.map(|number| Capability::from(task_type(number))).collect();
-    if offer.capabilities >> TYPES & 1 == 1 {
-        capabilities.push(capability("more"));
-    }
-    Agent {
-        id: agent_id(slot),
-        // The last one lives elsewhere; an agent never moves.
-        tenant: tenant_id(u8::from(slot + 1 == AGENTS)),
-        name: "AGENT-MODEL-01".parse().expect("a name"),
-        instance_id: offer.instance.map(|instance| format!("instance-{instance}").parse().expect("an instance id")),
-        version: "1.0.0".to_owned(),
-        agent_type: AgentType::default(),
-        capabilities: Capabilities::new(capabilities).expect("at least one"),
-        labels: if offer.has_label { label() } else { Labels::default() },
-        endpoint_url: None,
-        metadata: JsonObject::default(),
-        features: None,
-        max_concurrent_tasks: offer.room,
-        registered_with: None,
-        task_schemas: Default::default(),
-        admitted_capabilities: BTreeSet::new(),
-        token_sha256: None,
-        previous_token: None,
-        rotation: None,
-        orders: eap_core::Orders::default(),
-        push: None,
-        platform: None,
-        epoch: 1,
-        registered_at: now,
-        standing: Standing::Active,
-    }
 }
