@@ -231,6 +231,9 @@ pub trait Repository: fmt::Debug + Send + Sync + 'static {
     fn stats(&self) -> StoreStats;
 
     /// Applies all of `change` or none of it, events included.
+    ///
+    /// Whoever wants one write to follow another waits for the answer to the first: of calls that overlap, either may be made
+    /// first.
     async fn commit(&self, change: Change) -> Result<Committed, StoreError>;
 
     /// Leases ready tasks to those who ask, in one transaction; one answer per ask, in order.

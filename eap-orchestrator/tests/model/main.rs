@@ -83,8 +83,12 @@ impl BackEnd for InDatabase {
     async fn open(&mut self) -> Arc<dyn Repository> {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let options = PostgresOptions::default().with_clock(clock).with_schema(self.schema.name());
-        let store = PostgresStore::connect(self.schema.url(), options.with_max_connections(3)).await;
+        let store = PostgresStore::connect(self.schema.url(), options.with_max_connections(4)).await;
         Arc::new(store.expect("the server is there"))
+    }
+
+    fn has_one_queue(&self) -> bool {
+        false
     }
 }
 

@@ -34,6 +34,11 @@ pub(crate) trait BackEnd {
     fn can_be_shared(&self) -> bool {
         true
     }
+
+    /// Whether claims wait behind the changes that were handed over before them.
+    fn has_one_queue(&self) -> bool {
+        true
+    }
 }
 
 /// How often something happened that a run must have seen.
@@ -69,6 +74,7 @@ pub(crate) struct Sequence<'a> {
 enum Made {
     Commit(Box<Change>),
     Claim(Demand, Arc<Decide>),
+    Both(Box<Change>, Demand, Arc<Decide>),
 }
 
 /// What a write must answer.
@@ -162,21 +168,44 @@ impl<'a> Sequence<'a> {
         assert_eq!((gone_tasks, gone_agents), (tasks, agents), "what went");
     }
 
-    /// Hands all over before the first is answered, claims last: so their order is the same in any transaction.
+    /// Hands all over before the first is answered, claims last: so their order is the same in any transaction. Where
+    /// claims do not wait behind changes, the last change goes with the first claim instead, if it fits.
     async fn write(&mut self, writes: &[Write]) {
         let (claims, commits): (Vec<_>, Vec<_>) = writes.iter().partition(|write| matches!(write, Write::Claim(_)));
-        let (mut due, mut calls) = (Vec::new(), Vec::new());
+        let mut due = Vec::new();
         for write in commits.into_iter().chain(claims) {
-            let Some(made) = self.make(write) else { continue };
-            due.push(self.expect(&made));
+            if let Some(made) = self.make(write) {
+                due.push((self.expect(&made), made));
+            }
+        }
+        let first = due.iter().position(|(_, made)| matches!(made, Made::Claim(..))).unwrap_or(due.len());
+        if !self.back_end.has_one_queue() && first < due.len() {
+            let mut claims = due.split_off(first);
+            let fitting = due.pop_if(|(due, _)| matches!(due, Due::Committed(Ok(_))));
+            if let Some((_, Made::Commit(change))) = fitting {
+                let (due, claim) = claims.remove(0);
+                let Made::Claim(demand, decide) = claim else { unreachable!("the first of the claims") };
+                claims.insert(0, (due, Made::Both(change, demand, decide)));
+            }
+            self.hand_over(std::mem::replace(&mut due, claims)).await;
+        }
+        self.hand_over(due).await;
+    }
+
+    async fn hand_over(&mut self, writes: Vec<(Due, Made)>) {
+        let (due, made): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+        let calls = made.into_iter().map(|made| {
             let store = Arc::clone(&self.store);
-            calls.push(async move {
+            async move {
                 match made {
                     Made::Commit(change) => Answer::Committed(store.commit(*change).await),
                     Made::Claim(demand, decide) => Answer::Claimed(store.claim(demand, decide).await),
+                    Made::Both(change, demand, decide) => {
+                        Answer::Claimed(store.commit_and_claim(*change, demand, decide).await)
+                    }
                 }
-            });
-        }
+            }
+        });
         for (due, answer) in due.into_iter().zip(join_all(calls).await) {
             self.compare(due, answer);
         }
@@ -186,7 +215,7 @@ impl<'a> Sequence<'a> {
     fn expect(&mut self, made: &Made) -> Due {
         match made {
             Made::Commit(change) => Due::Committed(self.reference.commit(change)),
-            Made::Claim(demand, decide) => {
+            Made::Claim(demand, decide) | Made::Both(_, demand, decide) => {
                 let now = self.now();
                 let serve = |ask: &Ask| self.reference.claim(ask, now, &**decide);
                 let answers = demand.asks.iter().map(serve).collect();

@@ -236,9 +236,9 @@ async fn a_commit_whose_answer_is_lost_is_there_whole() {
     assert_eq!(ids(&claim(&store, &agent, 9).await.expect("a claim succeeds")), [id]);
 }
 
-/// Reads that wait for the server do not keep writes waiting for a connection.
+/// Reads that wait for the server do not keep writes waiting for a connection: of six, two are left to them.
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_leave_a_connection_to_the_writer() {
+async fn reads_leave_connections_to_the_writers() {
     if !is_there() {
         return;
     }
@@ -259,7 +259,7 @@ async fn reads_leave_a_connection_to_the_writer() {
     let mut watching = PgConnection::connect(schema.url()).await.expect("the server is there");
     loop {
         let row = sqlx::query(sql).bind(schema.name()).fetch_one(&mut watching).await.expect("a read succeeds");
-        if row.get::<i64, _>(0) >= 5 {
+        if row.get::<i64, _>(0) >= 4 {
             break;
         }
         assert!(started.elapsed() < Duration::from_secs(3), "the reads do not wait");

@@ -61,6 +61,7 @@ pub(super) async fn carry_out(
     new: NewTasks,
 ) -> Result<(Vec<Settled>, Instant, Instant), Broken> {
     let began = Instant::now();
+    let _turn = database.turn_to_write().await.map_err(Broken::Undone)?;
     let (newest, head) = (routes.newest(), database.own.head());
     let mut loan = database.acquire().await.map_err(Broken::Undone)?;
     let whole = async {

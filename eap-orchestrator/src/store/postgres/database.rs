@@ -8,7 +8,7 @@ use eap_types::Timestamp;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Executor, Postgres};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::clock::DatabaseClock;
@@ -44,6 +44,9 @@ const MIGRATION_PAUSE: Duration = Duration::from_secs(10);
 /// How many connections a host's pool must have for one of them to listen.
 const ROOM_TO_LISTEN: u32 = 3;
 
+/// How many connections there must be, but for one that listens, for two of them to write.
+const ROOM_TO_WRITE: u32 = 4;
+
 /// How long closing waits for connections to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -59,7 +62,9 @@ pub(super) struct Database {
     /// Whether the pool is to be closed with the store.
     is_own: bool,
     is_closed: AtomicBool,
-    /// Permits for all connections but the writer's, whom no reader keeps waiting, and the one that listens.
+    /// Permits for the connections of the writers, whom no reader keeps waiting.
+    writing: Semaphore,
+    /// Permits for all others but the one that listens.
     aside: Arc<Semaphore>,
     losses: Arc<Losses>,
     pub(super) schema: Schema,
@@ -160,13 +165,16 @@ impl Database {
     ) -> Result<Self, StoreError> {
         let statement = options.statement_timeout.clamp(LIMITS.0, LIMITS.1);
         let lock = options.lock_timeout.clamp(LIMITS.0, LIMITS.1);
-        let taken = if !is_own && listening.is_some() && options.listen_url.is_none() { 2 } else { 1 };
-        let aside = pool.options().get_max_connections().saturating_sub(taken).max(1);
+        let listens = u32::from(!is_own && listening.is_some() && options.listen_url.is_none());
+        let connections = pool.options().get_max_connections().saturating_sub(listens);
+        let writing = if connections < ROOM_TO_WRITE { 1 } else { 2 };
+        let aside = connections.saturating_sub(writing).max(1);
         Ok(Self {
             pool,
             listening,
             is_own,
             is_closed: AtomicBool::new(false),
+            writing: Semaphore::new(writing as usize),
             aside: Arc::new(Semaphore::new(aside as usize)),
             losses,
             schema: Schema::named(&options.schema)?,
@@ -257,7 +265,7 @@ impl Database {
         self.acquire_aside().await
     }
 
-    /// A connection for what is done beside the writer.
+    /// A connection for what is done beside the writers.
     pub(super) async fn acquire_aside(&self) -> Result<Loan, Fault> {
         let permit =
             within(ACQUIRE, async { Arc::clone(&self.aside).acquire_owned().await.map_err(|_| Fault::closed()) });
@@ -267,7 +275,12 @@ impl Database {
         Ok(loan)
     }
 
-    /// A connection for the writer.
+    /// A writer's turn, where it has to wait for the other one's connection.
+    pub(super) async fn turn_to_write(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        self.writing.acquire().await.map_err(|_| Fault::closed())
+    }
+
+    /// A connection for a writer whose turn it is.
     pub(super) async fn acquire(&self) -> Result<Loan, Fault> {
         // A host's pool may have more patience than our callers. Ours gives up first, and says why.
         let acquired = match timeout(ACQUIRE + GRACE, self.pool.acquire()).await {

@@ -1,7 +1,7 @@
 //! Durable storage in PostgreSQL, which several stores may share.
 //!
-//! Writes wait in one queue and are carried out together, in one transaction with one statement for each kind of row;
-//! they are answered after the commit. What a change was decided on is locked, read and compared in that transaction, so
+//! Writes wait in two queues, those that claim and those that do not; of each they are carried out together, in one
+//! transaction with one statement for each kind of row, and answered after the commit. What a change was decided on is locked, read and compared in that transaction, so
 //! a replica that wakes late undoes nothing. Reads are single statements. Nothing is kept in a session: no setting, no
 //! lock, no temporary table.
 
@@ -84,7 +84,9 @@ use crate::clock::Clock;
 /// [`close`](Repository::close) does the same and waits for it.
 pub struct PostgresStore {
     database: Arc<Database>,
-    writes: Queue<Request>,
+    changes: Queue<Request>,
+    /// Apart from the changes: so they go on beside each other, and no two claims of this store get in each other's way.
+    claims: Queue<Request>,
     tally: Arc<Tally>,
     running: TaskTracker,
     /// Ends what goes on beside the writes; so does dropping the store.
@@ -119,7 +121,7 @@ impl PostgresStore {
 
     /// The same on connections of a pool that the host has, and goes on using; closing the store leaves it open.
     ///
-    /// One of them is taken while there is something to write. The pool should test connections before it hands them out, which
+    /// Two of them are taken while there is something to write, one if the pool has no more than three. The pool should test connections before it hands them out, which
     /// is what sqlx does by default.
     ///
     /// # Errors
@@ -143,16 +145,19 @@ impl PostgresStore {
         // Before anything is done by it, so that nobody takes it for dead.
         database.replicas().await?;
         let (database, tally, running) = (Arc::new(database), Arc::new(Tally::default()), TaskTracker::new());
-        let (writes, requests) = Queue::new();
-        let writer = Writer { requests, database: Arc::clone(&database), tally: Arc::clone(&tally) };
-        running.spawn(writer.run());
+        let writing = || {
+            let (queue, requests) = Queue::new();
+            running.spawn(Writer { requests, database: Arc::clone(&database), tally: Arc::clone(&tally) }.run());
+            queue
+        };
+        let (changes, claims) = (writing(), writing());
         let stop = CancellationToken::new();
         if let Some(pool) = database.listening.clone() {
             running.spawn(listen::run(Arc::clone(&database), pool, stop.clone()));
         }
         running.spawn(mover::run(Arc::clone(&database), stop.clone()));
         running.close();
-        Ok(Self { database, writes, tally, running, _no_longer: stop.clone().drop_guard(), stop })
+        Ok(Self { database, changes, claims, tally, running, _no_longer: stop.clone().drop_guard(), stop })
     }
 
     /// Takes tasks in within a transaction of the host's, on this database: they exist if and only if that is committed.
@@ -208,17 +213,18 @@ impl PostgresStore {
         let change = change.map(Prepared::of).transpose();
         let change = self.told(change.map_err(Fault::from))?.map(Box::new);
         let write = Write { change, claim };
-        let bytes = write.bytes();
-        self.ask(bytes, |reply| Request::Write(write, reply)).await
+        let (queue, bytes) = (if write.claim.is_some() { &self.claims } else { &self.changes }, write.bytes());
+        self.ask(queue, bytes, |reply| Request::Write(write, reply)).await
     }
 
     async fn ask<T>(
         &self,
+        queue: &Queue<Request>,
         bytes: usize,
         request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
     ) -> Result<T, StoreError> {
         let (reply, answered) = oneshot::channel();
-        let answer = match self.writes.send(request(reply), bytes).await {
+        let answer = match queue.send(request(reply), bytes).await {
             Ok(()) => answered.await.unwrap_or_else(|_| Err(Fault::nonsense("a write ended unexpectedly").into())),
             Err(_) => Err(StoreError::Closed),
         };
@@ -379,7 +385,7 @@ impl Repository for PostgresStore {
     }
 
     fn stats(&self) -> StoreStats {
-        StoreStats { waiting: self.writes.waiting(), ..self.tally.stats() }
+        StoreStats { waiting: self.changes.waiting() + self.claims.waiting(), ..self.tally.stats() }
     }
 
     async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
@@ -401,7 +407,7 @@ impl Repository for PostgresStore {
     }
 
     async fn purge(&self, cutoffs: &Cutoffs, limit: usize) -> Result<Purged, StoreError> {
-        self.ask(0, |reply| Request::Purge(*cutoffs, limit, reply)).await
+        self.ask(&self.changes, 0, |reply| Request::Purge(*cutoffs, limit, reply)).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {
@@ -409,7 +415,8 @@ impl Repository for PostgresStore {
         self.stop.cancel();
         self.database.refuse();
         // An error says that it has ended already.
-        let _ = self.writes.send(Request::Close, 0).await;
+        let _ = self.changes.send(Request::Close, 0).await;
+        let _ = self.claims.send(Request::Close, 0).await;
         self.running.wait().await;
         self.database.say_goodbye().await;
         self.database.close().await;

@@ -1,8 +1,8 @@
 //! What is asked to be written, and its group commit.
 //!
-//! Writes wait in one bounded queue. One task takes whatever is there, never waits for more, carries it out in one
-//! transaction and answers after the commit. So changes are made in the order in which they were handed over; the claims of
-//! a batch come behind its changes. Purges go on beside them.
+//! Writes wait in a bounded queue. One task takes whatever is there, never waits for more, carries it out in one
+//! transaction and answers after the commit. So what waits in one queue is done in the order in which it was handed over; the
+//! claims of a batch come behind its changes. Purges go on beside them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
