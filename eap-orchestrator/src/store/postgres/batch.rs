@@ -7,6 +7,7 @@ use super::claim::{Claiming, Leased};
 use super::database::{Database, Transaction};
 use super::fault::Fault;
 use super::ground::{Ground, NewTasks};
+use super::hand::Hand;
 use super::routes::KnownRoutes;
 use super::write::tell;
 use super::writer::Write;
@@ -89,7 +90,8 @@ pub(super) async fn carry_out(
     outcome.inspect_err(|_| routes.back_to(newest))
 }
 
-/// Changes first, then claims: a task that is submitted in the same batch finds the agent that waits for it. Events last.
+/// Changes are decided on first, then claims: a task that is submitted in the same batch finds the agent that waits for it.
+/// Then all is written, events last.
 async fn within(
     transaction: &mut Transaction<'_>,
     database: &Database,
@@ -120,13 +122,17 @@ async fn within(
         };
         drafts.push(draft);
     }
-    let mut changed = super::write::write(transaction, &admitted, &ground).await?;
-    if !asks.is_empty() {
-        // Those who ask are to find them.
-        std::mem::take(&mut changed).update(transaction).await?;
-    }
-    let leased = claims(transaction, database, routes, &ground, writes, &mut drafts, &mut events).await?;
-    let rows = if asks.is_empty() { changed } else { leased.rows()? };
+    let is_served = |draft: &Draft| matches!(draft, Draft::Written(..));
+    let served = writes.iter().zip(&drafts).filter(|(_, draft)| is_served(draft));
+    let asks: Vec<&Ask> = served.flat_map(|(write, _)| write.asks()).collect();
+    let leased = if asks.is_empty() {
+        Leased::default()
+    } else {
+        let hand = Hand::of(&admitted, &ground);
+        let claiming = Claiming::open(transaction, &ground.agents, &hand, &asks, routes, &database.time).await?;
+        claims(transaction, claiming, writes, &mut drafts, &mut events).await?
+    };
+    let rows = super::write::write(transaction, &admitted, &ground, &leased).await?;
     let newest = tell(transaction, database, Some(database.writer()), rows, &events).await?;
     let before = newest - events.len() as u64;
     let settled = |draft| match draft {
@@ -138,22 +144,14 @@ async fn within(
     Ok((drafts.into_iter().map(settled).collect(), told))
 }
 
+/// Serves those who ask, but for those whose changes are not written.
 async fn claims(
     transaction: &mut Transaction<'_>,
-    database: &Database,
-    routes: &mut KnownRoutes,
-    ground: &Ground,
+    mut claiming: Claiming<'_>,
     writes: &[&Write],
     drafts: &mut [Draft],
     events: &mut Vec<NewEvent>,
 ) -> Result<Leased, Fault> {
-    let is_served = |draft: &Draft| matches!(draft, Draft::Written(..));
-    let served = writes.iter().zip(&*drafts).filter(|(_, draft)| is_served(draft));
-    let asks: Vec<&Ask> = served.flat_map(|(write, _)| write.asks()).collect();
-    if asks.is_empty() {
-        return Ok(Leased::default());
-    }
-    let mut claiming = Claiming::open(transaction, &ground.agents, &asks, routes, &database.time).await?;
     for (write, draft) in writes.iter().zip(drafts) {
         if let (Some((demand, decide)), Draft::Written(answers, told)) = (&write.claim, draft) {
             for ask in &demand.asks {

@@ -194,7 +194,7 @@ impl Ground {
         }
         for write in &change.tasks {
             let id = write.task.id();
-            let known = self.tasks.remove(&id).map_or_else(|| Known::new(()), Known::updated);
+            let known = self.tasks.remove(&id).map_or_else(|| Known::new(0), Known::updated);
             self.tasks.insert(id, known);
         }
         for write in &change.agents {

@@ -11,11 +11,11 @@ use sqlx::postgres::PgRow;
 use super::database::{Time, Transaction};
 use super::fault::Fault;
 use super::ground::{Known, KnownAgent};
+use super::hand::Hand;
 use super::holders::{self, Holder, tasks_at};
 use super::pool::{PAGE, Pool};
-use super::routes::{KnownRoutes, RouteIds};
+use super::routes::KnownRoutes;
 use super::values::{arguments, is_null};
-use super::write::TaskRows;
 use crate::canary;
 use crate::store::prepared::{StateText, number};
 use crate::store::{Ask, Claimed, Decide, MAX_CLAIM_BYTES, NewEvent, events_of};
@@ -36,19 +36,34 @@ type Agents = HashMap<AgentId, Known<KnownAgent>>;
 /// The asks of one transaction, served in turn.
 pub(super) struct Claiming<'a> {
     agents: &'a Agents,
+    hand: &'a Hand<'a>,
     holders: HashMap<AgentId, Holder>,
     /// What each ask may take from, in their order.
     open: std::vec::IntoIter<Vec<i64>>,
     pool: Option<Pool>,
     now: Timestamp,
-    /// What was leased so far, and is yet to be written.
-    leased: HashMap<i64, (Task, StateText)>,
+    leased: Leased,
+}
+
+/// Tasks that were leased and are yet to be written, by their numbers, with the texts of their states.
+#[derive(Debug, Default)]
+pub(super) struct Leased(HashMap<i64, (Task, StateText)>);
+
+impl Leased {
+    pub(super) fn get(&self, number: i64) -> Option<&(Task, StateText)> {
+        self.0.get(&number)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &(Task, StateText))> {
+        self.0.iter().map(|(number, leased)| (*number, leased))
+    }
 }
 
 impl<'a> Claiming<'a> {
     pub(super) async fn open(
         transaction: &mut Transaction<'_>,
         agents: &'a Agents,
+        hand: &'a Hand<'a>,
         asks: &[&Ask],
         routes: &mut KnownRoutes,
         clock: &Time,
@@ -59,11 +74,16 @@ impl<'a> Claiming<'a> {
         let rows = transaction.rows(LOOK, arguments![routes.newest(), ids]).await?;
         let (held, known): (Vec<&PgRow>, Vec<&PgRow>) =
             rows.iter().partition(|row| is_null(row, HOLDER).is_ok_and(|is| !is));
-        let holders = holders::of_rows(&held, HOLDER)?;
+        let mut holders = holders::of_rows(&held, HOLDER, |number| !hand.has(number))?;
+        for (place, write) in hand.iter() {
+            if let Some(lease) = write.task.lease() {
+                holders.entry(lease.agent.clone()).or_default().add(lease.request_id.clone(), place);
+            }
+        }
         let now = clock.at(known.first().ok_or_else(|| Fault::nonsense("there is no time"))?, 0)?;
         routes.catch_up(transaction, &known, 1).await?;
         let open: Vec<Vec<i64>> = asks.iter().map(|ask| routes.open_to(ask)).collect();
-        Ok(Self { agents, holders, open: open.into_iter(), pool: None, now, leased: HashMap::new() })
+        Ok(Self { agents, hand, holders, open: open.into_iter(), pool: None, now, leased: Leased::default() })
     }
 
     /// Serves the next ask; see [`Repository::claim`](crate::store::Repository::claim).
@@ -87,21 +107,25 @@ impl<'a> Claiming<'a> {
             && !claimed.is_empty()
         {
             let mut stored = tasks_at(transaction, &agent.id, request, &claimed).await?;
-            let mut of = |seq: &i64| self.leased.get(seq).map(|(task, _)| task.clone()).or_else(|| stored.remove(seq));
-            let tasks: Vec<Task> = claimed.iter().filter_map(|(_, seq)| of(seq)).collect();
+            let mut of = |number| match (self.leased.get(number), self.hand.get(number)) {
+                (Some((task, _)), _) => Some(task.clone()),
+                (None, Some(write)) => Some(Task::clone(&write.task)),
+                (None, None) => stored.remove(&number),
+            };
+            let tasks: Vec<Task> = claimed.iter().filter_map(|(_, number)| of(*number)).collect();
             if !tasks.is_empty() {
                 return Ok(Claimed { tasks, repeated: true, ..Claimed::default() });
             }
             holder.forget(request);
         }
         let room = ask.max_tasks.min(agent.max_concurrent_tasks.saturating_sub(holder.leases)) as usize;
-        if routes.is_empty() || room == 0 {
-            return Ok(Claimed { is_exhausted: room > 0, ..Claimed::default() });
+        if room == 0 {
+            return Ok(Claimed::default());
         }
         self.take(transaction, ask, routes, room, decide, events).await
     }
 
-    /// Fills the room from all routes at once, in their common order.
+    /// Fills the room from all routes at once and from what the batch itself writes, in their common order.
     async fn take(
         &mut self,
         transaction: &mut Transaction<'_>,
@@ -116,44 +140,55 @@ impl<'a> Claiming<'a> {
             Some(pool) if pool.routes == routes => pool,
             _ => Pool::new(routes),
         };
+        let mut hand = self.hand.open_to(ask, &self.leased).into_iter().peekable();
         let alike = self.open.as_slice().iter().take_while(|routes| **routes == pool.routes).count();
         let (mut taken, mut bytes, mut is_any_refused, mut next) = (Vec::new(), 0, false, 0);
         // Of the refused tasks, which others may want.
         let (mut kept_bytes, mut is_any_dropped) = (0, false);
         while taken.len() < room && bytes < MAX_CLAIM_BYTES {
-            let Some((place, task)) = pool.tasks.get(next) else {
+            let in_hand = match (pool.tasks.get(next), hand.peek()) {
+                (Some((first, _)), Some((place, _))) if first < place => None,
+                (None, Some((place, _))) if !pool.reaches(*place) => None,
+                (_, first) => first.copied(),
+            };
+            let Some((place, task)) = in_hand.map(|(place, write)| (place, &*write.task)).or_else(|| pool.get(next))
+            else {
                 if pool.is_at_end {
                     break;
                 }
                 // Refused tasks are passed over: then, whole pages.
                 let page = if is_any_refused { PAGE } else { (room - taken.len()) * (1 + alike) };
-                let room = MAX_CLAIM_BYTES - bytes;
-                pool.read_on(transaction, page.min(PAGE), room, |seq| self.leased.contains_key(&seq)).await?;
+                let is_known = |number| self.leased.get(number).is_some() || self.hand.has(number);
+                pool.read_on(transaction, page.min(PAGE), MAX_CLAIM_BYTES - bytes, is_known).await?;
                 continue;
             };
-            let Some(changed) = decided(decide, task, ask, self.now)? else {
-                is_any_refused = true;
-                kept_bytes += task.spec.payload_bytes();
+            let decided = decided(decide, task, ask, self.now)?;
+            let spec = Arc::clone(&task.spec);
+            is_any_refused |= decided.is_none();
+            if in_hand.is_some() {
+                hand.next();
+            } else if decided.is_some() {
+                pool.tasks.remove(next);
+            } else {
+                kept_bytes += spec.payload_bytes();
                 if next < MAX_REFUSED && kept_bytes < MAX_CLAIM_BYTES {
                     next += 1;
                 } else {
                     is_any_dropped = true;
                     pool.tasks.remove(next);
                 }
-                continue;
-            };
-            let task = Task { spec: Arc::clone(&task.spec), state: changed.state };
-            let place = *place;
-            pool.tasks.remove(next);
+            }
+            let Some(Changed { state, notes, .. }) = decided else { continue };
+            let task = Task { spec, state };
             bytes += task.spec.payload_bytes();
-            events.extend(events_of(&task, &changed.notes, self.now));
+            events.extend(events_of(&task, &notes, self.now));
             let holder = self.holders.entry(ask.agent.id.clone()).or_default();
             holder.add(ask.request_id.clone(), place);
-            self.leased.insert(place.1, (task.clone(), StateText::of(&task)?));
+            self.leased.0.insert(place.1, (task.clone(), StateText::of(&task)?));
             taken.push(task);
         }
-        let is_exhausted =
-            pool.is_at_end && next >= pool.tasks.len() && taken.len() < room && !is_any_refused && !pool.is_shared;
+        let is_all = pool.is_at_end && next >= pool.tasks.len() && hand.peek().is_none();
+        let is_exhausted = is_all && taken.len() < room && !is_any_refused && !pool.is_shared;
         let is_contended = pool.is_shared;
         // Whoever comes next must not miss what was dropped, and reads anew.
         self.pool = Some(pool).filter(|_| !is_any_dropped);
@@ -162,23 +197,7 @@ impl<'a> Claiming<'a> {
 
     /// What was leased, to be written.
     pub(super) fn close(self) -> Leased {
-        Leased(self.leased.into_values().collect())
-    }
-}
-
-/// Tasks that were leased, with the texts of their states.
-#[derive(Debug, Default)]
-pub(super) struct Leased(Vec<(Task, StateText)>);
-
-impl Leased {
-    pub(super) fn rows(&self) -> Result<TaskRows<'_>, Fault> {
-        let mut rows = TaskRows::default();
-        // A task that was leased has no route any more.
-        let no_routes = RouteIds::new();
-        for (task, text) in &self.0 {
-            rows.push(task, text, &no_routes)?;
-        }
-        Ok(rows)
+        self.leased
     }
 }
 

@@ -53,7 +53,8 @@ pub(super) enum NewTasks {
 /// What was found of all that a batch names.
 #[derive(Debug, Default)]
 pub(super) struct Ground {
-    pub(super) tasks: HashMap<TaskId, Known>,
+    /// With their numbers, those that are stored.
+    pub(super) tasks: HashMap<TaskId, Known<i64>>,
     /// Of those, the ones with a result.
     pub(super) results: HashSet<TaskId>,
     pub(super) agents: HashMap<AgentId, Known<KnownAgent>>,
@@ -119,9 +120,9 @@ impl Ground {
         let sql = "SELECT t.id, t.rev, t.seq FROM eap.task t WHERE t.id = ANY($1) ORDER BY t.id FOR UPDATE";
         let mut numbers = HashMap::new();
         for row in transaction.rows(sql, arguments![ids]).await? {
-            let id = TaskId::from_bytes(bytes(&row, 0)?);
-            self.tasks.insert(id, Known::at(integer(&row, 1)?, ()));
-            numbers.insert(integer(&row, 2)?, id);
+            let (id, number) = (TaskId::from_bytes(bytes(&row, 0)?), integer(&row, 2)?);
+            self.tasks.insert(id, Known::at(integer(&row, 1)?, number));
+            numbers.insert(number, id);
         }
         // Once the rows are locked, or a result that was written while this waited would not be seen.
         let sql = "SELECT seq FROM eap.result WHERE seq = ANY($1)";

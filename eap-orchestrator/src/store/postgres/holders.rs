@@ -43,12 +43,19 @@ impl Holder {
     }
 }
 
-/// What agents hold, from rows of `holder, request_id, priority, seq` that begin at column `first`.
-pub(super) fn of_rows(rows: &[&PgRow], first: usize) -> Result<HashMap<AgentId, Holder>, Fault> {
+/// What agents hold, from rows of `holder, request_id, priority, seq` that begin at column `first`; only tasks whose numbers
+/// count.
+pub(super) fn of_rows(
+    rows: &[&PgRow],
+    first: usize,
+    counts: impl Fn(i64) -> bool,
+) -> Result<HashMap<AgentId, Holder>, Fault> {
     let mut holders: HashMap<AgentId, Holder> = HashMap::new();
     for row in rows {
         let place = (integer(row, first + 2)?, integer(row, first + 3)?);
-        holders.entry(word(row, first)?).or_default().add(maybe_word(row, first + 1)?, place);
+        if counts(place.1) {
+            holders.entry(word(row, first)?).or_default().add(maybe_word(row, first + 1)?, place);
+        }
     }
     Ok(holders)
 }

@@ -14,6 +14,7 @@ mod database;
 mod depths;
 mod fault;
 mod ground;
+mod hand;
 mod holders;
 mod inbox;
 mod listen;

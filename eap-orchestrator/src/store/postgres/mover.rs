@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::check::No;
+use super::claim::Leased;
 use super::database::{Database, Transaction};
 use super::fault::Fault;
 use super::ground::{Ground, NewTasks};
@@ -232,7 +233,8 @@ async fn within(transaction: &mut Transaction<'_>, database: &Database, reach: R
             Err(_) => return Err(Fault::nonsense("a task that is nowhere was refused")),
         }
     }
-    let changed = write(transaction, &admitted, &ground).await?;
+    let leased = Leased::default();
+    let changed = write(transaction, &admitted, &ground, &leased).await?;
     debug_assert!(changed.is_empty(), "all of them are new");
     if !gone.is_empty() {
         transaction.execute("DELETE FROM eap.inbox WHERE seq = ANY($1)", arguments![gone]).await?;

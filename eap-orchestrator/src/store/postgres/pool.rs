@@ -47,17 +47,27 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(routes: Vec<i64>) -> Self {
-        Self { routes, tasks: Vec::new(), last: (-1, -1), is_at_end: false, is_shared: false }
+        let is_at_end = routes.is_empty();
+        Self { routes, tasks: Vec::new(), last: (-1, -1), is_at_end, is_shared: false }
     }
 
-    /// Reads the next tasks, at most so many and about so many bytes but at least one, except for those that this
-    /// transaction has leased already.
+    pub(super) fn get(&self, index: usize) -> Option<(Place, &Task)> {
+        self.tasks.get(index).map(|(place, task)| (*place, task))
+    }
+
+    /// Whether all that stand before `place` were read.
+    pub(super) fn reaches(&self, place: Place) -> bool {
+        self.is_at_end || place <= self.last
+    }
+
+    /// Reads the next tasks, at most so many and about so many bytes but at least one, except for those of which this
+    /// transaction knows better.
     pub(super) async fn read_on(
         &mut self,
         transaction: &mut Transaction<'_>,
         limit: usize,
         bytes: usize,
-        is_leased: impl Fn(i64) -> bool + Send,
+        is_known: impl Fn(i64) -> bool + Send,
     ) -> Result<(), Fault> {
         let (priority, seq) = self.last;
         let arguments = arguments![&self.routes, priority, seq, rows_at_most(limit), rows_at_most(bytes)];
@@ -67,7 +77,7 @@ impl Pool {
         for row in &rows {
             let place = (integer(row, 0)?, integer(row, 1)?);
             self.last = place;
-            if is_leased(place.1) {
+            if is_known(place.1) {
                 continue;
             }
             if is_null(row, 2)? {

@@ -6,20 +6,22 @@ mod flows;
 mod tasks;
 
 pub(super) use self::aside::tell;
-pub(super) use self::tasks::TaskRows;
+use self::tasks::TaskRows;
+use super::claim::Leased;
 use super::database::Transaction;
 use super::fault::Fault;
 use super::ground::Ground;
 use crate::store::prepared::Prepared;
 
-/// Writes changes, none of which names a record that another one names; gives the tasks that change, for the caller to
-/// write.
+/// Writes changes, none of which names a record that another one names, and what was leased on top of them; gives the tasks
+/// that change, for the caller to write.
 pub(super) async fn write<'p>(
     transaction: &mut Transaction<'_>,
     changes: &[&'p Prepared],
     ground: &Ground,
+    leased: &'p Leased,
 ) -> Result<TaskRows<'p>, Fault> {
-    let changed = tasks::tasks(transaction, changes).await?;
+    let changed = tasks::tasks(transaction, changes, ground, leased).await?;
     agents::agents(transaction, changes).await?;
     agents::vitals(transaction, changes).await?;
     flows::sessions(transaction, changes, &ground.begun).await?;

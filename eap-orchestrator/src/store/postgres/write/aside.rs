@@ -120,7 +120,7 @@ async fn states(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Res
     Ok(())
 }
 
-/// What [`tell`] asks: alone, and with the tasks that change. Theirs are the arguments `$1` to `$11` then.
+/// What [`tell`] asks: alone, and with the tasks that change. Theirs are the arguments `$1` to `$12` then.
 static TELL: LazyLock<[String; 2]> = LazyLock::new(|| {
     let sql = |changed: &str, condition: &str, before: u32| {
         let [count, tenant, at, kind, task, agent, attempt, detail, writer, channel] =
@@ -139,7 +139,7 @@ static TELL: LazyLock<[String; 2]> = LazyLock::new(|| {
         )
     };
     let changed = format!("changed AS ({UPDATE} RETURNING t.seq),");
-    [sql("", "", 0), sql(&changed, "AND (SELECT count(*) FROM changed) = $11", 11)]
+    [sql("", "", 0), sql(&changed, "AND (SELECT count(*) FROM changed) = $12", 12)]
 });
 
 /// So many tasks at most are written with the events: it saves a round trip, and costs the server twice as much for each.

@@ -1,66 +1,91 @@
 //! Tasks and their results.
 
+use std::collections::HashSet;
+
 use eap_core::{RoutingKey, Task};
 use sqlx::postgres::PgArguments;
 
+use super::super::claim::Leased;
 use super::super::database::Transaction;
 use super::super::fault::Fault;
+use super::super::ground::Ground;
+use super::super::hand::numbered;
 use super::super::read::tenant;
 use super::super::routes::{self, RouteIds};
 use super::super::values::{arguments, bind, small};
-use crate::store::prepared::{Prepared, PreparedTask, PreparedTaskWrite, StateColumns, StateText, rows_at_most};
+use crate::store::prepared::{Prepared, PreparedTaskWrite, StateColumns, StateText, rows_at_most};
+
+/// A task as it is to be written.
+#[derive(Clone, Copy)]
+struct Final<'p> {
+    task: &'p Task,
+    state: &'p StateText,
+    /// How many changes it went through: a revision for each.
+    steps: i64,
+}
 
 /// Writes new tasks; gives the columns of those that change, for the caller to write.
 pub(super) async fn tasks<'p>(
     transaction: &mut Transaction<'_>,
     changes: &[&'p Prepared],
+    ground: &Ground,
+    leased: &'p Leased,
 ) -> Result<TaskRows<'p>, Fault> {
-    let written = || changes.iter().flat_map(|change| &change.tasks);
-    let spec_of = |write: &'p PreparedTask| match &write.write {
-        PreparedTaskWrite::Insert { spec } => Some(spec.as_str()),
-        PreparedTaskWrite::Update { .. } => None,
-    };
-    let new: Vec<(&PreparedTask, &str)> = written().filter_map(|write| Some((write, spec_of(write)?))).collect();
+    let (mut new, mut changed, mut written) = (Vec::new(), Vec::new(), HashSet::new());
+    for (number, write) in numbered(changes, ground) {
+        written.insert(number);
+        let last = match leased.get(number) {
+            Some((task, state)) => Final { task, state, steps: 2 },
+            None => Final { task: &write.task, state: &write.state, steps: 1 },
+        };
+        match &write.write {
+            PreparedTaskWrite::Insert { spec } => new.push((last, spec.as_str())),
+            PreparedTaskWrite::Update { .. } => changed.push(last),
+        }
+    }
+    let others = leased.iter().filter(|(number, _)| !written.contains(number));
+    changed.extend(others.map(|(_, (task, state))| Final { task, state, steps: 1 }));
     if !new.is_empty() && insert(transaction, &new).await? < new.len() as u64 {
         // A route is missing, and so nothing was inserted.
-        routes::join(transaction, ready(new.iter().map(|(write, _)| *write))).await?;
+        routes::join(transaction, new.iter().filter_map(|(new, _)| new.ready())).await?;
         if insert(transaction, &new).await? < new.len() as u64 {
             return Err(Fault::nonsense("a route that was joined is gone"));
         }
     }
-    let changed = || written().filter(|write| spec_of(write).is_none());
-    let routes = routes::join(transaction, ready(changed())).await?;
+    let routes = routes::join(transaction, changed.iter().filter_map(Final::ready)).await?;
     let mut rows = TaskRows::default();
-    for PreparedTask { task, state, .. } in changed() {
-        rows.push(task, state, &routes)?;
+    for last in changed {
+        rows.push(last, &routes)?;
     }
     Ok(rows)
 }
 
-/// The routing keys of those that are ready.
-fn ready<'p>(written: impl Iterator<Item = &'p PreparedTask>) -> impl Iterator<Item = (&'p str, &'p RoutingKey)> {
-    written.filter_map(|write| Some((write.state.route.as_deref()?, &write.task.spec.routing)))
+impl<'p> Final<'p> {
+    /// The routing key, if it is ready.
+    fn ready(&self) -> Option<(&'p str, &'p RoutingKey)> {
+        Some((self.state.route.as_deref()?, &self.task.spec.routing))
+    }
 }
 
 /// Inserts tasks, numbered in their order, and says how many: all of them, or none if a ready one's route is not there. A
 /// route that is found is locked as [`routes::join`] does.
-async fn insert(transaction: &mut Transaction<'_>, new: &[(&PreparedTask, &str)]) -> Result<u64, Fault> {
+async fn insert(transaction: &mut Transaction<'_>, new: &[(Final<'_>, &str)]) -> Result<u64, Fault> {
     let mut rows = TaskRows::default();
     let mut digests = Vec::with_capacity(new.len());
-    for (PreparedTask { task, state, .. }, _) in new {
-        rows.push_unrouted(task, state);
-        digests.push(state.route.as_ref().map(|canonical| routes::digest_of(canonical)));
+    for (last, _) in new {
+        rows.push_unrouted(*last);
+        digests.push(last.state.route.as_ref().map(|canonical| routes::digest_of(canonical)));
     }
     let specs: Vec<&str> = new.iter().map(|(_, spec)| *spec).collect();
     let digests: Vec<Option<&[u8]>> = digests.iter().map(|digest| digest.as_ref().map(|it| &it[..])).collect();
-    let tenants: Vec<&[u8]> = new.iter().map(|(write, _)| tenant(&write.task.spec.routing.tenant)).collect();
-    let types: Vec<&str> = new.iter().map(|(write, _)| write.task.spec.routing.task_type.as_str()).collect();
-    let priorities: Vec<i64> = new.iter().map(|(write, _)| i64::from(write.task.spec.priority.get())).collect();
+    let tenants: Vec<&[u8]> = new.iter().map(|(new, _)| tenant(&new.task.spec.routing.tenant)).collect();
+    let types: Vec<&str> = new.iter().map(|(new, _)| new.task.spec.routing.task_type.as_str()).collect();
+    let priorities: Vec<i64> = new.iter().map(|(new, _)| i64::from(new.task.spec.priority.get())).collect();
     let sql = "WITH wished AS MATERIALIZED ( \
              SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::int8[], $5::text[], $6::text[], $7::int8[], \
-                 $8::text[], $9::bool[], $10::text[], $11::bytea[], $12::text[], $13::int8[], $14::text[]) \
+                 $8::text[], $9::bool[], $10::text[], $11::int8[], $12::bytea[], $13::text[], $14::int8[], $15::text[]) \
              WITH ORDINALITY AS w (id, status, digest, due_at, holder, request_id, ended_at, last_agent, letter, state, \
-                 tenant, task_type, priority, spec, place)), \
+                 rev, tenant, task_type, priority, spec, place)), \
          joined AS MATERIALIZED ( \
              SELECT id, digest FROM eap.route WHERE digest = ANY($3) ORDER BY id FOR KEY SHARE), \
          routed AS MATERIALIZED ( \
@@ -69,13 +94,13 @@ async fn insert(transaction: &mut Transaction<'_>, new: &[(&PreparedTask, &str)]
          made AS ( \
              INSERT INTO eap.task (id, rev, status, route, due_at, holder, request_id, ended_at, last_agent, letter, \
                  state, tenant, task_type, priority) \
-             SELECT id, 1, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state, tenant, \
+             SELECT id, rev, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state, tenant, \
                  task_type, priority FROM routed WHERE is_whole ORDER BY place RETURNING seq, id) \
          INSERT INTO eap.task_spec (seq, spec) SELECT made.seq, wished.spec FROM made JOIN wished USING (id)";
-    let TaskRows { ids, status, due_at, holder, request, ended_at, last_agent, letter, state, .. } = rows;
+    let TaskRows { ids, status, due_at, holder, request, ended_at, last_agent, letter, state, steps, .. } = rows;
     let arguments = arguments![
-        ids, status, digests, due_at, holder, request, ended_at, last_agent, letter, state, tenants, types, priorities,
-        specs,
+        ids, status, digests, due_at, holder, request, ended_at, last_agent, letter, state, steps, tenants, types,
+        priorities, specs,
     ];
     transaction.execute(sql, arguments).await
 }
@@ -93,25 +118,21 @@ pub(in crate::store::postgres) struct TaskRows<'a> {
     last_agent: Vec<Option<&'a str>>,
     letter: Vec<bool>,
     state: Vec<&'a str>,
+    steps: Vec<i64>,
 }
 
 impl<'a> TaskRows<'a> {
-    pub(in crate::store::postgres) fn push(
-        &mut self,
-        task: &'a Task,
-        text: &'a StateText,
-        routes: &RouteIds,
-    ) -> Result<(), Fault> {
+    fn push(&mut self, last: Final<'a>, routes: &RouteIds) -> Result<(), Fault> {
         let number = |canonical: &String| {
             routes.get(canonical).copied().ok_or_else(|| Fault::nonsense("a ready task without a route"))
         };
-        self.route.push(text.route.as_ref().map(number).transpose()?);
-        self.push_unrouted(task, text);
+        self.route.push(last.state.route.as_ref().map(number).transpose()?);
+        self.push_unrouted(last);
         Ok(())
     }
 
     /// The columns but for the route.
-    fn push_unrouted(&mut self, task: &'a Task, text: &'a StateText) {
+    fn push_unrouted(&mut self, Final { task, state, steps }: Final<'a>) {
         let StateColumns { status, due_at, holder, request, ended_at, last_agent } = StateColumns::of(task);
         self.ids.push(&task.spec.id.as_bytes()[..]);
         self.status.push(status);
@@ -121,7 +142,8 @@ impl<'a> TaskRows<'a> {
         self.ended_at.push(ended_at);
         self.last_agent.push(last_agent);
         self.letter.push(task.is_dead_letter());
-        self.state.push(&text.text);
+        self.state.push(&state.text);
+        self.steps.push(steps);
     }
 
     pub(in crate::store::postgres) fn is_empty(&self) -> bool {
@@ -146,20 +168,20 @@ impl<'a> TaskRows<'a> {
 
     /// Adds the arguments of [`UPDATE`], and says how many tasks there are.
     pub(super) fn bind(self, arguments: &mut PgArguments) -> Result<i64, Fault> {
-        let Self { ids, status, route, due_at, holder, request, ended_at, last_agent, letter, state } = self;
+        let Self { ids, status, route, due_at, holder, request, ended_at, last_agent, letter, state, steps } = self;
         let count = rows_at_most(ids.len());
-        bind!(arguments, ids, status, route, due_at, holder, request, ended_at, last_agent, letter, state);
+        bind!(arguments, ids, status, route, due_at, holder, request, ended_at, last_agent, letter, state, steps);
         Ok(count)
     }
 }
 
-/// Gives stored tasks the state of `$1` to `$10`.
-pub(super) const UPDATE: &str = "UPDATE eap.task t SET rev = t.rev + 1, status = w.status, route = w.route, \
+/// Gives stored tasks the state of `$1` to `$11`.
+pub(super) const UPDATE: &str = "UPDATE eap.task t SET rev = t.rev + w.steps, status = w.status, route = w.route, \
          due_at = w.due_at, holder = w.holder, request_id = w.request_id, ended_at = w.ended_at, \
          last_agent = w.last_agent, letter = w.letter, state = w.state \
      FROM unnest($1::bytea[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::text[], \
-         $9::bool[], $10::text[]) \
-     AS w (id, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state) WHERE t.id = w.id";
+         $9::bool[], $10::text[], $11::int8[]) \
+     AS w (id, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state, steps) WHERE t.id = w.id";
 
 pub(super) async fn results(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
     let results: Vec<_> = changes.iter().flat_map(|change| &change.results).collect();
