@@ -96,6 +96,7 @@ async fn a_schema_of_the_first_version_is_brought_up_while_it_is_used() {
     let back = format!(
         "ALTER TABLE {0}.event DROP COLUMN writer; ALTER TABLE {0}.vitals DROP COLUMN epoch; \
          DROP TABLE {0}.replica; DROP TABLE {0}.inbox; DROP TABLE {0}.artifact; DROP TABLE {0}.artifact_piece; \
+         DROP FUNCTION {0}.look; DROP FUNCTION {0}.heads; \
          ALTER TABLE {0}.eap_schema_version DROP COLUMN oldest; UPDATE {0}.eap_schema_version SET version = 1",
         schema.name()
     );

@@ -14,10 +14,6 @@ use super::writer::Write;
 use crate::store::prepared::Prepared;
 use crate::store::{Ask, Claimed, Claims, EventSeq, NewEvent, StoreError};
 
-/// So many tasks are written by the statements' plans for any number of rows; what else a write brings is found by an index
-/// either way.
-const FEW: usize = 16;
-
 /// What a write comes to: `None` if it is for the next transaction.
 pub(super) type Settled = Option<Result<Claims, StoreError>>;
 
@@ -66,9 +62,7 @@ pub(super) async fn carry_out(
     let (newest, head) = (routes.newest(), database.own.head());
     let mut loan = database.acquire().await.map_err(Broken::Undone)?;
     let whole = async {
-        let are_few = writes.iter().map(|write| write.tasks()).sum::<usize>() <= FEW && database.is_prepared;
-        let begun = if are_few { database.begin_few(&mut loan).await } else { database.begin(&mut loan).await };
-        let mut transaction = begun.map_err(Broken::Undone)?;
+        let mut transaction = database.begin_to_write(&mut loan).await.map_err(Broken::Undone)?;
         let (settled, told) = match within(&mut transaction, database, routes, writes, new).await {
             Ok(done) => done,
             Err(fault) => return Err(Broken::Undone(transaction.rollback(fault).await)),
@@ -100,8 +94,7 @@ async fn within(
     new: NewTasks,
 ) -> Result<(Vec<Settled>, Told), Fault> {
     let changes: Vec<&Prepared> = writes.iter().filter_map(|write| write.change.as_deref()).collect();
-    let asks: Vec<&Ask> = writes.iter().flat_map(|write| write.asks()).collect();
-    let mut ground = Ground::load(transaction, &changes, &asks, new).await?;
+    let mut ground = Ground::load(transaction, &changes, new).await?;
     let (mut admitted, mut events): (Vec<&Prepared>, Vec<NewEvent>) = (Vec::new(), Vec::new());
     let mut drafts = Vec::with_capacity(writes.len());
     for write in writes {
@@ -132,8 +125,8 @@ async fn within(
         let claiming = Claiming::open(transaction, &ground.agents, &hand, &asks, routes, &database.time).await?;
         claims(transaction, claiming, writes, &mut drafts, &mut events).await?
     };
-    let rows = super::write::write(transaction, &admitted, &ground, &leased).await?;
-    let newest = tell(transaction, database, Some(database.writer()), rows, &events).await?;
+    let unwritten = super::write::write(transaction, &admitted, &ground, &leased).await?;
+    let newest = tell(transaction, database, Some(database.writer()), unwritten, &events).await?;
     let before = newest - events.len() as u64;
     let settled = |draft| match draft {
         Draft::Later => None,

@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use eap_core::{Changed, Task};
 use eap_types::{AgentId, Timestamp};
-use sqlx::postgres::PgRow;
 
 use super::database::{Time, Transaction};
 use super::fault::Fault;
 use super::ground::{Known, KnownAgent};
 use super::hand::Hand;
-use super::holders::{self, Holder, tasks_at};
+use super::holders::{Holder, tasks_at};
+use super::look::{HEAD, Looked, look};
 use super::pool::{PAGE, Pool};
 use super::routes::KnownRoutes;
-use super::values::{arguments, is_null};
 use crate::canary;
 use crate::store::prepared::{StateText, number};
 use crate::store::{Ask, Claimed, Decide, MAX_CLAIM_BYTES, NewEvent, events_of};
@@ -23,19 +22,10 @@ use crate::store::{Ask, Claimed, Decide, MAX_CLAIM_BYTES, NewEvent, events_of};
 /// How many refused tasks are kept in memory for the next ask, at most.
 const MAX_REFUSED: usize = 512;
 
-/// The time, the routes that were made since `$1`, and what the agents `$2` hold: their rows are locked, so nothing is
-/// added to it but by this transaction. A row has either the columns of a holder, from [`HOLDER`] on, or those before.
-const LOOK: &str = "SELECT eap.clock(), m.value, r.id, r.key, NULL::text, NULL::text, NULL::int8, NULL::int8 \
-     FROM eap.meta m LEFT JOIN eap.route r ON r.id > $1 WHERE m.key = 'forgotten_routes' \
-     UNION ALL SELECT NULL, NULL, NULL, NULL, holder, request_id, priority, seq FROM eap.task WHERE holder = ANY($2)";
-const HOLDER: usize = 4;
-
-/// The agents whose rows are locked.
-type Agents = HashMap<AgentId, Known<KnownAgent>>;
-
 /// The asks of one transaction, served in turn.
 pub(super) struct Claiming<'a> {
-    agents: &'a Agents,
+    /// As they are stored, or as the batch writes them.
+    agents: HashMap<AgentId, Known<KnownAgent>>,
     hand: &'a Hand<'a>,
     holders: HashMap<AgentId, Holder>,
     /// What each ask may take from, in their order.
@@ -60,9 +50,10 @@ impl Leased {
 }
 
 impl<'a> Claiming<'a> {
+    /// Looks around, and at the heads of what the first asks may take from, for all of them that are alike.
     pub(super) async fn open(
         transaction: &mut Transaction<'_>,
-        agents: &'a Agents,
+        written: &HashMap<AgentId, Known<KnownAgent>>,
         hand: &'a Hand<'a>,
         asks: &[&Ask],
         routes: &mut KnownRoutes,
@@ -71,19 +62,25 @@ impl<'a> Claiming<'a> {
         let mut ids: Vec<&str> = asks.iter().map(|ask| ask.agent.id.as_str()).collect();
         ids.sort_unstable();
         ids.dedup();
-        let rows = transaction.rows(LOOK, arguments![routes.newest(), ids]).await?;
-        let (held, known): (Vec<&PgRow>, Vec<&PgRow>) =
-            rows.iter().partition(|row| is_null(row, HOLDER).is_ok_and(|is| !is));
-        let mut holders = holders::of_rows(&held, HOLDER, |number| !hand.has(number))?;
+        let known = asks.first().map_or_else(Vec::new, |ask| routes.open_to(ask));
+        let alike = asks.iter().take_while(|ask| routes.open_to(ask) == known);
+        let wanted: usize = alike.map(|ask| ask.max_tasks.min(ask.agent.max_concurrent_tasks) as usize).sum();
+        let most = if known.is_empty() { 0 } else { wanted.min(PAGE) };
+        let looked = look(transaction, &ids, (routes, &known, most), clock, |number| !hand.has(number)).await?;
+        let Looked { mut agents, mut holders, now, heads } = looked;
+        agents.extend(written.iter().map(|(id, known)| (id.clone(), known.clone())));
         for (place, write) in hand.iter() {
             if let Some(lease) = write.task.lease() {
                 holders.entry(lease.agent.clone()).or_default().add(lease.request_id.clone(), place);
             }
         }
-        let now = clock.at(known.first().ok_or_else(|| Fault::nonsense("there is no time"))?, 0)?;
-        routes.catch_up(transaction, &known, 1).await?;
         let open: Vec<Vec<i64>> = asks.iter().map(|ask| routes.open_to(ask)).collect();
-        Ok(Self { agents, hand, holders, open: open.into_iter(), pool: None, now, leased: Leased::default() })
+        // Routes that were made since are not among the heads.
+        let mut pool = open.first().filter(|open| most > 0 && **open == known).cloned().map(Pool::new);
+        if let Some(pool) = &mut pool {
+            pool.take_in(&heads, HEAD, most, |number| hand.has(number))?;
+        }
+        Ok(Self { agents, hand, holders, open: open.into_iter(), pool, now, leased: Leased::default() })
     }
 
     /// Serves the next ask; see [`Repository::claim`](crate::store::Repository::claim).

@@ -313,9 +313,9 @@ impl Database {
         self.open(loan, self.begin.clone(), self.statement).await
     }
 
-    /// The same for few rows: its statements are not planned anew for their number, which would take longer than carrying
-    /// them out. For many rows, the plan for any number would not do.
-    pub(super) async fn begin_few<'c>(&'c self, loan: &'c mut Loan) -> Result<Transaction<'c>, Fault> {
+    /// The same for changes and claims, whose statements are planned once for any number of rows, which would take longer than
+    /// carrying them out. It also keeps them from walking an index: new ids are at its end, so that a merge looks cheap.
+    pub(super) async fn begin_to_write<'c>(&'c self, loan: &'c mut Loan) -> Result<Transaction<'c>, Fault> {
         let begin = format!("{}; SET LOCAL plan_cache_mode = force_generic_plan", self.begin);
         self.open(loan, begin, self.statement).await
     }

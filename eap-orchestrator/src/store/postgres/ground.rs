@@ -19,13 +19,13 @@ use super::workflows::version_digest;
 use crate::store::prepared::{
     Prepared, PreparedAgent, PreparedAgentWrite, PreparedSession, PreparedTask, PreparedTaskWrite, PreparedWorkflow,
 };
-use crate::store::{Ask, CallbackWrite};
+use crate::store::CallbackWrite;
 
 /// A digest that stands for a key.
 pub(super) type Key = [u8; 32];
 
 /// A record that is stored, or was until a moment ago.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Known<T = ()> {
     /// `None` once it was removed.
     pub(super) rev: Option<i64>,
@@ -34,7 +34,7 @@ pub(super) struct Known<T = ()> {
     pub(super) more: T,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct KnownAgent {
     pub(super) epoch: i64,
     pub(super) is_active: bool,
@@ -77,12 +77,11 @@ impl Ground {
     pub(super) async fn load(
         transaction: &mut Transaction<'_>,
         changes: &[&Prepared],
-        asks: &[&Ask],
         new: NewTasks,
     ) -> Result<Self, Fault> {
         let mut ground = Self::default();
         ground.load_tasks(transaction, changes, new).await?;
-        ground.load_agents(transaction, changes, asks).await?;
+        ground.load_agents(transaction, changes).await?;
         ground.load_sessions(transaction, changes).await?;
         ground.load_credentials(transaction, changes).await?;
         ground.load_callbacks(transaction, changes).await?;
@@ -136,17 +135,11 @@ impl Ground {
         Ok(())
     }
 
-    /// Locks the agents that are written, and those that ask: their claims keep within their room one after the other.
-    async fn load_agents(
-        &mut self,
-        transaction: &mut Transaction<'_>,
-        changes: &[&Prepared],
-        asks: &[&Ask],
-    ) -> Result<(), Fault> {
+    /// Locks the agents that are written.
+    async fn load_agents(&mut self, transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Result<(), Fault> {
         let written = || changes.iter().flat_map(|change| &change.agents);
-        let asking = asks.iter().map(|ask| &ask.agent.id);
-        let ids: Vec<&str> =
-            distinct(written().map(|write| &write.agent.id).chain(asking)).into_iter().map(AgentId::as_str).collect();
+        let ids = distinct(written().map(|write| &write.agent.id));
+        let ids: Vec<&str> = ids.into_iter().map(AgentId::as_str).collect();
         if ids.is_empty() {
             return Ok(());
         }

@@ -10,11 +10,12 @@ use super::values::arguments;
 use crate::store::StoreError;
 
 /// Every migration, oldest first; the version of a schema is the number of those it has seen.
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { sql: include_str!("migrations/0001.sql"), oldest: 1 },
     Migration { sql: include_str!("migrations/0002.sql"), oldest: 1 },
     Migration { sql: include_str!("migrations/0003.sql"), oldest: 1 },
     Migration { sql: include_str!("migrations/0004.sql"), oldest: 1 },
+    Migration { sql: include_str!("migrations/0005.sql"), oldest: 1 },
 ];
 
 /// One step of the schema.

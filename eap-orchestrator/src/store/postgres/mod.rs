@@ -18,6 +18,7 @@ mod hand;
 mod holders;
 mod inbox;
 mod listen;
+mod look;
 mod migrations;
 mod mover;
 mod news;

@@ -181,7 +181,7 @@ async fn repeated(database: &Database, reach: Reach) -> Result<Moved, Fault> {
 async fn once(database: &Database, reach: Reach) -> Result<Moved, Fault> {
     let mut loan = database.acquire_aside().await?;
     let whole = async {
-        let mut transaction = database.begin(&mut loan).await?;
+        let mut transaction = database.begin_to_write(&mut loan).await?;
         match within(&mut transaction, database, reach).await {
             Ok(moved) => transaction.commit().await.map(|()| moved),
             Err(fault) => Err(transaction.rollback(fault).await),
@@ -221,7 +221,7 @@ async fn within(transaction: &mut Transaction<'_>, database: &Database, reach: R
         }
     }
     let named: Vec<&Prepared> = changes.iter().collect();
-    let mut ground = Ground::load(transaction, &named, &[], NewTasks::Looked).await?;
+    let mut ground = Ground::load(transaction, &named, NewTasks::Looked).await?;
     let mut admitted: Vec<&Prepared> = Vec::with_capacity(named.len());
     for change in named {
         match ground.admit(change) {
@@ -234,16 +234,15 @@ async fn within(transaction: &mut Transaction<'_>, database: &Database, reach: R
         }
     }
     let leased = Leased::default();
-    let changed = write(transaction, &admitted, &ground, &leased).await?;
-    debug_assert!(changed.is_empty(), "all of them are new");
+    let unwritten = write(transaction, &admitted, &ground, &leased).await?;
     if !gone.is_empty() {
         transaction.execute("DELETE FROM eap.inbox WHERE seq = ANY($1)", arguments![gone]).await?;
     }
     set_aside(transaction, &broken).await?;
     let events: Vec<NewEvent> = admitted.iter().flat_map(|change| change.events.iter().cloned()).collect();
-    if !events.is_empty() {
+    if !admitted.is_empty() {
         // Nobody here has told those who wait for ready tasks: each store has them from the events.
-        tell(transaction, database, None, changed, &events).await?;
+        tell(transaction, database, None, unwritten, &events).await?;
         debug!(tasks = admitted.len(), "tasks that hosts took in are moved");
     }
     Ok(moved)

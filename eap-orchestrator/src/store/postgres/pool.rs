@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use eap_core::{Task, TaskState};
+use sqlx::postgres::PgRow;
 
 use super::database::Transaction;
 use super::fault::Fault;
@@ -12,26 +13,6 @@ use crate::store::prepared::rows_at_most;
 
 /// How many tasks are read at once, at most.
 pub(super) const PAGE: usize = 128;
-
-/// The heads of all routes merged in their common order, until their specs have so many bytes together; and of those the
-/// tasks that no other transaction has in hand, now locked, for what is locked here others pass over. A step of the index
-/// for each route and each task; what waits behind them costs nothing, nor do the bytes of what has no room. `LATERAL`: joined
-/// otherwise, specs would be walked from the first one on where the plan is to do for any limit.
-const HEADS: &str = "WITH heads AS MATERIALIZED ( \
-         SELECT h.priority, h.seq FROM unnest($1::int8[]) AS r (route) CROSS JOIN LATERAL ( \
-             SELECT t.priority, t.seq FROM eap.task t \
-             WHERE t.route = r.route AND (t.priority, t.seq) > ($2, $3) ORDER BY t.priority, t.seq LIMIT $4) AS h \
-         ORDER BY h.priority, h.seq LIMIT $4), \
-     sized AS MATERIALIZED ( \
-         SELECT h.priority, h.seq, octet_length(s.spec) AS bytes, \
-             sum(octet_length(s.spec)) OVER (ORDER BY h.priority, h.seq) AS up_to, count(*) OVER () AS found \
-         FROM heads h CROSS JOIN LATERAL (SELECT s.spec FROM eap.task_spec s WHERE s.seq = h.seq LIMIT 1) AS s), \
-     fitting AS MATERIALIZED (SELECT * FROM sized WHERE up_to - bytes < $5), \
-     free AS MATERIALIZED ( \
-         SELECT t.seq, t.state FROM eap.task t \
-         WHERE t.seq = ANY(ARRAY(SELECT seq FROM fitting)) AND t.route IS NOT NULL FOR UPDATE OF t SKIP LOCKED) \
-     SELECT h.priority, h.seq, s.spec, f.state, h.found FROM fitting h \
-     LEFT JOIN free f ON f.seq = h.seq LEFT JOIN eap.task_spec s ON s.seq = f.seq ORDER BY h.priority, h.seq";
 
 /// The ready tasks of some routes, as far as they were read.
 #[derive(Debug)]
@@ -71,21 +52,32 @@ impl Pool {
     ) -> Result<(), Fault> {
         let (priority, seq) = self.last;
         let arguments = arguments![&self.routes, priority, seq, rows_at_most(limit), rows_at_most(bytes)];
-        let rows = transaction.rows(HEADS, arguments).await?;
-        let found = rows.first().map_or(Ok(0), |row| integer(row, 4))?;
+        let rows = transaction.rows("SELECT * FROM eap.heads($1, $2, $3, $4, $5)", arguments).await?;
+        self.take_in(&rows, 0, limit, is_known)
+    }
+
+    /// Takes in the next heads, of which so many were asked for: from rows of `heads` that begin at column `first`.
+    pub(super) fn take_in(
+        &mut self,
+        rows: &[PgRow],
+        first: usize,
+        limit: usize,
+        is_known: impl Fn(i64) -> bool,
+    ) -> Result<(), Fault> {
+        let found = rows.first().map_or(Ok(0), |row| integer(row, first + 4))?;
         self.is_at_end = found < rows_at_most(limit) && found == rows_at_most(rows.len());
-        for row in &rows {
-            let place = (integer(row, 0)?, integer(row, 1)?);
+        for row in rows {
+            let place = (integer(row, first)?, integer(row, first + 1)?);
             self.last = place;
             if is_known(place.1) {
                 continue;
             }
-            if is_null(row, 2)? {
+            if is_null(row, first + 2)? {
                 self.is_shared = true;
                 continue;
             }
-            let state: TaskState = json(row, 3)?;
-            self.tasks.push((place, Task { spec: Arc::new(json(row, 2)?), state }));
+            let state: TaskState = json(row, first + 3)?;
+            self.tasks.push((place, Task { spec: Arc::new(json(row, first + 2)?), state }));
         }
         Ok(())
     }

@@ -6,22 +6,27 @@ mod flows;
 mod tasks;
 
 pub(super) use self::aside::tell;
-use self::tasks::TaskRows;
+use self::tasks::Unwritten;
 use super::claim::Leased;
 use super::database::Transaction;
 use super::fault::Fault;
 use super::ground::Ground;
 use crate::store::prepared::Prepared;
 
-/// Writes changes, none of which names a record that another one names, and what was leased on top of them; gives the tasks
-/// that change, for the caller to write.
+/// Writes changes, none of which names a record that another one names, and what was leased on top of them; gives tasks that
+/// are yet to be written, for [`tell`] to do it.
 pub(super) async fn write<'p>(
     transaction: &mut Transaction<'_>,
     changes: &[&'p Prepared],
     ground: &Ground,
     leased: &'p Leased,
-) -> Result<TaskRows<'p>, Fault> {
-    let changed = tasks::tasks(transaction, changes, ground, leased).await?;
+) -> Result<Unwritten<'p>, Fault> {
+    let mut unwritten = tasks::tasks(transaction, changes, ground, leased).await?;
+    // Their tasks say where they stand.
+    let has_results = |change: &&Prepared| !change.results.is_empty() || !change.late_results.is_empty();
+    if unwritten.new.len() > aside::FEW || changes.iter().any(has_results) {
+        unwritten.insert(transaction).await?;
+    }
     agents::agents(transaction, changes).await?;
     agents::vitals(transaction, changes).await?;
     flows::sessions(transaction, changes, &ground.begun).await?;
@@ -29,5 +34,5 @@ pub(super) async fn write<'p>(
     agents::credentials(transaction, changes).await?;
     tasks::results(transaction, changes).await?;
     aside::write(transaction, changes).await?;
-    Ok(changed)
+    Ok(unwritten)
 }

@@ -4,13 +4,13 @@ use std::sync::LazyLock;
 
 use eap_core::DueCallback;
 use eap_types::AgentId;
-use sqlx::postgres::PgArguments;
+use sqlx::postgres::{PgArguments, PgRow};
 
 use super::super::database::{Database, Transaction};
 use super::super::fault::Fault;
 use super::super::read::{key_digest, tenant};
 use super::super::values::{arguments, bind, integer, small};
-use super::tasks::{TaskRows, UPDATE};
+use super::tasks::{INSERT, UPDATE, Unwritten, bind_new, join_routes};
 use crate::store::prepared::{Prepared, number, rows_at_most};
 use crate::store::{CallbackWrite, IdempotentTarget, NewEvent};
 
@@ -120,13 +120,14 @@ async fn states(transaction: &mut Transaction<'_>, changes: &[&Prepared]) -> Res
     Ok(())
 }
 
-/// What [`tell`] asks: alone, and with the tasks that change. Theirs are the arguments `$1` to `$12` then.
-static TELL: LazyLock<[String; 2]> = LazyLock::new(|| {
-    let sql = |changed: &str, condition: &str, before: u32| {
+/// What [`tell`] asks: alone, with the tasks that change, and with those that are new. Theirs are the first arguments then, and
+/// behind them is how many they are.
+static TELL: LazyLock<[String; 3]> = LazyLock::new(|| {
+    let sql = |written: &str, condition: &str, before: usize| {
         let [count, tenant, at, kind, task, agent, attempt, detail, writer, channel] =
-            std::array::from_fn(|place| format!("${}", before + 1 + u32::try_from(place).unwrap_or(0)));
+            std::array::from_fn(|place| format!("${}", before + 1 + place));
         format!(
-            "WITH {changed} newest AS ( \
+            "WITH {written} newest AS ( \
                  UPDATE eap.meta SET value = value + {count} WHERE key = 'last_event' {condition} RETURNING value), \
              told AS ( \
                  INSERT INTO eap.event (seq, tenant, at, kind, task, agent, attempt, detail, writer) \
@@ -139,13 +140,17 @@ static TELL: LazyLock<[String; 2]> = LazyLock::new(|| {
         )
     };
     let changed = format!("changed AS ({UPDATE} RETURNING t.seq),");
-    [sql("", "", 0), sql(&changed, "AND (SELECT count(*) FROM changed) = $12", 12)]
+    [
+        sql("", "", 0),
+        sql(&changed, "AND (SELECT count(*) FROM changed) = $12", 12),
+        sql(&format!("{INSERT},"), "AND (SELECT count(*) FROM made) = $16", 16),
+    ]
 });
 
 /// So many tasks at most are written with the events: it saves a round trip, and costs the server twice as much for each.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
-/// Writes the last tasks that change; then numbers events and writes them. Gives the number of the newest.
+/// Writes the last tasks; then numbers events and writes them. Gives the number of the newest.
 ///
 /// The last statement before a commit. The row that counts is locked from here on, once the tasks are written, so the
 /// numbers rise in the order of the commits of all replicas, and a transaction that is undone leaves no gap. Those who
@@ -154,19 +159,65 @@ pub(in crate::store::postgres) async fn tell(
     transaction: &mut Transaction<'_>,
     database: &Database,
     writer: Option<i64>,
-    changed: TaskRows<'_>,
+    mut unwritten: Unwritten<'_>,
     events: &[NewEvent],
 ) -> Result<u64, Fault> {
-    let is_alone = events.is_empty() || changed.is_empty() || changed.len() > FEW;
-    let changed = if is_alone {
-        changed.update(transaction).await?;
-        None
-    } else {
-        Some(changed)
-    };
-    let newest = if events.is_empty() {
-        transaction.row("SELECT value FROM eap.meta WHERE key = 'last_event'", arguments![]).await?
-    } else {
+    if events.is_empty() || !unwritten.changed.is_empty() {
+        unwritten.insert(transaction).await?;
+    }
+    let Unwritten { new, mut changed } = unwritten;
+    if events.is_empty() || changed.len() > FEW {
+        std::mem::take(&mut changed).update(transaction).await?;
+    }
+    if events.is_empty() {
+        let newest = transaction.row("SELECT value FROM eap.meta WHERE key = 'last_event'", arguments![]).await?;
+        return number_of(newest);
+    }
+    let told = Telling { writer, channel: database.schema.channel(), events };
+    let [alone, with_changed, with_new] = &*TELL;
+    let mut arguments = PgArguments::default();
+    if new.is_empty() {
+        let sql = if changed.is_empty() {
+            alone
+        } else {
+            let count = changed.bind(&mut arguments)?;
+            bind!(&mut arguments, count);
+            with_changed
+        };
+        told.bind(&mut arguments)?;
+        return number_of(transaction.row(sql, arguments).await?);
+    }
+    for is_joined in [false, true] {
+        if is_joined {
+            // A route is missing, and so nothing was written.
+            join_routes(transaction, &new).await?;
+        }
+        let mut arguments = PgArguments::default();
+        bind_new(&new, &mut arguments)?;
+        bind!(&mut arguments, rows_at_most(new.len()));
+        told.bind(&mut arguments)?;
+        if let Some(newest) = transaction.row(with_new, arguments).await? {
+            return number_of(Some(newest));
+        }
+    }
+    Err(Fault::nonsense("a route that was joined is gone"))
+}
+
+fn number_of(newest: Option<PgRow>) -> Result<u64, Fault> {
+    let newest = newest.ok_or_else(|| Fault::nonsense("the count of events is gone, or a task that was locked"))?;
+    Ok(integer(&newest, 0)?.unsigned_abs())
+}
+
+/// Events on their way into [`TELL`].
+struct Telling<'a> {
+    writer: Option<i64>,
+    channel: &'a str,
+    events: &'a [NewEvent],
+}
+
+impl Telling<'_> {
+    fn bind(&self, arguments: &mut PgArguments) -> Result<(), Fault> {
+        let Self { writer, channel, events } = self;
         let tenants: Vec<&[u8]> = events.iter().map(|event| tenant(&event.tenant)).collect();
         let times: Vec<i64> = events.iter().map(|event| event.at.as_micros()).collect();
         let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
@@ -176,19 +227,8 @@ pub(in crate::store::postgres) async fn tell(
         let attempts: Vec<Option<i64>> = events.iter().map(|event| event.attempt.map(small)).collect();
         let details: Vec<Option<&str>> =
             events.iter().map(|event| Some(event.detail.as_str()).filter(|_| !event.detail.is_empty())).collect();
-        let (told, channel) = (rows_at_most(events.len()), database.schema.channel());
-        let mut arguments = PgArguments::default();
-        let [alone, with_changed] = &*TELL;
-        let sql = if let Some(changed) = changed {
-            let count = changed.bind(&mut arguments)?;
-            bind!(&mut arguments, count);
-            with_changed
-        } else {
-            alone
-        };
-        bind!(&mut arguments, told, tenants, times, kinds, tasks, agents, attempts, details, writer, channel);
-        transaction.row(sql, arguments).await?
-    };
-    let newest = newest.ok_or_else(|| Fault::nonsense("the count of events is gone, or a task that was locked"))?;
-    Ok(integer(&newest, 0)?.unsigned_abs())
+        let told = rows_at_most(events.len());
+        bind!(arguments, told, tenants, times, kinds, tasks, agents, attempts, details, writer, channel);
+        Ok(())
+    }
 }

@@ -34,16 +34,16 @@ pub(super) async fn sessions(
             .collect();
         let Progress { status, ended, reasons, steps, runs } = Progress::of(&new)?;
         let sql = "WITH wished AS MATERIALIZED ( \
-                 SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::int8[], $6::text[], \
-                     $7::text[], $8::int8[], $9::text[], $10::int8[], $11::text[]) \
-                 WITH ORDINALITY AS w (id, tenant, workflow, agent, started_at, spec, status, ended_at, reason, steps, \
-                     run, place)), \
-             made AS ( \
-                 INSERT INTO eap.session (id, rev, tenant, workflow, agent, started_at, status, ended_at, reason, steps, \
-                     run) \
-                 SELECT id, 1, tenant, workflow, agent, started_at, status, ended_at, reason, steps, run \
-                 FROM wished ORDER BY place RETURNING seq, id) \
-             INSERT INTO eap.session_spec (seq, spec) SELECT made.seq, wished.spec FROM made JOIN wished USING (id)";
+                 SELECT nextval('eap.session_seq_seq') AS seq, w.* FROM ( \
+                     SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::int8[], $6::text[], \
+                         $7::text[], $8::int8[], $9::text[], $10::int8[], $11::text[]) \
+                     WITH ORDINALITY AS w (id, tenant, workflow, agent, started_at, spec, status, ended_at, reason, \
+                         steps, run, place) ORDER BY place) w), \
+             born AS ( \
+                 INSERT INTO eap.session (seq, id, rev, tenant, workflow, agent, started_at, status, ended_at, reason, \
+                     steps, run) \
+                 SELECT seq, id, 1, tenant, workflow, agent, started_at, status, ended_at, reason, steps, run FROM wished) \
+             INSERT INTO eap.session_spec (seq, spec) SELECT seq, spec FROM wished";
         let arguments =
             arguments![ids, tenants, workflows, agents, started, specs, status, ended, reasons, steps, runs];
         transaction.execute(sql, arguments).await?;

@@ -16,21 +16,31 @@ use super::super::values::{arguments, bind, small};
 use crate::store::prepared::{Prepared, PreparedTaskWrite, StateColumns, StateText, rows_at_most};
 
 /// A task as it is to be written.
-#[derive(Clone, Copy)]
-struct Final<'p> {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Final<'p> {
     task: &'p Task,
     state: &'p StateText,
     /// How many changes it went through: a revision for each.
     steps: i64,
 }
 
-/// Writes new tasks; gives the columns of those that change, for the caller to write.
+/// Tasks that are yet to be written.
+#[derive(Debug, Default)]
+pub(in crate::store::postgres) struct Unwritten<'p> {
+    pub(super) new: Vec<New<'p>>,
+    pub(super) changed: TaskRows<'p>,
+}
+
+/// A task that is to be inserted, with the text of its spec.
+type New<'p> = (Final<'p>, &'p str);
+
+/// Gathers the tasks of changes, and what was leased on top of them.
 pub(super) async fn tasks<'p>(
     transaction: &mut Transaction<'_>,
     changes: &[&'p Prepared],
     ground: &Ground,
     leased: &'p Leased,
-) -> Result<TaskRows<'p>, Fault> {
+) -> Result<Unwritten<'p>, Fault> {
     let (mut new, mut changed, mut written) = (Vec::new(), Vec::new(), HashSet::new());
     for (number, write) in numbered(changes, ground) {
         written.insert(number);
@@ -45,19 +55,41 @@ pub(super) async fn tasks<'p>(
     }
     let others = leased.iter().filter(|(number, _)| !written.contains(number));
     changed.extend(others.map(|(_, (task, state))| Final { task, state, steps: 1 }));
-    if !new.is_empty() && insert(transaction, &new).await? < new.len() as u64 {
-        // A route is missing, and so nothing was inserted.
-        routes::join(transaction, new.iter().filter_map(|(new, _)| new.ready())).await?;
-        if insert(transaction, &new).await? < new.len() as u64 {
-            return Err(Fault::nonsense("a route that was joined is gone"));
-        }
-    }
     let routes = routes::join(transaction, changed.iter().filter_map(Final::ready)).await?;
     let mut rows = TaskRows::default();
     for last in changed {
         rows.push(last, &routes)?;
     }
-    Ok(rows)
+    Ok(Unwritten { new, changed: rows })
+}
+
+impl Unwritten<'_> {
+    /// Inserts those that are new.
+    pub(super) async fn insert(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        let new = std::mem::take(&mut self.new);
+        if new.is_empty() {
+            return Ok(());
+        }
+        let sql = format!("WITH {INSERT} SELECT 1 FROM made");
+        let insert = async |transaction: &mut Transaction<'_>| {
+            let mut arguments = PgArguments::default();
+            bind_new(&new, &mut arguments)?;
+            transaction.execute(&sql, arguments).await
+        };
+        if insert(transaction).await? < new.len() as u64 {
+            // A route is missing, and so nothing was inserted.
+            join_routes(transaction, &new).await?;
+            if insert(transaction).await? < new.len() as u64 {
+                return Err(Fault::nonsense("a route that was joined is gone"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the routes of new tasks that are missing.
+pub(super) async fn join_routes(transaction: &mut Transaction<'_>, new: &[New<'_>]) -> Result<(), Fault> {
+    routes::join(transaction, new.iter().filter_map(|(new, _)| new.ready())).await.map(drop)
 }
 
 impl<'p> Final<'p> {
@@ -67,9 +99,28 @@ impl<'p> Final<'p> {
     }
 }
 
-/// Inserts tasks, numbered in their order, and says how many: all of them, or none if a ready one's route is not there. A
-/// route that is found is locked as [`routes::join`] does.
-async fn insert(transaction: &mut Transaction<'_>, new: &[(Final<'_>, &str)]) -> Result<u64, Fault> {
+/// Inserts the tasks of [`bind_new`], numbered in their order: all of them, or none if a ready one's route is not there;
+/// those that `made` has. A route that is found is locked as [`routes::join`] does.
+pub(super) const INSERT: &str = "wished AS MATERIALIZED ( \
+         SELECT nextval('eap.task_seq_seq') AS seq, w.* FROM ( \
+             SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::int8[], $5::text[], $6::text[], $7::int8[], \
+                 $8::text[], $9::bool[], $10::text[], $11::int8[], $12::bytea[], $13::text[], $14::int8[], $15::text[]) \
+             WITH ORDINALITY AS w (id, status, digest, due_at, holder, request_id, ended_at, last_agent, letter, state, \
+                 rev, tenant, task_type, priority, spec, place) ORDER BY place) w), \
+     joined AS MATERIALIZED ( \
+         SELECT id, digest FROM eap.route WHERE digest = ANY($3) ORDER BY id FOR KEY SHARE), \
+     routed AS MATERIALIZED ( \
+         SELECT w.*, r.id AS route, bool_and(w.digest IS NULL OR r.id IS NOT NULL) OVER () AS is_whole \
+         FROM wished w LEFT JOIN joined r ON r.digest = w.digest), \
+     born AS ( \
+         INSERT INTO eap.task (seq, id, rev, status, route, due_at, holder, request_id, ended_at, last_agent, letter, \
+             state, tenant, task_type, priority) \
+         SELECT seq, id, rev, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state, tenant, \
+             task_type, priority FROM routed WHERE is_whole), \
+     made AS (INSERT INTO eap.task_spec (seq, spec) SELECT seq, spec FROM routed WHERE is_whole RETURNING seq)";
+
+/// Adds the arguments of [`INSERT`], which are fifteen.
+pub(super) fn bind_new(new: &[New<'_>], arguments: &mut PgArguments) -> Result<(), Fault> {
     let mut rows = TaskRows::default();
     let mut digests = Vec::with_capacity(new.len());
     for (last, _) in new {
@@ -81,33 +132,17 @@ async fn insert(transaction: &mut Transaction<'_>, new: &[(Final<'_>, &str)]) ->
     let tenants: Vec<&[u8]> = new.iter().map(|(new, _)| tenant(&new.task.spec.routing.tenant)).collect();
     let types: Vec<&str> = new.iter().map(|(new, _)| new.task.spec.routing.task_type.as_str()).collect();
     let priorities: Vec<i64> = new.iter().map(|(new, _)| i64::from(new.task.spec.priority.get())).collect();
-    let sql = "WITH wished AS MATERIALIZED ( \
-             SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::int8[], $5::text[], $6::text[], $7::int8[], \
-                 $8::text[], $9::bool[], $10::text[], $11::int8[], $12::bytea[], $13::text[], $14::int8[], $15::text[]) \
-             WITH ORDINALITY AS w (id, status, digest, due_at, holder, request_id, ended_at, last_agent, letter, state, \
-                 rev, tenant, task_type, priority, spec, place)), \
-         joined AS MATERIALIZED ( \
-             SELECT id, digest FROM eap.route WHERE digest = ANY($3) ORDER BY id FOR KEY SHARE), \
-         routed AS MATERIALIZED ( \
-             SELECT w.*, r.id AS route, bool_and(w.digest IS NULL OR r.id IS NOT NULL) OVER () AS is_whole \
-             FROM wished w LEFT JOIN joined r ON r.digest = w.digest), \
-         made AS ( \
-             INSERT INTO eap.task (id, rev, status, route, due_at, holder, request_id, ended_at, last_agent, letter, \
-                 state, tenant, task_type, priority) \
-             SELECT id, rev, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state, tenant, \
-                 task_type, priority FROM routed WHERE is_whole ORDER BY place RETURNING seq, id) \
-         INSERT INTO eap.task_spec (seq, spec) SELECT made.seq, wished.spec FROM made JOIN wished USING (id)";
     let TaskRows { ids, status, due_at, holder, request, ended_at, last_agent, letter, state, steps, .. } = rows;
-    let arguments = arguments![
-        ids, status, digests, due_at, holder, request, ended_at, last_agent, letter, state, steps, tenants, types,
-        priorities, specs,
-    ];
-    transaction.execute(sql, arguments).await
+    bind!(
+        arguments, ids, status, digests, due_at, holder, request, ended_at, last_agent, letter, state, steps, tenants,
+        types, priorities, specs,
+    );
+    Ok(())
 }
 
 /// The columns of tasks that change with their state.
 #[derive(Debug, Default)]
-pub(in crate::store::postgres) struct TaskRows<'a> {
+pub(super) struct TaskRows<'a> {
     ids: Vec<&'a [u8]>,
     status: Vec<&'static str>,
     route: Vec<Option<i64>>,
@@ -146,7 +181,7 @@ impl<'a> TaskRows<'a> {
         self.steps.push(steps);
     }
 
-    pub(in crate::store::postgres) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
@@ -155,7 +190,7 @@ impl<'a> TaskRows<'a> {
     }
 
     /// Gives stored tasks their new state; the specs stay.
-    pub(in crate::store::postgres) async fn update(self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+    pub(super) async fn update(self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         if self.is_empty() {
             return Ok(());
         }
