@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use self::agents::{Agents, Crew};
 use self::chance::{Chance, number, random};
@@ -51,7 +52,8 @@ fn every_task_ends_once_whatever_is_killed_or_lost() {
     let to_server = runtime.block_on(network.way_to(server.address));
     let mut agents = runtime.block_on(Agents::start(dir.path(), &to_server.url(), &network, CREW));
     let direct = format!("http://{}", server.address);
-    let work = runtime.block_on(async { Work::begin(&to_server.url(), &direct, tasks) });
+    let work =
+        runtime.block_on(async { Work::begin(&to_server.url(), &direct, tasks, &Arc::new(Semaphore::new(tasks))) });
 
     for kill in 0.. {
         if runtime.block_on(work.ended()) * 100 >= tasks * ENOUGH {

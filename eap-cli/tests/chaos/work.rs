@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use eap_client::{ClientError, OperatorClient, ReqwestCall};
 use eap_types::{SubmitTask, TaskId, TaskPage, TaskQuery, TaskStatus};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -28,16 +29,17 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Begins to submit, within a runtime.
-    pub(crate) fn begin(proxied: &str, direct: &str, tasks: usize) -> Self {
+    /// Begins to submit, within a runtime, as many tasks as `room` has permits.
+    pub(crate) fn begin(proxied: &str, direct: &str, tasks: usize, room: &Arc<Semaphore>) -> Self {
         let (submitted, repeated) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let mut submitting = JoinSet::new();
         for submitter in 0..SUBMITTERS {
             let (client, numbers) = (client(proxied), (submitter..tasks).step_by(SUBMITTERS));
-            let (submitted, repeated) = (Arc::clone(&submitted), Arc::clone(&repeated));
+            let (submitted, repeated, room) = (Arc::clone(&submitted), Arc::clone(&repeated), Arc::clone(room));
             submitting.spawn(async move {
                 let mut made = Vec::new();
                 for number in numbers {
+                    room.acquire().await.expect("there will be room").forget();
                     made.push((submit(&client, number, &repeated).await, format!("task-{number}")));
                     submitted.fetch_add(1, Ordering::SeqCst);
                 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use eap_tests::postgres::PrivateServer;
 use eap_types::AttemptOutcome;
+use tokio::sync::Semaphore;
 
 use crate::CREW;
 use crate::agents::Agents;
@@ -31,7 +32,8 @@ fn a_rolling_restart_loses_no_call_and_does_no_task_twice() {
     let first = std::env::var_os("EAP_UPGRADE_FROM").unwrap_or_else(|| EAP.into());
     let mut servers = runtime.block_on(Servers::start_of(&first, dir.path(), &database, LEASE));
     let agents = runtime.block_on(Agents::start(dir.path(), &servers.url(), &network, CREW));
-    let work = runtime.block_on(async { Work::begin(&servers.url(), &servers.url(), TASKS) });
+    let room = Arc::new(Semaphore::new(TASKS));
+    let work = runtime.block_on(async { Work::begin(&servers.url(), &servers.url(), TASKS, &room) });
     for which in 0..REPLICAS {
         std::thread::sleep(Duration::from_millis(700));
         servers.replace(which);
