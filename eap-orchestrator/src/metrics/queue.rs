@@ -149,7 +149,7 @@ mod tests {
     fn the_words_of_another_tenant_are_not_told() {
         let (gauges, ours, theirs) = (QueueGauges::default(), TenantId::default(), TenantId::from_bytes([1; 16]));
         let depth = Depth { tenant: theirs, task_type: "secret".parse().unwrap(), tasks: 3 };
-        let depths = Depths { ready: vec![ready(theirs, "secret", 1)], delayed: vec![depth], leased: Vec::new() };
+        let depths = Depths { ready: vec![ready(theirs, "secret", 1)], delayed: vec![depth], ..Depths::default() };
         let told = gauges.told(&depths, ours);
         assert_eq!(told.ready, BTreeMap::from([(kind(OTHERS), 1)]));
         assert_eq!(told.delayed, BTreeMap::from([(OTHERS.to_owned(), 3)]));

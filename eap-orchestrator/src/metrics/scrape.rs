@@ -58,6 +58,12 @@ impl Metrics {
         for (task_type, tasks) in &told.leased {
             leased.value(&[("task_type", task_type)], tasks);
         }
+        let mut inbox =
+            page.gauge("eap_inbox_tasks", "Tasks that hosts took in and that are not among the others yet.");
+        if let Ok((depths, _)) = &counted {
+            inbox.value(&[("state", "waiting")], depths.inbox.waiting);
+            inbox.value(&[("state", "set_aside")], depths.inbox.set_aside);
+        }
         let mut age = page.gauge("eap_tasks_counted_ago_seconds", "How old the counts of tasks are.");
         if let Ok((_, old)) = &counted {
             age.value(&[], seconds(*old));

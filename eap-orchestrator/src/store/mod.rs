@@ -49,7 +49,7 @@ pub use query::{
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
-pub use stats::{Depth, Depths, Distribution, ReadyDepth, StoreErrors, StoreStats};
+pub use stats::{Depth, Depths, Distribution, InboxDepth, ReadyDepth, StoreErrors, StoreStats};
 
 use crate::clock::Clock;
 

@@ -16,6 +16,17 @@ pub struct Depths {
     pub delayed: Vec<Depth>,
     /// Those that an agent holds.
     pub leased: Vec<Depth>,
+    /// Those that hosts took in within transactions of their own and that are not among the tasks yet, of all tenants.
+    pub inbox: InboxDepth,
+}
+
+/// How many tasks wait to be moved among the others; none where a store has no inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InboxDepth {
+    /// Those that are moved within a moment.
+    pub waiting: u64,
+    /// Those that cannot be moved, until somebody mends them.
+    pub set_aside: u64,
 }
 
 /// How many tasks of one type there are.

@@ -408,6 +408,8 @@ async fn a_row_that_holds_no_task_is_set_aside_until_it_is_mended() {
     all_moved(&schema).await;
     assert_eq!(submitted(&host.store).await, wanted[2..]);
     assert_eq!(rows(&schema, &mut host.connection).await, (0, 2));
+    let counted = host.store.depths().await.expect("a count succeeds").inbox;
+    assert_eq!((counted.waiting, counted.set_aside), (0, 2));
     assert!(host.store.task(wanted[0]).await.expect("a read succeeds").is_none());
 
     let mend = format!("UPDATE {inbox} SET spec = substr(spec, 2), problem = NULL WHERE id = $1");
@@ -438,6 +440,8 @@ async fn a_task_whose_move_waits_too_long_holds_up_no_other() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(submitted(&host.store).await.contains(&free.id()));
+    let counted = host.store.depths().await.expect("a count succeeds").inbox;
+    assert_eq!((counted.waiting, counted.set_aside), (1, 0));
     other.execute("ROLLBACK").await.expect("the row is let go");
     all_moved(&schema).await;
     assert_eq!(submitted(&host.store).await.len(), 2);

@@ -6,7 +6,7 @@ use eap_core::{Phase, Task};
 use eap_types::{TaskType, TenantId};
 
 use super::tables::Tables;
-use crate::store::{Depth, Depths, Insertion, ReadyDepth};
+use crate::store::{Depth, Depths, InboxDepth, Insertion, ReadyDepth};
 
 impl Tables {
     pub(super) fn depths(&self) -> Depths {
@@ -28,6 +28,7 @@ impl Tables {
             ready: ready.collect(),
             delayed: by_type(delayed),
             leased: by_type(self.leased_after(None).map(|row| &row.record)),
+            inbox: InboxDepth::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use eap_types::{TenantId, Timestamp};
 use super::database::{Database, Transaction};
 use super::fault::Fault;
 use super::values::{arguments, bytes, count, integer, json, word};
-use crate::store::{Depth, Depths, ReadyDepth};
+use crate::store::{Depth, Depths, InboxDepth, ReadyDepth};
 
 /// A walk over the index of ready tasks, one step a task.
 const READY: &str = "SELECT waiting.tasks, waiting.first, r.key \
@@ -36,6 +36,7 @@ impl Database {
                 ready: ready(&mut moment).await?,
                 delayed: by_type(&mut moment, DELAYED).await?,
                 leased: by_type(&mut moment, HELD).await?,
+                inbox: inbox(&mut moment).await?,
             };
             moment.commit().await?;
             Ok(depths)
@@ -71,6 +72,12 @@ async fn ready(moment: &mut Transaction<'_>) -> Result<Vec<ReadyDepth>, Fault> {
 /// From when a task might have been taken.
 fn from_when(spec: &TaskSpec) -> Timestamp {
     spec.run_at.map_or(spec.created_at, |at| at.max(spec.created_at))
+}
+
+async fn inbox(moment: &mut Transaction<'_>) -> Result<InboxDepth, Fault> {
+    let rows = moment.rows("SELECT count(*) - count(problem), count(problem) FROM eap.inbox", arguments![]).await?;
+    let row = rows.first().ok_or_else(|| Fault::nonsense("a count of nothing"))?;
+    Ok(InboxDepth { waiting: count(row, 0)?, set_aside: count(row, 1)? })
 }
 
 async fn by_type(moment: &mut Transaction<'_>, sql: &str) -> Result<Vec<Depth>, Fault> {

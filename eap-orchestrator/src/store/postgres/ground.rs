@@ -16,10 +16,10 @@ use super::fault::Fault;
 use super::read::key_digest;
 use super::values::{arguments, bytes, digest, integer, maybe_bytes, word};
 use super::workflows::version_digest;
+use crate::store::CallbackWrite;
 use crate::store::prepared::{
     Prepared, PreparedAgent, PreparedAgentWrite, PreparedSession, PreparedTask, PreparedTaskWrite, PreparedWorkflow,
 };
-use crate::store::CallbackWrite;
 
 /// A digest that stands for a key.
 pub(super) type Key = [u8; 32];

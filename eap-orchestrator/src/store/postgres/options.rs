@@ -13,7 +13,7 @@ pub struct PostgresOptions {
     /// The schema that everything stands in; `eap`. Lower-case letters, digits and `_`. Several stores can share a
     /// database, each in a schema of its own.
     pub schema: String,
-    /// How many connections are open at most; 10. Zero counts as one. One of them writes.
+    /// How many connections are open at most; 10. Zero counts as one. Two of them write, one if there are no more than three.
     /// A pool that is handed over has its own bound.
     pub max_connections: u32,
     /// How long one statement may take; 5 s. A call whose statement takes longer fails with

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row};
 use super::fault::Fault;
 use super::read::Moment;
 use super::rows::{count, json, word};
-use crate::store::{Depth, Depths, ReadyDepth};
+use crate::store::{Depth, Depths, InboxDepth, ReadyDepth};
 
 /// A walk over the index of ready tasks, one step a task: a quarter of a second for a million of them.
 pub(super) const READY: &str = "SELECT waiting.tasks, waiting.first, r.key \
@@ -34,6 +34,7 @@ pub(super) fn depths(connection: &Connection) -> Result<Depths, Fault> {
         ready: ready(connection)?,
         delayed: by_type(connection, DELAYED)?,
         leased: by_type(connection, HELD)?,
+        inbox: InboxDepth::default(),
     };
     drop(moment);
     Ok(depths)
