@@ -27,7 +27,7 @@ pub(super) struct PostgresArgs {
     #[arg(long, env = "EAP_DATABASE_SCHEMA", hide_env_values = true, value_name = "NAME")]
     database_schema: Option<String>,
 
-    /// How many connections to PostgreSQL this server opens at most; one of them writes [default: 10].
+    /// How many connections to PostgreSQL this server opens at most; two of them write [default: 10].
     #[arg(long, env = "EAP_DATABASE_CONNECTIONS", hide_env_values = true, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     database_connections: Option<u32>,

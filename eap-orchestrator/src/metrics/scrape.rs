@@ -199,7 +199,7 @@ fn tell_about_the_store(page: &mut Page, is_up: bool, stats: &StoreStats) {
         .value(&[("kind", "failed")], errors.failed)
         .value(&[("kind", "refused")], errors.refused)
         .value(&[("kind", "closed")], errors.closed);
-    page.gauge("eap_store_waiting_requests", "Requests that wait for the writer.").value(&[], stats.waiting);
+    page.gauge("eap_store_waiting_requests", "Requests that wait to be written.").value(&[], stats.waiting);
     let sizes = [
         ("eap_store_data_bytes", "Bytes in the database file.", stats.data_bytes),
         ("eap_store_log_bytes", "Bytes in the log that is written ahead of it.", stats.log_bytes),

@@ -111,7 +111,7 @@ pub struct Claimed {
     /// Whether nothing is left that is ready and that the ask could take: there was room for more, and nothing was
     /// refused.
     pub is_exhausted: bool,
-    /// Whether other stores on the same data had some of it in hand, and may leave it there without telling of it: an answer
+    /// Whether other transactions on the same data had some of it in hand, and may leave it there without telling of it: an answer
     /// without tasks is then no reason to wait for news of one, but to ask again after a while.
     pub is_contended: bool,
 }

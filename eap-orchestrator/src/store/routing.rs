@@ -66,18 +66,6 @@ impl RoutingKeys {
         &matches.keys
     }
 
-    /// Forgets all keys behind a number: they were never written.
-    #[cfg(feature = "postgres")]
-    pub(super) fn back_to(&mut self, newest: i64) {
-        let kept = |keys: &[i64]| keys.partition_point(|id| *id <= newest);
-        for matches in self.matches.values_mut() {
-            matches.keys.truncate(kept(&matches.keys));
-            matches.seen = matches.seen.min(newest);
-        }
-        self.keys.split_off(&(newest + 1));
-        self.newest = self.newest.min(newest);
-    }
-
     /// Forgets keys, and gives those that were known.
     pub(super) fn remove(&mut self, ids: &BTreeSet<i64>) -> Vec<RoutingKey> {
         for matches in self.matches.values_mut() {

@@ -76,7 +76,7 @@ pub struct StoreStats {
     pub transaction_micros: Option<Distribution>,
     /// How long of that it took to bring them to the disk, in microseconds.
     pub commit_micros: Option<Distribution>,
-    /// Requests that wait for the writer.
+    /// Requests that wait to be written.
     pub waiting: u64,
     /// Bytes in the file or files that hold the data.
     pub data_bytes: Option<u64>,

@@ -116,6 +116,52 @@ async fn whoever_holds_the_count_of_events_holds_it_up_for_no_longer_than_a_lock
     assert_eq!(store.head().await.expect("a read succeeds").0, 1, "what failed told of nothing");
 }
 
+/// A commit that waits for a standby for longer than anybody waits for a lock: a claim beside it waits, and does not fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_commit_costs_the_other_writer_time_alone() {
+    let Some(server) = PrivateServer::start() else { return };
+    let options = PostgresOptions::default().with_lock_timeout(Duration::from_millis(200)).with_max_connections(6);
+    let store = Arc::new(PostgresStore::connect(&server.url(), options).await.expect("the schema can be made"));
+    let agent = register(&store, "a", 9).await;
+    store.commit(inserting(task("a"))).await.expect("a commit succeeds");
+    let mut other = PgConnection::connect(&server.url()).await.expect("the server is there");
+    for sql in ["ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"] {
+        other.execute(sql).await.expect("a superuser may");
+    }
+    let slow = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { until_slow(&store).await }
+    });
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let started = Instant::now();
+    while sqlx::query(sql).fetch_all(&mut other).await.expect("a read succeeds").is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(3), "no commit waits");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let beside = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { claim(&store, &agent, 1).await }
+    });
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert!(!slow.is_finished() && !beside.is_finished(), "both wait");
+    for sql in ["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"] {
+        other.execute(sql).await.expect("a superuser may");
+    }
+    slow.await.unwrap();
+    assert_eq!(beside.await.unwrap().expect("a claim succeeds").tasks.len(), 1);
+}
+
+/// Commits until one is slow: the server takes up its settings a moment after it was told to.
+async fn until_slow(store: &PostgresStore) {
+    loop {
+        let began = Instant::now();
+        store.commit(inserting(task("b"))).await.expect("a commit succeeds");
+        if began.elapsed() > Duration::from_millis(500) {
+            break;
+        }
+    }
+}
+
 /// A51: a replica that is stopped in the middle of a transaction does not hold its rows for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_nobody_goes_on_with_is_ended_by_the_server() {

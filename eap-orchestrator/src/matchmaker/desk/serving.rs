@@ -15,7 +15,7 @@ use crate::matchmaker::handover::Handover;
 use crate::matchmaker::waiting::Poll;
 use crate::store::{Ask, Claimed};
 
-/// After how long a poll asks again that found what it could take in another replica's hand.
+/// After how long a poll asks again that found what it could take in another transaction's hand.
 const CONTENDED: Duration = Duration::from_millis(100);
 
 /// A poll that asks for so many tasks.

@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
+use tokio::sync::MutexGuard;
+
 use super::check::No;
 use super::claim::{Claiming, Leased};
 use super::database::{Database, Transaction};
 use super::fault::Fault;
 use super::ground::{Ground, NewTasks};
-use super::hand::Hand;
+use super::incoming::Incoming;
 use super::routes::KnownRoutes;
 use super::write::tell;
 use super::writer::Write;
@@ -57,13 +59,12 @@ pub(super) async fn carry_out(
     writes: &[&Write],
     new: NewTasks,
 ) -> Result<(Vec<Settled>, Instant, Instant), Broken> {
-    let began = Instant::now();
     let _turn = database.turn_to_write().await.map_err(Broken::Undone)?;
-    let (newest, head) = (routes.newest(), database.own.head());
+    let (began, head) = (Instant::now(), database.own.head());
     let mut loan = database.acquire().await.map_err(Broken::Undone)?;
     let whole = async {
         let mut transaction = database.begin_to_write(&mut loan).await.map_err(Broken::Undone)?;
-        let (settled, told) = match within(&mut transaction, database, routes, writes, new).await {
+        let (settled, told, _telling) = match within(&mut transaction, database, routes, writes, new).await {
             Ok(done) => done,
             Err(fault) => return Err(Broken::Undone(transaction.rollback(fault).await)),
         };
@@ -81,18 +82,18 @@ pub(super) async fn carry_out(
         database.be_another_writer(head);
     }
     database.give_back(loan, outcome.as_ref().err().map(Broken::fault));
-    outcome.inspect_err(|_| routes.back_to(newest))
+    outcome
 }
 
 /// Changes are decided on first, then claims: a task that is submitted in the same batch finds the agent that waits for it.
-/// Then all is written, events last.
-async fn within(
+/// Then all is written, events last: the guard is held until the commit.
+async fn within<'d>(
     transaction: &mut Transaction<'_>,
-    database: &Database,
+    database: &'d Database,
     routes: &mut KnownRoutes,
     writes: &[&Write],
     new: NewTasks,
-) -> Result<(Vec<Settled>, Told), Fault> {
+) -> Result<(Vec<Settled>, Told, Option<MutexGuard<'d, ()>>), Fault> {
     let changes: Vec<&Prepared> = writes.iter().filter_map(|write| write.change.as_deref()).collect();
     let mut ground = Ground::load(transaction, &changes, new).await?;
     let (mut admitted, mut events): (Vec<&Prepared>, Vec<NewEvent>) = (Vec::new(), Vec::new());
@@ -121,11 +122,12 @@ async fn within(
     let leased = if asks.is_empty() {
         Leased::default()
     } else {
-        let hand = Hand::of(&admitted, &ground);
-        let claiming = Claiming::open(transaction, &ground.agents, &hand, &asks, routes, &database.time).await?;
+        let incoming = Incoming::of(&admitted, &ground);
+        let claiming = Claiming::open(transaction, &ground.agents, &incoming, &asks, routes, &database.time).await?;
         claims(transaction, claiming, writes, &mut drafts, &mut events).await?
     };
-    let unwritten = super::write::write(transaction, &admitted, &ground, &leased).await?;
+    let unwritten = super::write::write(transaction, &admitted, &ground, &leased, new).await?;
+    let telling = if events.is_empty() { None } else { Some(database.telling.lock().await) };
     let newest = tell(transaction, database, Some(database.writer()), unwritten, &events).await?;
     let before = newest - events.len() as u64;
     let settled = |draft| match draft {
@@ -134,7 +136,7 @@ async fn within(
         Draft::Written(answers, told) => Some(Ok(Claims { answers, head: EventSeq(before + told) })),
     };
     let told = (!events.is_empty()).then_some((before, newest));
-    Ok((drafts.into_iter().map(settled).collect(), told))
+    Ok((drafts.into_iter().map(settled).collect(), told, telling))
 }
 
 /// Serves those who ask, but for those whose changes are not written.

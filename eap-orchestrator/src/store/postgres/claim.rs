@@ -10,9 +10,9 @@ use eap_types::{AgentId, Timestamp};
 use super::database::{Time, Transaction};
 use super::fault::Fault;
 use super::ground::{Known, KnownAgent};
-use super::hand::Hand;
 use super::holders::{Holder, tasks_at};
-use super::look::{HEAD, Looked, look};
+use super::incoming::Incoming;
+use super::look::{Asker, Looked, look};
 use super::pool::{PAGE, Pool};
 use super::routes::KnownRoutes;
 use crate::canary;
@@ -25,8 +25,8 @@ const MAX_REFUSED: usize = 512;
 /// The asks of one transaction, served in turn.
 pub(super) struct Claiming<'a> {
     /// As they are stored, or as the batch writes them.
-    agents: HashMap<AgentId, Known<KnownAgent>>,
-    hand: &'a Hand<'a>,
+    askers: HashMap<AgentId, Asker>,
+    incoming: &'a Incoming<'a>,
     holders: HashMap<AgentId, Holder>,
     /// What each ask may take from, in their order.
     open: std::vec::IntoIter<Vec<i64>>,
@@ -54,7 +54,7 @@ impl<'a> Claiming<'a> {
     pub(super) async fn open(
         transaction: &mut Transaction<'_>,
         written: &HashMap<AgentId, Known<KnownAgent>>,
-        hand: &'a Hand<'a>,
+        incoming: &'a Incoming<'a>,
         asks: &[&Ask],
         routes: &mut KnownRoutes,
         clock: &Time,
@@ -66,21 +66,17 @@ impl<'a> Claiming<'a> {
         let alike = asks.iter().take_while(|ask| routes.open_to(ask) == known);
         let wanted: usize = alike.map(|ask| ask.max_tasks.min(ask.agent.max_concurrent_tasks) as usize).sum();
         let most = if known.is_empty() { 0 } else { wanted.min(PAGE) };
-        let looked = look(transaction, &ids, (routes, &known, most), clock, |number| !hand.has(number)).await?;
-        let Looked { mut agents, mut holders, now, heads } = looked;
-        agents.extend(written.iter().map(|(id, known)| (id.clone(), known.clone())));
-        for (place, write) in hand.iter() {
+        let Looked { mut askers, mut holders, now, pool } =
+            look(transaction, &ids, (known, most), incoming, routes, clock).await?;
+        let as_asker = |known: &KnownAgent| Asker { epoch: known.epoch, is_active: known.is_active };
+        askers.extend(written.iter().map(|(id, known)| (id.clone(), as_asker(&known.more))));
+        for (place, write) in incoming.iter() {
             if let Some(lease) = write.task.lease() {
                 holders.entry(lease.agent.clone()).or_default().add(lease.request_id.clone(), place);
             }
         }
         let open: Vec<Vec<i64>> = asks.iter().map(|ask| routes.open_to(ask)).collect();
-        // Routes that were made since are not among the heads.
-        let mut pool = open.first().filter(|open| most > 0 && **open == known).cloned().map(Pool::new);
-        if let Some(pool) = &mut pool {
-            pool.take_in(&heads, HEAD, most, |number| hand.has(number))?;
-        }
-        Ok(Self { agents, hand, holders, open: open.into_iter(), pool, now, leased: Leased::default() })
+        Ok(Self { askers, incoming, holders, open: open.into_iter(), pool, now, leased: Leased::default() })
     }
 
     /// Serves the next ask; see [`Repository::claim`](crate::store::Repository::claim).
@@ -93,8 +89,8 @@ impl<'a> Claiming<'a> {
     ) -> Result<Claimed, Fault> {
         let routes = self.open.next().unwrap_or_default();
         let agent = &ask.agent;
-        let takes_work = |known: &Known<KnownAgent>| known.more.is_active && known.more.epoch == number(agent.epoch);
-        if !self.agents.get(&agent.id).is_some_and(takes_work) {
+        let takes_work = |asker: &Asker| asker.is_active && asker.epoch == number(agent.epoch);
+        if !self.askers.get(&agent.id).is_some_and(takes_work) {
             return Ok(Claimed::default());
         }
         let holder = self.holders.entry(agent.id.clone()).or_default();
@@ -104,7 +100,7 @@ impl<'a> Claiming<'a> {
             && !claimed.is_empty()
         {
             let mut stored = tasks_at(transaction, &agent.id, request, &claimed).await?;
-            let mut of = |number| match (self.leased.get(number), self.hand.get(number)) {
+            let mut of = |number| match (self.leased.get(number), self.incoming.get(number)) {
                 (Some((task, _)), _) => Some(task.clone()),
                 (None, Some(write)) => Some(Task::clone(&write.task)),
                 (None, None) => stored.remove(&number),
@@ -137,33 +133,33 @@ impl<'a> Claiming<'a> {
             Some(pool) if pool.routes == routes => pool,
             _ => Pool::new(routes),
         };
-        let mut hand = self.hand.open_to(ask, &self.leased).into_iter().peekable();
+        let mut incoming = self.incoming.open_to(ask, &self.leased).into_iter().peekable();
         let alike = self.open.as_slice().iter().take_while(|routes| **routes == pool.routes).count();
         let (mut taken, mut bytes, mut is_any_refused, mut next) = (Vec::new(), 0, false, 0);
         // Of the refused tasks, which others may want.
         let (mut kept_bytes, mut is_any_dropped) = (0, false);
         while taken.len() < room && bytes < MAX_CLAIM_BYTES {
-            let in_hand = match (pool.tasks.get(next), hand.peek()) {
+            let newcomer = match (pool.tasks.get(next), incoming.peek()) {
                 (Some((first, _)), Some((place, _))) if first < place => None,
                 (None, Some((place, _))) if !pool.reaches(*place) => None,
                 (_, first) => first.copied(),
             };
-            let Some((place, task)) = in_hand.map(|(place, write)| (place, &*write.task)).or_else(|| pool.get(next))
+            let Some((place, task)) = newcomer.map(|(place, write)| (place, &*write.task)).or_else(|| pool.get(next))
             else {
                 if pool.is_at_end {
                     break;
                 }
                 // Refused tasks are passed over: then, whole pages.
                 let page = if is_any_refused { PAGE } else { (room - taken.len()) * (1 + alike) };
-                let is_known = |number| self.leased.get(number).is_some() || self.hand.has(number);
+                let is_known = |number| self.leased.get(number).is_some() || self.incoming.has(number);
                 pool.read_on(transaction, page.min(PAGE), MAX_CLAIM_BYTES - bytes, is_known).await?;
                 continue;
             };
             let decided = decided(decide, task, ask, self.now)?;
             let spec = Arc::clone(&task.spec);
             is_any_refused |= decided.is_none();
-            if in_hand.is_some() {
-                hand.next();
+            if newcomer.is_some() {
+                incoming.next();
             } else if decided.is_some() {
                 pool.tasks.remove(next);
             } else {
@@ -184,7 +180,7 @@ impl<'a> Claiming<'a> {
             self.leased.0.insert(place.1, (task.clone(), StateText::of(&task)?));
             taken.push(task);
         }
-        let is_all = pool.is_at_end && next >= pool.tasks.len() && hand.peek().is_none();
+        let is_all = pool.is_at_end && next >= pool.tasks.len() && incoming.peek().is_none();
         let is_exhausted = is_all && taken.len() < room && !is_any_refused && !pool.is_shared;
         let is_contended = pool.is_shared;
         // Whoever comes next must not miss what was dropped, and reads anew.

@@ -82,6 +82,9 @@ pub(super) struct Database {
     pub(super) arrivals: Notify,
     /// Held by whoever moves what they committed.
     pub(super) moving: tokio::sync::Mutex<()>,
+    /// Held by a writer from before its events have numbers until they are committed, which the other one cannot pass: it waits
+    /// here, and not on the server, where a slow commit would use up its patience.
+    pub(super) telling: tokio::sync::Mutex<()>,
     begin: String,
     statement: Duration,
     pub(super) is_prepared: bool,
@@ -187,6 +190,7 @@ impl Database {
             news: Arc::default(),
             arrivals: Notify::new(),
             moving: tokio::sync::Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
             begin: begin(statement, lock, statement),
             statement,
             is_prepared: options.prepared_statements,

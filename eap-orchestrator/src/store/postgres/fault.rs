@@ -37,6 +37,11 @@ impl Fault {
         Self::of(FaultKind::Other, cause)
     }
 
+    /// Another transaction came in between, or has to: it may be tried again.
+    pub(super) fn crossed(cause: impl Into<BoxError>) -> Self {
+        Self::of(FaultKind::Crossed, cause)
+    }
+
     /// No answer came in time.
     pub(super) fn late() -> Self {
         Self::of(FaultKind::Late, "the database did not answer in time")

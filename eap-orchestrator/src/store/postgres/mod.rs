@@ -1,9 +1,9 @@
 //! Durable storage in PostgreSQL, which several stores may share.
 //!
 //! Writes wait in two queues, those that claim and those that do not; of each they are carried out together, in one
-//! transaction with one statement for each kind of row, and answered after the commit. What a change was decided on is locked, read and compared in that transaction, so
-//! a replica that wakes late undoes nothing. Reads are single statements. Nothing is kept in a session: no setting, no
-//! lock, no temporary table.
+//! transaction with one statement for each kind of row, and answered after the commit. What a change was decided on is
+//! locked, read and compared in that transaction, so a replica that wakes late undoes nothing. Reads are single statements.
+//! Nothing is kept in a session: no setting, no lock, no temporary table.
 
 mod artifacts;
 mod batch;
@@ -14,9 +14,9 @@ mod database;
 mod depths;
 mod fault;
 mod ground;
-mod hand;
 mod holders;
 mod inbox;
+mod incoming;
 mod listen;
 mod look;
 mod migrations;
@@ -123,8 +123,8 @@ impl PostgresStore {
 
     /// The same on connections of a pool that the host has, and goes on using; closing the store leaves it open.
     ///
-    /// Two of them are taken while there is something to write, one if the pool has no more than three. The pool should test connections before it hands them out, which
-    /// is what sqlx does by default.
+    /// Two of them are taken while there is something to write, one if the pool has no more than three beside one that
+    /// listens. The pool should test connections before it hands them out, which is what sqlx does by default.
     ///
     /// # Errors
     ///
@@ -135,7 +135,7 @@ impl PostgresStore {
 
     /// Storage for artifacts in the same schema, by the same connections; it ends with this store.
     ///
-    /// One connection is left to the writes of the store, whatever is sent or fetched.
+    /// The connections of the writes are left to them, whatever is sent or fetched.
     #[must_use]
     pub fn artifacts(&self) -> PostgresArtifacts {
         PostgresArtifacts::new(Arc::clone(&self.database))

@@ -234,7 +234,7 @@ async fn within(transaction: &mut Transaction<'_>, database: &Database, reach: R
         }
     }
     let leased = Leased::default();
-    let unwritten = write(transaction, &admitted, &ground, &leased).await?;
+    let unwritten = write(transaction, &admitted, &ground, &leased, NewTasks::Looked).await?;
     if !gone.is_empty() {
         transaction.execute("DELETE FROM eap.inbox WHERE seq = ANY($1)", arguments![gone]).await?;
     }

@@ -68,16 +68,7 @@ impl OwnEvents {
     pub(super) fn note(&self, before: u64, newest: u64) {
         self.note_head(newest);
         let mut row = self.row.lock().unwrap_or_else(PoisonError::into_inner);
-        // Two writers may tell in either order.
-        *row = if row.1 == before {
-            (row.0, newest)
-        } else if row.0 == newest {
-            (before, row.1)
-        } else if row.1 < newest {
-            (before, newest)
-        } else {
-            *row
-        };
+        *row = if row.1 == before { (row.0, newest) } else { (before, newest) };
     }
 
     /// There are events up to here.

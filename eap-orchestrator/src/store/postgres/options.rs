@@ -23,7 +23,8 @@ pub struct PostgresOptions {
     /// How long a statement waits for a row that another transaction holds; 2 s. Within the same bounds.
     pub lock_timeout: Duration,
     /// Whether an empty or older schema is brought to the newest version; yes. If not, one that is not at this version
-    /// is refused: for those who migrate by hand, with a role that may.
+    /// is refused: for those who migrate by hand, with a role that may. The role that the store runs under needs the rights to
+    /// read and write all tables of the schema then, and `USAGE` on its sequences.
     pub migrate: bool,
     /// Whether statements are prepared once for each connection; yes. A proxy that gives a connection to others between
     /// transactions and does not follow prepared statements (PgBouncer before 1.21) needs a no: then each read is a

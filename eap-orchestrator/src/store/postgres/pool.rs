@@ -53,13 +53,13 @@ impl Pool {
         let (priority, seq) = self.last;
         let arguments = arguments![&self.routes, priority, seq, rows_at_most(limit), rows_at_most(bytes)];
         let rows = transaction.rows("SELECT * FROM eap.heads($1, $2, $3, $4, $5)", arguments).await?;
-        self.take_in(&rows, 0, limit, is_known)
+        self.take_in(&rows.iter().collect::<Vec<_>>(), 0, limit, is_known)
     }
 
     /// Takes in the next heads, of which so many were asked for: from rows of `heads` that begin at column `first`.
     pub(super) fn take_in(
         &mut self,
-        rows: &[PgRow],
+        rows: &[&PgRow],
         first: usize,
         limit: usize,
         is_known: impl Fn(i64) -> bool,

@@ -62,8 +62,7 @@ pub(super) async fn join<'a>(
     Ok(found)
 }
 
-/// What one who claims knows of the routes. It may know some that are only in its open transaction: a rollback takes them
-/// back.
+/// What one who claims knows of the routes, as far as they were committed: it looks before it writes.
 #[derive(Debug, Default)]
 pub(super) struct KnownRoutes {
     keys: RoutingKeys,
@@ -78,14 +77,9 @@ impl KnownRoutes {
         matching.into_iter().filter(|route| self.keys.is_of(*route, ask.task_types.as_ref())).collect()
     }
 
-    /// The newest route that is known, to go back to.
+    /// The newest route that is known.
     pub(super) fn newest(&self) -> i64 {
         self.keys.newest()
-    }
-
-    /// A transaction was undone that began when this route was the newest: what was read in it may never have been.
-    pub(super) fn back_to(&mut self, newest: i64) {
-        self.keys.back_to(newest);
     }
 
     /// Takes up the routes that were made since, and drops those that were forgotten: from rows of `forgotten, id, key` that

@@ -10,7 +10,7 @@ use self::tasks::Unwritten;
 use super::claim::Leased;
 use super::database::Transaction;
 use super::fault::Fault;
-use super::ground::Ground;
+use super::ground::{Ground, NewTasks};
 use crate::store::prepared::Prepared;
 
 /// Writes changes, none of which names a record that another one names, and what was leased on top of them; gives tasks that
@@ -20,11 +20,12 @@ pub(super) async fn write<'p>(
     changes: &[&'p Prepared],
     ground: &Ground,
     leased: &'p Leased,
+    new: NewTasks,
 ) -> Result<Unwritten<'p>, Fault> {
-    let mut unwritten = tasks::tasks(transaction, changes, ground, leased).await?;
-    // Their tasks say where they stand.
+    let mut unwritten = tasks::gather(transaction, changes, ground, leased).await?;
+    // They are joined to the rows of their tasks.
     let has_results = |change: &&Prepared| !change.results.is_empty() || !change.late_results.is_empty();
-    if unwritten.new.len() > aside::FEW || changes.iter().any(has_results) {
+    if new == NewTasks::Looked || unwritten.new.len() > aside::FEW || changes.iter().any(has_results) {
         unwritten.insert(transaction).await?;
     }
     agents::agents(transaction, changes).await?;

@@ -38,7 +38,7 @@ $$;
 -- made since; `holder` a task that one of them holds; and `found` a head of the open routes.
 CREATE FUNCTION eap.look(asking text[], newest int8, open int8[], most int8, room int8)
     RETURNS TABLE (
-        agent text, rev int8, epoch int8, is_active bool,
+        agent text, epoch int8, is_active bool,
         now int8, forgotten int8, route int8, key text,
         holder text, request_id text,
         priority int8, seq int8, spec text, state text, found int8
@@ -47,19 +47,19 @@ CREATE FUNCTION eap.look(asking text[], newest int8, open int8[], most int8, roo
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT a.id, a.rev, a.epoch, a.is_active, NULL::int8, NULL::int8, NULL::int8, NULL::text, NULL::text, NULL::text,
+    SELECT a.id, a.epoch, a.is_active, NULL::int8, NULL::int8, NULL::int8, NULL::text, NULL::text, NULL::text,
         NULL::int8, NULL::int8, NULL::text, NULL::text, NULL::int8
     FROM eap.agent a WHERE a.id = ANY(asking) ORDER BY a.id FOR NO KEY UPDATE;
     RETURN QUERY
-    SELECT NULL::text, NULL::int8, NULL::int8, NULL::bool, eap.clock(), m.value, r.id, r.key, NULL::text, NULL::text,
+    SELECT NULL::text, NULL::int8, NULL::bool, eap.clock(), m.value, r.id, r.key, NULL::text, NULL::text,
         NULL::int8, NULL::int8, NULL::text, NULL::text, NULL::int8
     FROM eap.meta m LEFT JOIN eap.route r ON r.id > newest WHERE m.key = 'forgotten_routes'
     UNION ALL
-    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, t.holder, t.request_id, t.priority, t.seq, NULL, NULL, NULL
+    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, t.holder, t.request_id, t.priority, t.seq, NULL, NULL, NULL
     FROM eap.task t WHERE t.holder = ANY(asking);
     IF most > 0 THEN
         RETURN QUERY
-        SELECT NULL::text, NULL::int8, NULL::int8, NULL::bool, NULL::int8, NULL::int8, NULL::int8, NULL::text, NULL::text,
+        SELECT NULL::text, NULL::int8, NULL::bool, NULL::int8, NULL::int8, NULL::int8, NULL::text, NULL::text,
             NULL::text, h.priority, h.seq, h.spec, h.state, h.found
         FROM eap.heads(open, -1, -1, most, room) AS h;
     END IF;

@@ -10,7 +10,7 @@ use super::super::database::{Database, Transaction};
 use super::super::fault::Fault;
 use super::super::read::{key_digest, tenant};
 use super::super::values::{arguments, bind, integer, small};
-use super::tasks::{INSERT, UPDATE, Unwritten, bind_new, join_routes};
+use super::tasks::{INSERT, UPDATE, Unwritten, bind_new};
 use crate::store::prepared::{Prepared, number, rows_at_most};
 use crate::store::{CallbackWrite, IdempotentTarget, NewEvent};
 
@@ -143,7 +143,7 @@ static TELL: LazyLock<[String; 3]> = LazyLock::new(|| {
     [
         sql("", "", 0),
         sql(&changed, "AND (SELECT count(*) FROM changed) = $12", 12),
-        sql(&format!("{INSERT},"), "AND (SELECT count(*) FROM made) = $16", 16),
+        sql(&format!("{INSERT},"), "AND (SELECT count(*) FROM born) = $16 AND (SELECT count(*) FROM made) = $16", 16),
     ]
 });
 
@@ -173,34 +173,25 @@ pub(in crate::store::postgres) async fn tell(
         let newest = transaction.row("SELECT value FROM eap.meta WHERE key = 'last_event'", arguments![]).await?;
         return number_of(newest);
     }
-    let told = Telling { writer, channel: database.schema.channel(), events };
     let [alone, with_changed, with_new] = &*TELL;
     let mut arguments = PgArguments::default();
-    if new.is_empty() {
-        let sql = if changed.is_empty() {
-            alone
-        } else {
-            let count = changed.bind(&mut arguments)?;
-            bind!(&mut arguments, count);
-            with_changed
-        };
-        told.bind(&mut arguments)?;
-        return number_of(transaction.row(sql, arguments).await?);
-    }
-    for is_joined in [false, true] {
-        if is_joined {
-            // A route is missing, and so nothing was written.
-            join_routes(transaction, &new).await?;
-        }
-        let mut arguments = PgArguments::default();
+    let sql = if !new.is_empty() {
         bind_new(&new, &mut arguments)?;
         bind!(&mut arguments, rows_at_most(new.len()));
-        told.bind(&mut arguments)?;
-        if let Some(newest) = transaction.row(with_new, arguments).await? {
-            return number_of(Some(newest));
-        }
+        with_new
+    } else if !changed.is_empty() {
+        let count = changed.bind(&mut arguments)?;
+        bind!(&mut arguments, count);
+        with_changed
+    } else {
+        alone
+    };
+    bind_events(&mut arguments, writer, database.schema.channel(), events)?;
+    match transaction.row(sql, arguments).await? {
+        // Nothing was written, and nothing is locked out of turn: the next try makes the route first.
+        None if !new.is_empty() => Err(Fault::crossed("a route that a new task needs is not there")),
+        newest => number_of(newest),
     }
-    Err(Fault::nonsense("a route that was joined is gone"))
 }
 
 fn number_of(newest: Option<PgRow>) -> Result<u64, Fault> {
@@ -208,27 +199,22 @@ fn number_of(newest: Option<PgRow>) -> Result<u64, Fault> {
     Ok(integer(&newest, 0)?.unsigned_abs())
 }
 
-/// Events on their way into [`TELL`].
-struct Telling<'a> {
+fn bind_events(
+    arguments: &mut PgArguments,
     writer: Option<i64>,
-    channel: &'a str,
-    events: &'a [NewEvent],
-}
-
-impl Telling<'_> {
-    fn bind(&self, arguments: &mut PgArguments) -> Result<(), Fault> {
-        let Self { writer, channel, events } = self;
-        let tenants: Vec<&[u8]> = events.iter().map(|event| tenant(&event.tenant)).collect();
-        let times: Vec<i64> = events.iter().map(|event| event.at.as_micros()).collect();
-        let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
-        let tasks: Vec<Option<&[u8]>> =
-            events.iter().map(|event| event.task.as_ref().map(|task| &task.as_bytes()[..])).collect();
-        let agents: Vec<Option<&str>> = events.iter().map(|event| event.agent.as_ref().map(AgentId::as_str)).collect();
-        let attempts: Vec<Option<i64>> = events.iter().map(|event| event.attempt.map(small)).collect();
-        let details: Vec<Option<&str>> =
-            events.iter().map(|event| Some(event.detail.as_str()).filter(|_| !event.detail.is_empty())).collect();
-        let told = rows_at_most(events.len());
-        bind!(arguments, told, tenants, times, kinds, tasks, agents, attempts, details, writer, channel);
-        Ok(())
-    }
+    channel: &str,
+    events: &[NewEvent],
+) -> Result<(), Fault> {
+    let tenants: Vec<&[u8]> = events.iter().map(|event| tenant(&event.tenant)).collect();
+    let times: Vec<i64> = events.iter().map(|event| event.at.as_micros()).collect();
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    let tasks: Vec<Option<&[u8]>> =
+        events.iter().map(|event| event.task.as_ref().map(|task| &task.as_bytes()[..])).collect();
+    let agents: Vec<Option<&str>> = events.iter().map(|event| event.agent.as_ref().map(AgentId::as_str)).collect();
+    let attempts: Vec<Option<i64>> = events.iter().map(|event| event.attempt.map(small)).collect();
+    let details: Vec<Option<&str>> =
+        events.iter().map(|event| Some(event.detail.as_str()).filter(|_| !event.detail.is_empty())).collect();
+    let told = rows_at_most(events.len());
+    bind!(arguments, told, tenants, times, kinds, tasks, agents, attempts, details, writer, channel);
+    Ok(())
 }

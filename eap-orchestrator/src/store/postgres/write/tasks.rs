@@ -9,7 +9,7 @@ use super::super::claim::Leased;
 use super::super::database::Transaction;
 use super::super::fault::Fault;
 use super::super::ground::Ground;
-use super::super::hand::numbered;
+use super::super::incoming::numbered;
 use super::super::read::tenant;
 use super::super::routes::{self, RouteIds};
 use super::super::values::{arguments, bind, small};
@@ -17,7 +17,7 @@ use crate::store::prepared::{Prepared, PreparedTaskWrite, StateColumns, StateTex
 
 /// A task as it is to be written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Final<'p> {
+pub(super) struct Outcome<'p> {
     task: &'p Task,
     state: &'p StateText,
     /// How many changes it went through: a revision for each.
@@ -32,10 +32,10 @@ pub(in crate::store::postgres) struct Unwritten<'p> {
 }
 
 /// A task that is to be inserted, with the text of its spec.
-type New<'p> = (Final<'p>, &'p str);
+type New<'p> = (Outcome<'p>, &'p str);
 
 /// Gathers the tasks of changes, and what was leased on top of them.
-pub(super) async fn tasks<'p>(
+pub(super) async fn gather<'p>(
     transaction: &mut Transaction<'_>,
     changes: &[&'p Prepared],
     ground: &Ground,
@@ -45,8 +45,8 @@ pub(super) async fn tasks<'p>(
     for (number, write) in numbered(changes, ground) {
         written.insert(number);
         let last = match leased.get(number) {
-            Some((task, state)) => Final { task, state, steps: 2 },
-            None => Final { task: &write.task, state: &write.state, steps: 1 },
+            Some((task, state)) => Outcome { task, state, steps: 2 },
+            None => Outcome { task: &write.task, state: &write.state, steps: 1 },
         };
         match &write.write {
             PreparedTaskWrite::Insert { spec } => new.push((last, spec.as_str())),
@@ -54,8 +54,8 @@ pub(super) async fn tasks<'p>(
         }
     }
     let others = leased.iter().filter(|(number, _)| !written.contains(number));
-    changed.extend(others.map(|(_, (task, state))| Final { task, state, steps: 1 }));
-    let routes = routes::join(transaction, changed.iter().filter_map(Final::ready)).await?;
+    changed.extend(others.map(|(_, (task, state))| Outcome { task, state, steps: 1 }));
+    let routes = routes::join(transaction, changed.iter().filter_map(Outcome::ready)).await?;
     let mut rows = TaskRows::default();
     for last in changed {
         rows.push(last, &routes)?;
@@ -70,7 +70,7 @@ impl Unwritten<'_> {
         if new.is_empty() {
             return Ok(());
         }
-        let sql = format!("WITH {INSERT} SELECT 1 FROM made");
+        let sql = format!("WITH {INSERT} SELECT 1 FROM made WHERE (SELECT count(*) FROM born) > 0");
         let insert = async |transaction: &mut Transaction<'_>| {
             let mut arguments = PgArguments::default();
             bind_new(&new, &mut arguments)?;
@@ -78,7 +78,7 @@ impl Unwritten<'_> {
         };
         if insert(transaction).await? < new.len() as u64 {
             // A route is missing, and so nothing was inserted.
-            join_routes(transaction, &new).await?;
+            routes::join(transaction, new.iter().filter_map(|(new, _)| new.ready())).await?;
             if insert(transaction).await? < new.len() as u64 {
                 return Err(Fault::nonsense("a route that was joined is gone"));
             }
@@ -87,20 +87,15 @@ impl Unwritten<'_> {
     }
 }
 
-/// Makes the routes of new tasks that are missing.
-pub(super) async fn join_routes(transaction: &mut Transaction<'_>, new: &[New<'_>]) -> Result<(), Fault> {
-    routes::join(transaction, new.iter().filter_map(|(new, _)| new.ready())).await.map(drop)
-}
-
-impl<'p> Final<'p> {
+impl<'p> Outcome<'p> {
     /// The routing key, if it is ready.
     fn ready(&self) -> Option<(&'p str, &'p RoutingKey)> {
         Some((self.state.route.as_deref()?, &self.task.spec.routing))
     }
 }
 
-/// Inserts the tasks of [`bind_new`], numbered in their order: all of them, or none if a ready one's route is not there;
-/// those that `made` has. A route that is found is locked as [`routes::join`] does.
+/// Inserts the tasks of [`bind_new`], numbered in their order: all of them, or none if a ready one's route is not there; those
+/// that `born` and `made` have. A route that is found is locked as [`routes::join`] does.
 pub(super) const INSERT: &str = "wished AS MATERIALIZED ( \
          SELECT nextval('eap.task_seq_seq') AS seq, w.* FROM ( \
              SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::int8[], $5::text[], $6::text[], $7::int8[], \
@@ -116,7 +111,7 @@ pub(super) const INSERT: &str = "wished AS MATERIALIZED ( \
          INSERT INTO eap.task (seq, id, rev, status, route, due_at, holder, request_id, ended_at, last_agent, letter, \
              state, tenant, task_type, priority) \
          SELECT seq, id, rev, status, route, due_at, holder, request_id, ended_at, last_agent, letter, state, tenant, \
-             task_type, priority FROM routed WHERE is_whole), \
+             task_type, priority FROM routed WHERE is_whole RETURNING seq), \
      made AS (INSERT INTO eap.task_spec (seq, spec) SELECT seq, spec FROM routed WHERE is_whole RETURNING seq)";
 
 /// Adds the arguments of [`INSERT`], which are fifteen.
@@ -157,7 +152,7 @@ pub(super) struct TaskRows<'a> {
 }
 
 impl<'a> TaskRows<'a> {
-    fn push(&mut self, last: Final<'a>, routes: &RouteIds) -> Result<(), Fault> {
+    fn push(&mut self, last: Outcome<'a>, routes: &RouteIds) -> Result<(), Fault> {
         let number = |canonical: &String| {
             routes.get(canonical).copied().ok_or_else(|| Fault::nonsense("a ready task without a route"))
         };
@@ -167,7 +162,7 @@ impl<'a> TaskRows<'a> {
     }
 
     /// The columns but for the route.
-    fn push_unrouted(&mut self, Final { task, state, steps }: Final<'a>) {
+    fn push_unrouted(&mut self, Outcome { task, state, steps }: Outcome<'a>) {
         let StateColumns { status, due_at, holder, request, ended_at, last_agent } = StateColumns::of(task);
         self.ids.push(&task.spec.id.as_bytes()[..]);
         self.status.push(status);
