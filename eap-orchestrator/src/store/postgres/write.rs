@@ -14,7 +14,7 @@ use super::ground::{Ground, NewTasks};
 use crate::store::prepared::Prepared;
 
 /// Writes changes, none of which names a record that another one names, and what was leased on top of them; gives tasks that
-/// are yet to be written, for [`tell`] to do it.
+/// are yet to be written, a few, for [`tell`] to do it.
 pub(super) async fn write<'p>(
     transaction: &mut Transaction<'_>,
     changes: &[&'p Prepared],
@@ -27,6 +27,10 @@ pub(super) async fn write<'p>(
     let has_results = |change: &&Prepared| !change.results.is_empty() || !change.late_results.is_empty();
     if new == NewTasks::Looked || unwritten.new.len() > aside::FEW || changes.iter().any(has_results) {
         unwritten.insert(transaction).await?;
+    }
+    // Before anybody waits for the events.
+    if unwritten.changed.len() > aside::FEW {
+        unwritten.update(transaction).await?;
     }
     agents::agents(transaction, changes).await?;
     agents::vitals(transaction, changes).await?;

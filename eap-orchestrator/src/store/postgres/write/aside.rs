@@ -147,7 +147,7 @@ static TELL: LazyLock<[String; 3]> = LazyLock::new(|| {
     ]
 });
 
-/// So many tasks at most are written with the events: it saves a round trip, and costs the server twice as much for each.
+/// So many tasks at most are written with the events: it saves a round trip, and keeps the row that counts for longer.
 pub(super) const FEW: usize = 4;
 
 /// Writes the last tasks; then numbers events and writes them. Gives the number of the newest.
@@ -165,14 +165,12 @@ pub(in crate::store::postgres) async fn tell(
     if events.is_empty() || !unwritten.changed.is_empty() {
         unwritten.insert(transaction).await?;
     }
-    let Unwritten { new, mut changed } = unwritten;
-    if events.is_empty() || changed.len() > FEW {
-        std::mem::take(&mut changed).update(transaction).await?;
-    }
     if events.is_empty() {
+        unwritten.update(transaction).await?;
         let newest = transaction.row("SELECT value FROM eap.meta WHERE key = 'last_event'", arguments![]).await?;
         return number_of(newest);
     }
+    let Unwritten { new, changed } = unwritten;
     let [alone, with_changed, with_new] = &*TELL;
     let mut arguments = PgArguments::default();
     let sql = if !new.is_empty() {

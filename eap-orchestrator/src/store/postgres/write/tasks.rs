@@ -64,6 +64,11 @@ pub(super) async fn gather<'p>(
 }
 
 impl Unwritten<'_> {
+    /// Writes those that change.
+    pub(super) async fn update(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        std::mem::take(&mut self.changed).update(transaction).await
+    }
+
     /// Inserts those that are new.
     pub(super) async fn insert(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         let new = std::mem::take(&mut self.new);
@@ -185,7 +190,7 @@ impl<'a> TaskRows<'a> {
     }
 
     /// Gives stored tasks their new state; the specs stay.
-    pub(super) async fn update(self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+    async fn update(self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         if self.is_empty() {
             return Ok(());
         }
