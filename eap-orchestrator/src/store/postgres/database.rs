@@ -317,7 +317,7 @@ impl Database {
         self.open(loan, self.begin.clone(), self.statement).await
     }
 
-    /// The same for changes and claims, whose statements are planned once for any number of rows, which would take longer than
+    /// The same for changes and claims, whose statements are planned once, for any number of rows: planning takes longer than
     /// carrying them out. It also keeps them from walking an index: new ids are at its end, so that a merge looks cheap.
     pub(super) async fn begin_to_write<'c>(&'c self, loan: &'c mut Loan) -> Result<Transaction<'c>, Fault> {
         let begin = format!("{}; SET LOCAL plan_cache_mode = force_generic_plan", self.begin);

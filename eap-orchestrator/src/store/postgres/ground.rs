@@ -25,7 +25,7 @@ use crate::store::prepared::{
 pub(super) type Key = [u8; 32];
 
 /// A record that is stored, or was until a moment ago.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Known<T = ()> {
     /// `None` once it was removed.
     pub(super) rev: Option<i64>,
@@ -34,7 +34,7 @@ pub(super) struct Known<T = ()> {
     pub(super) more: T,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct KnownAgent {
     pub(super) epoch: i64,
     pub(super) is_active: bool,
